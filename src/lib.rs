@@ -1,2 +1,12 @@
 //! Keywright keeps the credentials of API providers, proves that each belongs to its environment,
 //! rotates them by policy and pushes the new ones to the applications.
+//!
+//! `ARCHITECTURE.md` is the map. Read `domain` first: all decisions are there.
+
+pub mod delivery;
+pub mod domain;
+pub mod engine;
+pub mod issuers;
+pub mod journal;
+pub mod sealing;
+pub mod stores;

@@ -1,0 +1,49 @@
+//! Who may do what: applications read what their document lists, operators do what the configuration allows.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+use super::credential::Environment;
+use super::ids::Name;
+use super::policy::{Application, Policies};
+
+/// How a caller shows who it is.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Identity {
+    /// SHA-256 of a static bearer token.
+    Token { sha256: [u8; 32] },
+    /// The uid of the process at the other end of the Unix socket.
+    Unix { uid: u32 },
+}
+
+/// What an operator may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Right {
+    /// See status and plan.
+    Status,
+    /// Submit, rotate, release.
+    Rotate,
+    /// Revoke and forget.
+    Revoke,
+    /// Read values.
+    Read,
+}
+
+impl Right {
+    pub const ALL: [Right; 4] = [Right::Status, Right::Rotate, Right::Revoke, Right::Read];
+}
+
+/// An entry of `operators` in the configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Operator {
+    pub identity: Identity,
+    pub may: BTreeSet<Right>,
+}
+
+/// Whether this application may read this credential: only what its document lists, in its own environment (I18).
+pub fn may_read(policies: &Policies, application: &Application, credential: &Name) -> bool {
+    let environment = |name: &Name| -> Option<Environment> { policies.credentials.get(name).map(|c| c.environment) };
+    application.credentials.contains(credential) && environment(credential) == Some(application.environment)
+}

@@ -1,0 +1,221 @@
+//! Is a rotation due? A chain of named questions over one set of facts; the chain is the documentation.
+//!
+//! Planned backward from the deadline, by which the old version is to be dead.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::Serialize;
+use uuid::Uuid;
+
+use super::credential::Credential;
+use super::ids::Name;
+use super::ledger::{Ledger, Origin, VersionFacts};
+use super::policy::RotationPolicy;
+use super::provider::Provider;
+use super::rotation::{Facts, Step, next};
+use super::windows;
+
+/// What is to be done about one credential.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Decision {
+    /// Nothing was submitted yet.
+    Missing,
+    /// Nothing to do before `wake_at`.
+    Steady { wake_at: Timestamp },
+    Due { reason: DueReason },
+    /// It should run and may not yet.
+    Blocked { reason: BlockReason, until: Option<Timestamp> },
+    /// A person is needed.
+    Stuck { reason: StuckReason },
+    /// A rotation is open: its next step.
+    Step(Step),
+}
+
+/// Why a rotation starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DueReason {
+    /// An operator asked.
+    Requested,
+    /// The policy's `maxAge` comes near.
+    MaxAge,
+    /// The provider itself ends the key, before `maxAge` does.
+    Expires,
+    /// The time has come and no window opens before the deadline: it starts at once.
+    NoWindowBeforeDeadline,
+}
+
+/// Why a due rotation waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BlockReason {
+    Paused,
+    /// The last try failed: the next one waits a while.
+    RetryLater,
+    /// The wall clock jumped; time alone starts nothing until it is believed again.
+    ClockUntrusted,
+}
+
+/// Why a person is needed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StuckReason {
+    /// The provider refuses the current version: submit a working one.
+    CurrentRefused,
+    /// Too many creates with unknown outcome: look at the provider, remove what is left over, then `rotate`.
+    PossibleOrphans,
+    /// The description has no way to make a key.
+    NoCreateCall,
+}
+
+macro_rules! reason_texts {
+    ($type:ident { $($variant:ident => $text:literal),+ $(,)? }) => {
+        impl $type {
+            pub const fn as_str(self) -> &'static str {
+                match self { $($type::$variant => $text),+ }
+            }
+        }
+    };
+}
+
+reason_texts!(DueReason {
+    Requested => "requested",
+    MaxAge => "max-age",
+    Expires => "expires",
+    NoWindowBeforeDeadline => "no-window-before-deadline",
+});
+reason_texts!(BlockReason { Paused => "paused", RetryLater => "retry-later", ClockUntrusted => "clock-untrusted" });
+reason_texts!(StuckReason {
+    CurrentRefused => "current-refused",
+    PossibleOrphans => "possible-orphans",
+    NoCreateCall => "no-create-call",
+});
+
+/// When a rotation starts, and by when the old version is dead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Schedule {
+    pub starts_at: Timestamp,
+    pub deadline_at: Timestamp,
+    pub reason: DueReason,
+}
+
+/// What to do now. Pure: the same facts give the same decision.
+pub fn decide(facts: &Facts<'_>) -> Decision {
+    continue_open(facts)
+        .or_else(|| missing(facts))
+        .or_else(|| current_refused(facts))
+        .or_else(|| paused(facts))
+        .or_else(|| cannot_mint(facts))
+        .or_else(|| requested(facts))
+        .or_else(|| possible_orphans(facts))
+        .unwrap_or_else(|| by_time(facts))
+}
+
+fn continue_open(facts: &Facts<'_>) -> Option<Decision> {
+    if let Some(rotation) = &facts.ledger.rotation {
+        return Some(Decision::Step(next(rotation, facts)));
+    }
+    let orphan = facts.ledger.orphans.first()?;
+    (!facts.ledger.paused).then(|| Decision::Step(Step::RevokeOrphan { key_id: orphan.clone() }))
+}
+
+fn missing(facts: &Facts<'_>) -> Option<Decision> {
+    facts.ledger.current.is_none().then_some(Decision::Missing)
+}
+
+fn current_refused(facts: &Facts<'_>) -> Option<Decision> {
+    facts.ledger.refused_since.map(|_| Decision::Stuck { reason: StuckReason::CurrentRefused })
+}
+
+fn paused(facts: &Facts<'_>) -> Option<Decision> {
+    facts.ledger.paused.then_some(Decision::Blocked { reason: BlockReason::Paused, until: None })
+}
+
+fn cannot_mint(facts: &Facts<'_>) -> Option<Decision> {
+    (!facts.provider.can_mint()).then_some(Decision::Stuck { reason: StuckReason::NoCreateCall })
+}
+
+fn requested(facts: &Facts<'_>) -> Option<Decision> {
+    facts.requested.then_some(Decision::Due { reason: DueReason::Requested })
+}
+
+fn possible_orphans(facts: &Facts<'_>) -> Option<Decision> {
+    super::rotation::too_many_possible_orphans(facts).then_some(Decision::Stuck { reason: StuckReason::PossibleOrphans })
+}
+
+fn by_time(facts: &Facts<'_>) -> Decision {
+    let Some(current) = facts.ledger.current_facts() else { return Decision::Missing };
+    let schedule = schedule(facts.credential, facts.policy, facts.provider, facts.ledger.generation, current);
+    let now = facts.now.wall;
+    if now < schedule.starts_at {
+        return Decision::Steady { wake_at: schedule.starts_at };
+    }
+    if !facts.now.trusted {
+        return Decision::Blocked { reason: BlockReason::ClockUntrusted, until: None };
+    }
+    match &facts.ledger.failure {
+        Some(failure) if now < failure.next_try_at => {
+            Decision::Blocked { reason: BlockReason::RetryLater, until: Some(failure.next_try_at) }
+        }
+        _ => Decision::Due { reason: schedule.reason },
+    }
+}
+
+/// By when a version is to be dead: `issued_at + maxAge`, or the provider's own end if that is sooner.
+pub fn deadline_of(version: &VersionFacts, policy: &RotationPolicy) -> Timestamp {
+    let by_age = later(version.issued_at, policy.max_age.as_duration());
+    version.expires_at.map_or(by_age, |expires| expires.min(by_age))
+}
+
+/// The start of the next rotation, counted backward from the deadline of the current version.
+pub fn schedule(
+    credential: &Credential,
+    policy: &RotationPolicy,
+    provider: &Provider,
+    generation: u64,
+    current: &VersionFacts,
+) -> Schedule {
+    let deadline_at = deadline_of(current, policy);
+    let overlap = policy.terms.overlap.as_duration();
+    let spread = policy.spread.mul_f64(spread_factor(&credential.name, generation));
+    let wanted = earlier(deadline_at, overlap + spread + reserve(policy, provider));
+    let latest = earlier(deadline_at, overlap + policy.propagation(provider));
+    let by_age = later(current.issued_at, policy.max_age.as_duration());
+    let reason = if deadline_at < by_age { DueReason::Expires } else { DueReason::MaxAge };
+    match windows::next_open(&policy.windows, wanted) {
+        Some(open) if open <= latest.max(wanted) => Schedule { starts_at: open, deadline_at, reason },
+        _ => Schedule { starts_at: wanted, deadline_at, reason: DueReason::NoWindowBeforeDeadline },
+    }
+}
+
+/// `clamp(maxAge/20, 1 s, 24 h)`, and what the policy and the description add: propagation, a person's lead, the longest
+/// wait for a window.
+pub fn reserve(policy: &RotationPolicy, provider: &Provider) -> Duration {
+    let max_age = policy.max_age.as_duration();
+    let base = (max_age / 20).clamp(Duration::from_secs(1), Duration::from_secs(86_400));
+    base + policy.propagation(provider) + provider.timing.manual_lead.unwrap_or_default() + policy.window_wait
+}
+
+/// In [0, 1), by hash of name and generation: the same for ever, so that a restart moves nothing (I15).
+pub fn spread_factor(credential: &Name, generation: u64) -> f64 {
+    let hash = Uuid::new_v5(&Uuid::NAMESPACE_URL, format!("keywright:spread:{credential}:{generation}").as_bytes());
+    let (high, _) = hash.as_u64_pair();
+    // 32 bits are exact in an f64, and divided by 2^32 they stay below one.
+    f64::from(u32::try_from(high >> 32).unwrap_or(0)) / 4_294_967_296.0
+}
+
+/// Whether an application that was never seen may hold this old version from elsewhere: only what a person submitted
+/// was ever anywhere but here.
+pub fn may_be_held_elsewhere(ledger: &Ledger) -> bool {
+    let old = ledger.rotation.as_ref().and_then(|rotation| rotation.old.as_ref());
+    old.and_then(|old| ledger.versions.get(old)).is_some_and(|old| old.origin == Origin::Submitted)
+}
+
+fn later(at: Timestamp, by: Duration) -> Timestamp {
+    at.checked_add(by).unwrap_or(Timestamp::MAX)
+}
+
+fn earlier(at: Timestamp, by: Duration) -> Timestamp {
+    at.checked_sub(by).unwrap_or(Timestamp::MIN)
+}

@@ -1,0 +1,162 @@
+//! The ledger of one credential: what its journal adds up to. Holds facts, never material.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::environment::Proof;
+use super::ids::{FieldName, KeyId, OperationId, VersionId};
+use super::rotation::{AbandonReason, Rotation};
+
+/// How many ended versions are remembered. Their fingerprints keep a revoked value from coming back (I10).
+pub const ENDED_VERSIONS_MAX: usize = 64;
+
+/// Everything that the journal of one credential says. Changed by [`super::rotation::apply`] alone.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ledger {
+    /// Grows with each change that an application can see.
+    pub revision: u64,
+    /// Generation of the current version; 0 before the first.
+    pub generation: u64,
+    /// Attempts begun for the next generation.
+    pub attempts: u32,
+    pub current: Option<VersionId>,
+    pub versions: BTreeMap<VersionId, VersionFacts>,
+    pub rotation: Option<Rotation>,
+    pub paused: bool,
+    pub failure: Option<Failure>,
+    /// Creates whose reply was lost where the provider can't tell us what became of them.
+    pub possible_orphans: Vec<PossibleOrphan>,
+    /// Keys with our marker that the journal doesn't know: being revoked.
+    pub orphans: BTreeSet<KeyId>,
+    /// Since when the provider refuses the current version, if it does.
+    pub refused_since: Option<Timestamp>,
+}
+
+/// What is known of one version, beside its bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VersionFacts {
+    pub operation: OperationId,
+    pub generation: u64,
+    pub origin: Origin,
+    pub key_id: Option<KeyId>,
+    /// When the provider made the key; the time of submission where it doesn't tell.
+    pub issued_at: Timestamp,
+    /// When the provider itself ends it.
+    pub expires_at: Option<Timestamp>,
+    pub fingerprints: Vec<Fingerprint>,
+    pub proof: Option<Proof>,
+    /// The version whose key this one carries too, after a rollback.
+    pub copy_of: Option<VersionId>,
+    /// Once true, true for ever: this key is on its way out and can't become current again (I10).
+    pub doomed: bool,
+    pub ended: Option<Ended>,
+}
+
+/// Where a version comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Origin {
+    Submitted,
+    Minted,
+    /// A new version with older material.
+    RolledBack,
+}
+
+/// A keyed hash of one field's value, lower-case hex: tells that a value was met before, and nothing else.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Fingerprint {
+    pub field: FieldName,
+    pub digest: String,
+}
+
+/// How a version ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ended {
+    pub at: Timestamp,
+    pub closure: Closure,
+}
+
+/// How sure we are that a key is dead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Closure {
+    /// The provider refused it afterwards.
+    Proved,
+    /// The provider, or a person, says so.
+    Reported,
+    /// Nothing can tell.
+    Unproved,
+}
+
+/// Why the last rotation didn't come to its end, and when the next one may try.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    pub reason: AbandonReason,
+    /// How many in a row.
+    pub count: u32,
+    pub next_try_at: Timestamp,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PossibleOrphan {
+    pub operation: OperationId,
+    pub at: Timestamp,
+}
+
+impl Ledger {
+    pub fn current_facts(&self) -> Option<&VersionFacts> {
+        self.versions.get(self.current.as_ref()?)
+    }
+
+    /// The version that still lives beside the current one, while a rotation is open.
+    pub fn previous(&self) -> Option<&VersionId> {
+        let rotation = self.rotation.as_ref()?;
+        let old = rotation.old.as_ref()?;
+        let beside = self.current.as_ref() == Some(&rotation.version) && self.versions.get(old)?.ended.is_none();
+        beside.then_some(old)
+    }
+
+    /// All versions that carry the same key as this one.
+    pub fn same_key(&self, version: &VersionId) -> Vec<VersionId> {
+        let root = self.root_of(version);
+        let related = self.versions.keys().filter(|other| self.root_of(other) == root);
+        let mut all: Vec<VersionId> = related.cloned().collect();
+        if !all.contains(version) {
+            all.push(version.clone());
+        }
+        all
+    }
+
+    fn root_of<'a>(&'a self, version: &'a VersionId) -> &'a VersionId {
+        let mut root = version;
+        // A copy is always younger than what it copies: this ends.
+        while let Some(older) = self.versions.get(root).and_then(|facts| facts.copy_of.as_ref()) {
+            root = older;
+        }
+        root
+    }
+
+    /// Whether a key at the provider is one that the journal knows as ours, and hasn't given up.
+    pub fn knows_key(&self, key_id: &KeyId) -> bool {
+        let of_version = self.versions.values().any(|facts| facts.key_id.as_ref() == Some(key_id));
+        let of_rotation = self.rotation.as_ref().is_some_and(|rotation| rotation.key_id.as_ref() == Some(key_id));
+        of_version || of_rotation
+    }
+
+    /// Forgets the oldest ended versions beyond [`ENDED_VERSIONS_MAX`].
+    pub(super) fn trim(&mut self) {
+        let mut ended: Vec<(Timestamp, VersionId)> = self
+            .versions
+            .iter()
+            .filter(|(name, _)| self.current.as_ref() != Some(name))
+            .filter_map(|(name, facts)| Some((facts.ended.as_ref()?.at, name.clone())))
+            .collect();
+        ended.sort();
+        let surplus = ended.len().saturating_sub(ENDED_VERSIONS_MAX);
+        for (_, name) in ended.into_iter().take(surplus) {
+            self.versions.remove(&name);
+        }
+    }
+}

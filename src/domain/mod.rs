@@ -1,0 +1,18 @@
+//! The pure core: what the words mean, what is due, and which step comes next.
+//!
+//! **Architecture invariant:** nothing here knows a runtime, an SDK, a clock or a source of randomness.
+//! Time, seed and facts are arguments; asked twice, a function answers the same.
+
+pub mod access;
+pub mod credential;
+pub mod due;
+pub mod environment;
+pub mod holders;
+pub mod ids;
+pub mod ledger;
+pub mod material;
+pub mod policy;
+pub mod provider;
+pub mod rotation;
+pub mod span;
+pub mod windows;

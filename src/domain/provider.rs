@@ -1,0 +1,362 @@
+//! A provider as its description says it is: environments, fields, calls and what their answers mean.
+//!
+//! A new provider is a document, never code: what a description can't express is a reason to extend this language.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::credential::Environment;
+use super::ids::{FieldName, KeyId, Name};
+
+/// A validated `Provider` document.
+#[derive(Debug, Clone)]
+pub struct Provider {
+    pub name: Name,
+    pub title: String,
+    /// The provider has ceased operations: nothing new is enrolled, checks still work.
+    pub retired: bool,
+    /// Base URL per environment: scheme, host and path without a closing slash; may hold `{variable}`.
+    pub environments: BTreeMap<Environment, Template>,
+    /// Variables of the templates, with their defaults.
+    pub variables: BTreeMap<String, Option<Name>>,
+    pub fields: BTreeMap<FieldName, Field>,
+    pub calls: Calls,
+    pub lifecycle: Lifecycle,
+    pub timing: Timing,
+    pub limits: Limits,
+    /// Where the facts are from, for people and for `check`.
+    pub facts: Vec<Fact>,
+}
+
+/// One fact of the description, with where it is from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fact {
+    /// What the fact is about: `fields.client_id`, `calls.create`, …
+    pub about: String,
+    pub source: String,
+    pub confidence: Confidence,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Confidence {
+    Documented,
+    Inferred,
+    Unknown,
+}
+
+/// What a field is to those who hold it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FieldClass {
+    /// May be shown (a client id).
+    Public,
+    Secret,
+    /// Authorises changes of the credential itself: sealed in a record of its own, never served.
+    Management,
+}
+
+#[derive(Debug, Clone)]
+pub struct Field {
+    pub class: FieldClass,
+    /// Whether one value belongs to one environment and one credential, so that meeting it elsewhere is `against`.
+    pub bound: bool,
+    /// Whether applications get it. Always false for [`FieldClass::Management`].
+    pub served: bool,
+    /// Anchored pattern that a value of this environment, and of no other, matches. Empty: the form is no evidence.
+    pub patterns: BTreeMap<Environment, regex::Regex>,
+}
+
+/// How a new key comes to be and an old one goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Lifecycle {
+    /// Several independent pairs live at once; the provider makes each (minted).
+    Pairs,
+    /// A person makes and removes keys in the provider's dashboard.
+    Manual,
+}
+
+/// The calls that the daemon knows how to use. Each is optional: what isn't described isn't done.
+#[derive(Debug, Clone, Default)]
+pub struct Calls {
+    /// Exchanges a pair for an access token; authenticates calls of [`Authentication::Token`].
+    pub token: Option<Call>,
+    /// A harmless call that only a living key passes, beyond the token.
+    pub probe: Option<Call>,
+    pub create: Option<Create>,
+    pub list: Option<List>,
+    pub revoke: Option<Call>,
+}
+
+/// One HTTP request and what its answers mean.
+#[derive(Debug, Clone)]
+pub struct Call {
+    pub method: Method,
+    /// Below the environment's base URL, beginning with a slash; or, with `url_field`, unused.
+    pub path: Template,
+    /// A management field that holds the whole URL (RFC 7592). It must lie on the environment's own origin.
+    pub url_field: Option<FieldName>,
+    pub query: Vec<(String, Template)>,
+    pub headers: Vec<(String, Template)>,
+    pub authentication: Authentication,
+    pub body: Body,
+    /// Tried in order; the first that fits decides. Where none fits, see [`Meaning::by_default`].
+    pub rules: Vec<Rule>,
+    /// JSON pointer to an access token, for the token call.
+    pub access_token: Option<String>,
+    /// For probes: whether success proves the environment, or only that the key lives.
+    pub proves_environment: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Method {
+    Get,
+    Post,
+    Put,
+    Delete,
+}
+
+/// Who signs a call, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Authentication {
+    /// No authentication, or the administering credential's where the document names one (open registration).
+    Open,
+    /// HTTP Basic with two fields of the acting version.
+    Basic { username: FieldName, password: FieldName },
+    /// A field of the acting version as bearer token.
+    Bearer { field: FieldName },
+    /// An access token, fetched for this call with the acting version through [`Calls::token`].
+    Token,
+    /// A management field of the version that is acted upon, as bearer token (RFC 7592).
+    Management { field: FieldName },
+}
+
+#[derive(Debug, Clone, Default)]
+pub enum Body {
+    #[default]
+    None,
+    Form(Vec<(String, Template)>),
+    /// JSON whose texts are templates.
+    Json(JsonTemplate),
+}
+
+/// A JSON value whose texts are templates.
+#[derive(Debug, Clone)]
+pub enum JsonTemplate {
+    Text(Template),
+    Literal(serde_json::Value),
+    List(Vec<JsonTemplate>),
+    Object(Vec<(String, JsonTemplate)>),
+}
+
+/// A text with holes: `{name}` stands for a variable of the request. Which names exist depends on the place: base URLs
+/// and paths know the credential's variables and `{key_id}`; bodies also `{marker}`, `{operation_id}` and `{field:NAME}`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Template(pub Vec<Piece>);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Piece {
+    Literal(String),
+    /// A credential's variable, or `key_id`, `marker`, `operation_id`.
+    Variable(String),
+    /// A field of the acting version.
+    Field(FieldName),
+}
+
+impl Template {
+    pub fn literal(text: &str) -> Template {
+        Template(vec![Piece::Literal(text.to_owned())])
+    }
+
+    /// # Errors
+    /// Names the brace or the name that is wrong.
+    pub fn parse(text: &str) -> Result<Template, String> {
+        let mut pieces = Vec::new();
+        let mut rest = text;
+        while let Some(open) = rest.find(['{', '}']) {
+            if rest.as_bytes()[open] == b'}' {
+                return Err("a `}` without its `{`".to_owned());
+            }
+            if open > 0 {
+                pieces.push(Piece::Literal(rest[..open].to_owned()));
+            }
+            let Some(length) = rest[open + 1..].find('}') else { return Err("a `{` without its `}`".to_owned()) };
+            let hole = &rest[open + 1..open + 1 + length];
+            pieces.push(match hole.strip_prefix("field:") {
+                Some(field) => Piece::Field(field.parse().map_err(|error| format!("`{{field:…}}`: {error}"))?),
+                None if !hole.is_empty() && hole.bytes().all(|b| b.is_ascii_lowercase() || b == b'_') => {
+                    Piece::Variable(hole.to_owned())
+                }
+                None => return Err("a `{…}` whose name isn't lower-case letters and underscores".to_owned()),
+            });
+            rest = &rest[open + length + 2..];
+        }
+        if !rest.is_empty() {
+            pieces.push(Piece::Literal(rest.to_owned()));
+        }
+        Ok(Template(pieces))
+    }
+
+    pub fn variables(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().filter_map(|piece| match piece {
+            Piece::Variable(name) => Some(name.as_str()),
+            _ => None,
+        })
+    }
+
+    pub fn fields(&self) -> impl Iterator<Item = &FieldName> {
+        self.0.iter().filter_map(|piece| match piece {
+            Piece::Field(name) => Some(name),
+            _ => None,
+        })
+    }
+}
+
+/// The create call, and where its answer holds what.
+#[derive(Debug, Clone)]
+pub struct Create {
+    pub call: Call,
+    /// Headers that carry the operation id, so that a repeated call is no second key.
+    pub idempotency_headers: Vec<String>,
+    /// JSON pointer to the provider's id of the new key.
+    pub key_id: String,
+    /// JSON pointer per field that the answer fills; the other fields are carried over from the current version.
+    pub fields: BTreeMap<FieldName, String>,
+    pub issued_at: Option<String>,
+    pub expires_at: Option<String>,
+}
+
+/// The list call: pages of keys.
+#[derive(Debug, Clone)]
+pub struct List {
+    pub call: Call,
+    /// JSON pointer to the array.
+    pub items: String,
+    /// Pointers within one item.
+    pub key_id: String,
+    /// Where the name stands that we put our marker in. Without it, keys can be listed but not told apart.
+    pub marker: Option<String>,
+    /// Pointer and the texts that mean that the key lives; without it every listed key lives.
+    pub alive: Option<(String, Vec<String>)>,
+    pub issued_at: Option<String>,
+    pub expires_at: Option<String>,
+    pub paging: Option<Paging>,
+}
+
+/// Cursor paging: the next page begins after the last item of this one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Paging {
+    /// Pointer to the truth value that says whether there is more.
+    pub more: String,
+    /// Query parameter that takes the cursor.
+    pub parameter: String,
+    /// Pointer to the cursor within an item.
+    pub cursor: String,
+}
+
+/// One rule over an answer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rule {
+    /// Statuses that it fits; empty fits all.
+    pub statuses: Vec<u16>,
+    /// A JSON pointer and the value that must stand there.
+    pub equals: Option<(String, serde_json::Value)>,
+    pub meaning: Meaning,
+}
+
+/// What an answer means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Meaning {
+    /// Done, or the key works.
+    Works,
+    /// The key lives, but may not do this.
+    Narrow,
+    /// The key that signed the call is not accepted.
+    Dead,
+    /// The key belongs to the other environment.
+    WrongEnvironment,
+    /// The request itself is refused: repeating it changes nothing.
+    Refused,
+    /// What was to be removed isn't there.
+    Gone,
+    /// No free slot.
+    Full,
+    Throttled,
+    /// Nothing can be concluded: the default.
+    Inconclusive,
+}
+
+impl Meaning {
+    /// What a status means where no rule fits: only what HTTP itself says (RFC 9110, RFC 6585).
+    pub fn by_default(status: u16) -> Meaning {
+        match status {
+            200..=299 => Meaning::Works,
+            429 => Meaning::Throttled,
+            _ => Meaning::Inconclusive,
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Timing {
+    /// How long a fresh key may be refused before that counts as a failure; `min(120 s, overlap)` where it isn't said.
+    pub propagation: Option<Duration>,
+    /// How long access tokens outlive the revocation of their key.
+    pub tokens_outlive: Option<Duration>,
+    /// What a person needs to make a key by hand.
+    pub manual_lead: Option<Duration>,
+}
+
+/// Where answers tell how many calls are left.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Limits {
+    pub remaining_header: Option<String>,
+    pub reset_header: Option<String>,
+}
+
+/// One key at the provider, as its list shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListedKey {
+    pub key_id: KeyId,
+    /// The name that may be our marker.
+    pub name: Option<String>,
+    pub alive: bool,
+    pub issued_at: Option<Timestamp>,
+    pub expires_at: Option<Timestamp>,
+}
+
+impl Provider {
+    /// Fields that applications get, and those that only manage the credential.
+    pub fn is_management(&self, field: &FieldName) -> bool {
+        self.fields.get(field).is_some_and(|field| field.class == FieldClass::Management)
+    }
+
+    /// Whether a lost reply to `create` can be searched for: by list and marker both.
+    pub fn can_find_orphans(&self) -> bool {
+        self.calls.list.as_ref().is_some_and(|list| list.marker.is_some())
+    }
+
+    pub fn can_mint(&self) -> bool {
+        self.lifecycle == Lifecycle::Pairs && self.calls.create.is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn templates_know_their_holes() {
+        let template = Template::parse("/t/{tenant}/{field:client_id}.json").unwrap();
+        assert_eq!(template.variables().collect::<Vec<_>>(), ["tenant"]);
+        assert_eq!(template.fields().count(), 1);
+        for bad in ["{", "}", "{}", "{Tenant}", "{a b}", "{field:}", "a}b{c}"] {
+            assert!(Template::parse(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,306 @@
+//! One rotation: its phases, the events that move it, the step that comes next, and the way back.
+//!
+//! [`apply`] is the whole persistent state machine: it runs a rotation, replays it after a crash, and is what tests drive.
+//! [`next`] only computes; performing is the engine's.
+
+mod apply;
+mod next;
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::credential::Credential;
+use super::environment::Proof;
+use super::holders::Blocker;
+use super::ids::{InstallationId, KeyId, OperationId, VersionId};
+use super::ledger::{Closure, Fingerprint, Ledger, Origin};
+use super::policy::{RotationPolicy, Terms};
+use super::provider::Provider;
+
+pub use apply::{IllegalEvent, apply};
+pub use next::next;
+pub(crate) use next::too_many_possible_orphans;
+
+/// How often a candidate may be refused, after its propagation delay, before it is abandoned (I16).
+pub const CANDIDATE_REFUSALS_MAX: u32 = 3;
+/// How many creates with unknown outcome are risked where the provider can't list keys (I2).
+pub const POSSIBLE_ORPHANS_MAX: usize = 3;
+
+/// Where a rotation stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Phase {
+    Planned,
+    Issued,
+    Stored,
+    Verified,
+    Promoted,
+    Confirmed,
+    Retired,
+    Revoked,
+}
+
+impl Phase {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Phase::Planned => "planned",
+            Phase::Issued => "issued",
+            Phase::Stored => "stored",
+            Phase::Verified => "verified",
+            Phase::Promoted => "promoted",
+            Phase::Confirmed => "confirmed",
+            Phase::Retired => "retired",
+            Phase::Revoked => "revoked",
+        }
+    }
+}
+
+/// An open rotation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rotation {
+    pub plan: Plan,
+    pub phase: Phase,
+    /// The attempt under way: its operation and version are what the provider and the store see.
+    pub attempt: u32,
+    pub operation: OperationId,
+    /// The version that this rotation makes current.
+    pub version: VersionId,
+    /// The version that it replaces.
+    pub old: Option<VersionId>,
+    pub key_id: Option<KeyId>,
+    /// A create is intended, or was sent: its outcome isn't known until `issued`.
+    pub create_open: bool,
+    /// A key with this attempt's marker was met and given up: the attempt must grow before the next create.
+    pub attempt_burned: bool,
+    pub issued_at: Option<Timestamp>,
+    /// Running time at which the candidate was first refused.
+    pub refused_first: Option<Duration>,
+    pub refusals: u32,
+    /// Leadership term of the last verification: a promotion needs one of its own term (I4).
+    pub verified_term: Option<u64>,
+    pub promoted: Option<Instant>,
+    /// Leadership term of the last fresh look at the current version before the revocation (I5).
+    pub retired_term: Option<u64>,
+    pub stragglers: Vec<Blocker>,
+    pub abandoning: Option<AbandonReason>,
+    /// The rotation that a rollback turned round: it comes back if the rollback fails.
+    pub turned: Option<Box<Rotation>>,
+}
+
+/// What is fixed before a rotation does anything.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    pub generation: u64,
+    pub attempt: u32,
+    pub operation: OperationId,
+    pub version: VersionId,
+    pub origin: Origin,
+    pub reason: String,
+    pub terms: Terms,
+    pub planned_at: Timestamp,
+}
+
+/// A point in time on both clocks: the wall's, and the running time that the journal adds up (I13).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Instant {
+    pub wall: Timestamp,
+    pub running: Duration,
+}
+
+/// Now, and whether the wall clock is believed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Moment {
+    pub wall: Timestamp,
+    pub running: Duration,
+    /// False after a suspicious jump: what destroys waits.
+    pub trusted: bool,
+}
+
+impl Moment {
+    /// The smaller of wall time and running time since then (I13).
+    pub fn since(&self, then: Instant) -> Duration {
+        let wall = Duration::try_from(self.wall.duration_since(then.wall)).unwrap_or_default();
+        wall.min(self.running.saturating_sub(then.running))
+    }
+
+    pub fn instant(&self) -> Instant {
+        Instant { wall: self.wall, running: self.running }
+    }
+}
+
+/// Why a rotation is given up before its promotion.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AbandonReason {
+    /// The provider refuses to make a key.
+    CreateRefused,
+    /// The provider has no free slot.
+    NoFreeSlot,
+    /// The provider refuses the current version, which should sign the create.
+    CurrentRefused,
+    /// The candidate is refused again and again.
+    CandidateRefused,
+    /// The candidate belongs to the other environment, or its value is known elsewhere.
+    EnvironmentMismatch,
+    /// Nothing proves the candidate's environment, and the policy doesn't accept that.
+    Undetermined,
+    /// What the provider sent can't be a value.
+    BadValue,
+    /// The outcome of a create is unknown, and the provider can't list keys.
+    ReplyLost,
+    /// The store has another current version than the journal.
+    CurrentChanged,
+    /// The daemon stopped before the submitted value was durable.
+    SubmissionInterrupted,
+    /// The sealed copy of the new key can't be opened.
+    SealedCopyDamaged,
+}
+
+impl AbandonReason {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            AbandonReason::CreateRefused => "create-refused",
+            AbandonReason::NoFreeSlot => "no-free-slot",
+            AbandonReason::CurrentRefused => "current-refused",
+            AbandonReason::CandidateRefused => "candidate-refused",
+            AbandonReason::EnvironmentMismatch => "environment-mismatch",
+            AbandonReason::Undetermined => "undetermined",
+            AbandonReason::BadValue => "bad-value",
+            AbandonReason::ReplyLost => "reply-lost",
+            AbandonReason::CurrentChanged => "current-changed",
+            AbandonReason::SubmissionInterrupted => "submission-interrupted",
+            AbandonReason::SealedCopyDamaged => "sealed-copy-damaged",
+        }
+    }
+}
+
+/// What happened. The journal keeps these; [`apply`] adds them up.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+pub enum Event {
+    Planned { plan: Plan },
+    /// The intent to create, with the provider's keys seen before. Each create has one of its own (I1).
+    CreateIntended { attempt: u32, operation: OperationId, version: VersionId, seen: BTreeSet<KeyId> },
+    /// The key exists, or the value was submitted; a sealed copy is durable together with this event (I11).
+    Issued { key_id: Option<KeyId>, issued_at: Timestamp, expires_at: Option<Timestamp>, fingerprints: Vec<Fingerprint>, copy_of: Option<VersionId> },
+    /// Pending in the store and read back byte-equal; the sealed copy is erased together with this event.
+    Stored,
+    Verified { proof: Proof, term: u64 },
+    /// The candidate was refused. `counted` is false within the propagation delay.
+    Refused { at: Instant, counted: bool },
+    Promoted { at: Instant },
+    Confirmed { stragglers: Vec<Blocker> },
+    Retired { term: u64 },
+    /// From here on the old key can't become current again, whatever happens.
+    RevokeIntended,
+    Revoked { at: Timestamp, closure: Closure },
+    Closed,
+    Abandoning { reason: AbandonReason },
+    /// The new key is gone at the provider, or was never made.
+    Undone,
+    Abandoned { at: Timestamp, next_try_at: Timestamp },
+    /// A living key with our marker that the journal doesn't know. Also the intent to revoke it.
+    OrphanFound { key_id: KeyId, burns_attempt: bool },
+    OrphanRevoked { key_id: KeyId },
+    PossibleOrphan { operation: OperationId, at: Timestamp },
+    /// The provider refuses the current version, seen twice apart in time.
+    CurrentRefused { at: Timestamp },
+    CurrentAccepted,
+    /// Take the old material back: the rotation turns round.
+    RollbackPlanned { plan: Plan },
+    TermsTightened { terms: Terms },
+    Paused,
+    Resumed,
+    /// The whole ledger: replaces all events before it.
+    Snapshot { ledger: Box<Ledger> },
+}
+
+/// What is to be done next. `Journal` needs no I/O but the append of its event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// List the provider's keys: before each create, and to find what a lost create left behind.
+    Survey,
+    RevokeOrphan { key_id: KeyId },
+    Create,
+    Store,
+    Verify,
+    Promote,
+    /// Verify the current version afresh, before the old one goes.
+    Retire,
+    Revoke,
+    /// Remove the bytes of the old version from the store.
+    Forget,
+    /// Revoke the key of a candidate that is given up.
+    UndoKey { key_id: KeyId },
+    /// Remove the candidate from the store, and the sealed copy.
+    Discard,
+    Journal(Event),
+    Wait(Wait),
+}
+
+/// Why nothing is done now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wait {
+    pub reason: WaitReason,
+    /// When to look again at the latest; `None`: when something changes.
+    pub until: Option<Timestamp>,
+}
+
+/// The reasons that `status` and `plan` show.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WaitReason {
+    /// No window is open.
+    WindowClosed,
+    Paused,
+    /// Old and new both work for a while yet.
+    Overlap,
+    /// An instance still holds the old version.
+    Held,
+    /// As [`WaitReason::Held`], and the old version is past its deadline.
+    Overdue,
+    /// An application was never seen, and may hold the submitted key from elsewhere.
+    NoInstanceSeen,
+    /// The wall clock jumped: what destroys waits until it is believed again.
+    ClockUntrusted,
+    /// Too many creates with unknown outcome: a person must look.
+    PossibleOrphans,
+}
+
+impl WaitReason {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            WaitReason::WindowClosed => "window-closed",
+            WaitReason::Paused => "paused",
+            WaitReason::Overlap => "overlap",
+            WaitReason::Held => "held",
+            WaitReason::Overdue => "overdue",
+            WaitReason::NoInstanceSeen => "no-instance-seen",
+            WaitReason::ClockUntrusted => "clock-untrusted",
+            WaitReason::PossibleOrphans => "possible-orphans",
+        }
+    }
+}
+
+/// All that [`next`] and [`super::due::decide`] look at.
+#[derive(Debug, Clone, Copy)]
+pub struct Facts<'a> {
+    pub now: Moment,
+    pub term: u64,
+    pub credential: &'a Credential,
+    pub policy: &'a RotationPolicy,
+    pub provider: &'a Provider,
+    pub ledger: &'a Ledger,
+    /// Who keeps the old version alive ([`super::holders::barrier`]).
+    pub blockers: &'a [Blocker],
+    /// The open create intent was written by this process, and the create certainly had no effect yet.
+    pub create_unsent: bool,
+    /// The provider's keys as this process last listed them, if that was after the last create of unknown outcome.
+    pub seen: Option<&'a BTreeSet<KeyId>>,
+    pub installation: InstallationId,
+    /// An operator asked for a rotation.
+    pub requested: bool,
+}

@@ -1,0 +1,129 @@
+//! Who makes, verifies and revokes keys at a provider: the seam to the providers.
+//!
+//! Errors are closed and hold nothing of a reply: a provider may echo our secret (I20).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+
+use crate::domain::credential::Environment;
+use crate::domain::environment::BaseUrl;
+use crate::domain::ids::{KeyId, Name, OperationId};
+use crate::domain::ledger::Closure;
+use crate::domain::material::Material;
+use crate::domain::provider::{ListedKey, Provider};
+
+/// Where a call goes.
+#[derive(Debug, Clone)]
+pub struct Target {
+    pub credential: Name,
+    pub provider: Arc<Provider>,
+    pub environment: Environment,
+    pub base_url: BaseUrl,
+    pub variables: BTreeMap<String, Name>,
+}
+
+/// What is to be created.
+#[derive(Debug, Clone)]
+pub struct CreateRequest {
+    pub operation: OperationId,
+    pub marker: String,
+}
+
+/// A key that the provider made.
+#[derive(Debug)]
+pub struct Minted {
+    pub key_id: KeyId,
+    /// All fields, the management ones included.
+    pub material: Material,
+    pub issued_at: Option<Timestamp>,
+    pub expires_at: Option<Timestamp>,
+}
+
+/// What a look at a key found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProbeReport {
+    pub outcome: ProbeOutcome,
+    /// Success proves the environment, not only that the key lives.
+    pub proves_environment: bool,
+    /// The provider's clock, where it sent one.
+    pub provider_time: Option<Timestamp>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProbeOutcome {
+    /// The strongest check described has passed.
+    Works,
+    /// It lives, and may not do what the probe asks.
+    Narrow,
+    /// The provider says that it doesn't accept it.
+    Dead,
+    WrongEnvironment,
+}
+
+/// What became of a revocation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Revocation {
+    pub closure: Closure,
+}
+
+/// Closed: the engine branches on the kind, never on text.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum IssuerError {
+    /// The key that signs isn't accepted. The call had no effect.
+    #[error("the provider doesn't accept the key that signs the call")]
+    Unauthenticated,
+    /// The request is refused as it is; repeating it changes nothing. No effect.
+    #[error("the provider refuses the request (status {status})")]
+    Refused { status: u16 },
+    #[error("the provider has no free slot for another key")]
+    Full,
+    /// No effect; wait.
+    #[error("the provider asks to wait")]
+    Throttled { retry_after: Option<Duration> },
+    /// It certainly wasn't sent.
+    #[error("the provider can't be reached: {0}")]
+    Unreachable(&'static str),
+    /// It was sent; whether it took effect isn't known.
+    #[error("the provider's answer tells nothing: {0}")]
+    Unclear(&'static str),
+    /// The description, the address or the value doesn't allow the call. Not sent.
+    #[error("the call isn't possible: {0}")]
+    Impossible(&'static str),
+    /// It took effect, and what came back can't be a value (empty, a placeholder, too long).
+    #[error("the provider sent a value that can't be one")]
+    BadValue,
+}
+
+impl IssuerError {
+    /// Whether the call certainly changed nothing at the provider.
+    pub fn had_no_effect(&self) -> bool {
+        !matches!(self, IssuerError::Unclear(_) | IssuerError::BadValue)
+    }
+}
+
+/// Makes, verifies and revokes keys. Calls are made once: retries are the engine's.
+#[async_trait]
+pub trait Issuer: Send + Sync {
+    /// The strongest harmless check that the description has, with the key itself.
+    async fn probe(&self, target: &Target, material: &Material) -> Result<ProbeReport, IssuerError>;
+
+    /// Whether the provider still accepts this key, asked at the token endpoint or by the probe, never with a cached token.
+    async fn is_dead(&self, target: &Target, material: &Material) -> Result<bool, IssuerError>;
+
+    /// All keys of the account. `acting` signs. An incomplete list is an error, never a shorter list.
+    ///
+    /// # Errors
+    /// [`IssuerError::Impossible`] where the provider can't list.
+    async fn list(&self, target: &Target, acting: &Material) -> Result<Vec<ListedKey>, IssuerError>;
+
+    /// Makes one key. `acting` is the current version, which signs and lends the fields that a new key keeps.
+    async fn create(&self, target: &Target, acting: &Material, request: &CreateRequest) -> Result<Minted, IssuerError>;
+
+    /// Revokes one key. `acting` signs and is never the key that is revoked; `doomed` is the revoked version's own material
+    /// where it is at hand (management fields, and the proof of death at the token endpoint).
+    async fn revoke(&self, target: &Target, acting: &Material, key_id: &KeyId, doomed: Option<&Material>) -> Result<Revocation, IssuerError>;
+}

@@ -1,0 +1,112 @@
+//! The durable record of what was intended and what happened: the seam to where it is kept.
+//!
+//! Each append is a compare-and-set on (term, revision): a deposed leader's append fails (I7). Events hold no material; the
+//! sealed copy of a minted reply lies beside them, from `issued` until `stored` (I11).
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::domain::holders::Holding;
+use crate::domain::ids::{InstallationId, InstanceName, Name};
+use crate::domain::rotation::Event;
+use crate::sealing::Sealed;
+
+/// How far the journal of one credential has come. The first append expects the default.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Position {
+    /// Leadership term of the last append.
+    pub term: u64,
+    /// Appends so far.
+    pub revision: u64,
+}
+
+/// What happens to the sealed copy, in the same durable write as the event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SealedCopy {
+    Keep,
+    Put(Sealed),
+    Erase,
+}
+
+/// The journal of one credential, as loaded.
+#[derive(Debug, Clone, Default)]
+pub struct History {
+    pub position: Position,
+    pub events: Vec<Event>,
+    pub sealed: Option<Sealed>,
+}
+
+/// A change of what instances hold. Batched: one durable write for many.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HoldingChange {
+    Put(Holding),
+    Remove { application: Name, instance: InstanceName, credential: Name },
+    /// The application was served this credential, or a person released it: it no longer counts as never seen.
+    Seen { application: Name, credential: Name },
+}
+
+/// All that is durable about instances.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Holdings {
+    pub holdings: Vec<Holding>,
+    /// (application, credential)
+    pub seen: Vec<(Name, Name)>,
+}
+
+/// What outlives a restart of the daemon itself.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Heartbeat {
+    /// Time that the daemon has been running, all runs added up (I13).
+    pub running: Duration,
+    /// The wall clock at the last heartbeat.
+    pub wall: Option<Timestamp>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum JournalError {
+    /// Somebody else appended, or a newer term began.
+    #[error("the journal of `{credential}` has moved on: another process leads")]
+    Conflict { credential: Name },
+    #[error("the journal is damaged ({0}): restore it from a backup")]
+    Damaged(&'static str),
+    /// Whether it took effect isn't known.
+    #[error("the journal can't be reached: {0}")]
+    Unavailable(&'static str),
+}
+
+#[async_trait]
+pub trait Journal: Send + Sync {
+    /// This installation's identity, made on first use.
+    async fn installation(&self) -> Result<InstallationId, JournalError>;
+
+    /// Begins a new leadership term, higher than all before, durable before it is returned.
+    async fn begin_term(&self) -> Result<u64, JournalError>;
+
+    /// Credentials with a journal, by name, at most `limit` after `after`.
+    async fn credentials(&self, after: Option<&Name>, limit: usize) -> Result<Vec<Name>, JournalError>;
+
+    async fn load(&self, credential: &Name) -> Result<History, JournalError>;
+
+    /// Appends one event durably, together with the change of the sealed copy. `expected` is the position that the caller
+    /// read or was last given; `term` is the caller's and becomes that of the new position.
+    ///
+    /// # Errors
+    /// [`JournalError::Conflict`] if the position isn't `expected`, or `term` is lower than the highest begun;
+    /// nothing has changed then.
+    async fn append(&self, credential: &Name, expected: Position, term: u64, event: &Event, sealed: SealedCopy) -> Result<Position, JournalError>;
+
+    /// Replaces all events of a credential by one snapshot, under the same compare-and-set.
+    async fn compact(&self, credential: &Name, expected: Position, term: u64, snapshot: &Event) -> Result<Position, JournalError>;
+
+    async fn holdings(&self) -> Result<Holdings, JournalError>;
+
+    /// Durable when it returns.
+    async fn write_holdings(&self, changes: &[HoldingChange]) -> Result<(), JournalError>;
+
+    async fn heartbeat(&self) -> Result<Heartbeat, JournalError>;
+
+    async fn write_heartbeat(&self, heartbeat: Heartbeat) -> Result<(), JournalError>;
+}

@@ -1,0 +1,85 @@
+//! Where versions are kept: the seam to a secrets manager.
+//!
+//! The truth about stages is the store's. What native readers of a store see as current is always the promoted version.
+
+use async_trait::async_trait;
+
+use crate::domain::credential::Environment;
+use crate::domain::ids::{Name, VersionId};
+use crate::domain::material::Material;
+
+/// Where one credential lies in the store.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Slot {
+    pub credential: Name,
+    pub environment: Environment,
+    /// Below the environment; not repeated in errors.
+    pub path: String,
+}
+
+/// Which version has which role, as the store says.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Stages {
+    pub pending: Option<VersionId>,
+    pub current: Option<VersionId>,
+    pub previous: Option<VersionId>,
+}
+
+/// The two parts of a version's bytes. `management` lies in a record of its own, never in what a native reader sees.
+#[derive(Debug, Default)]
+pub struct VersionBytes {
+    pub served: Material,
+    pub management: Material,
+}
+
+/// What a store may answer instead of success. Closed, and free of material: the engine branches on it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    #[error("version `{version}` of `{credential}` isn't in the store")]
+    NotFound { credential: Name, version: VersionId },
+    /// The version exists with other bytes.
+    #[error("version `{version}` of `{credential}` is in the store with another value")]
+    DifferentValue { credential: Name, version: VersionId },
+    #[error("could not promote version `{version}` of `{credential}`: current changed since read")]
+    CurrentChanged { credential: Name, version: VersionId },
+    /// The version is current, and what was asked would take it away.
+    #[error("version `{version}` of `{credential}` is current")]
+    IsCurrent { credential: Name, version: VersionId },
+    #[error("what the store holds of `{credential}` is damaged: restore it from a backup, or submit the credential again")]
+    Damaged { credential: Name },
+    /// Nothing can be said about whether it took effect.
+    #[error("the store can't be reached: {0}")]
+    Unavailable(&'static str),
+}
+
+/// Keeps versions. Every call is safe to repeat; a call that failed with [`StoreError::Unavailable`] may have taken effect.
+/// Implementations decide nothing: no rotation logic lives here.
+#[async_trait]
+pub trait SecretStore: Send + Sync {
+    async fn stages(&self, slot: &Slot) -> Result<Stages, StoreError>;
+
+    /// Writes a version and makes it pending; moves the stage away from another pending version. The same bytes again
+    /// are a no-op, also when the version has been promoted since.
+    ///
+    /// # Errors
+    /// [`StoreError::DifferentValue`] if the version exists with other bytes.
+    async fn put_pending(&self, slot: &Slot, version: &VersionId, bytes: &VersionBytes) -> Result<(), StoreError>;
+
+    async fn read(&self, slot: &Slot, version: &VersionId) -> Result<VersionBytes, StoreError>;
+
+    /// Makes a version current and `replacing` previous, if `replacing` is current now (`None`: if nothing is). A repeated call,
+    /// when `version` is current already, is a no-op. The stage `pending` leaves the version.
+    ///
+    /// # Errors
+    /// [`StoreError::CurrentChanged`] if another version is current; nothing has changed then.
+    async fn promote(&self, slot: &Slot, version: &VersionId, replacing: Option<&VersionId>) -> Result<(), StoreError>;
+
+    /// Removes the bytes of a version, both parts, and every stage it has. Absent is fine.
+    ///
+    /// # Errors
+    /// [`StoreError::IsCurrent`] for the current version.
+    async fn forget(&self, slot: &Slot, version: &VersionId) -> Result<(), StoreError>;
+
+    /// Credentials that have at least one version here, by name, at most `limit` after `after`.
+    async fn list(&self, after: Option<&Name>, limit: usize) -> Result<Vec<Name>, StoreError>;
+}
