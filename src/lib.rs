@@ -3,10 +3,14 @@
 //!
 //! `ARCHITECTURE.md` is the map. Read `domain` first: all decisions are there.
 
+pub mod api;
+pub mod cli;
 pub mod delivery;
 pub mod domain;
 pub mod engine;
 pub mod issuers;
 pub mod journal;
+pub mod policies;
+pub mod runtime;
 pub mod sealing;
 pub mod stores;

@@ -1,0 +1,1 @@
+//! What surrounds the engine in a process: configuration, clock, audit, telemetry, hardening, shutdown.
