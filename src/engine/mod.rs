@@ -4,3 +4,5 @@
 
 pub mod audit;
 pub mod clock;
+pub mod errors;
+pub mod views;
