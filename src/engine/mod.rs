@@ -6,3 +6,5 @@ pub mod audit;
 pub mod clock;
 pub mod errors;
 pub mod views;
+mod stub;
+pub use stub::Reader;
