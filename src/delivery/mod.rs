@@ -1,5 +1,10 @@
 //! Telling applications of a new version: the seam to the ways of delivery.
 
+#[cfg(test)]
+mod contract;
+pub mod memory;
+pub mod stream;
+
 use std::fmt;
 
 use crate::domain::ids::Name;
