@@ -1,1 +1,28 @@
 //! The HTTP API on the Unix socket and on loopback: routes, authentication, views, stream.
+//!
+//! **Architecture invariant:** decides nothing about credentials. It parses, authenticates, bounds and renders; all
+//! answers come from the engine through [`service::Service`]. Values are seen in `document` only.
+
+mod body;
+mod credentials;
+mod document;
+mod handle;
+mod headers;
+mod identity;
+mod input;
+mod limits;
+mod operate;
+mod path;
+mod problem;
+mod server;
+pub mod service;
+mod stream;
+mod wire;
+
+#[cfg(test)]
+mod tests;
+
+pub use handle::{App, Metrics};
+pub use limits::Limits;
+pub use problem::{Problem, Slug};
+pub use server::{BindError, Listener, bind_address, bind_socket, serve};

@@ -1,0 +1,73 @@
+//! The engine behind the API's seam.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use super::service::{Confirmation, Service, StreamGuard};
+use crate::domain::ids::{InstanceName, Name, OperationId, VersionId};
+use crate::domain::material::Material;
+use crate::domain::policy::Policies;
+use crate::engine::audit::Actor;
+use crate::engine::errors::{ConfirmError, ReadError, ReleaseError, RotateError, SubmitError};
+use crate::engine::views::{Document, Listed, Plan, Status, Submitted, VersionView};
+use crate::engine::{Engine, Reader};
+
+/// The engine, which lives behind an `Arc` because its streams hold it.
+#[derive(Debug, Clone)]
+pub struct EngineService(pub Arc<Engine>);
+
+#[async_trait]
+impl Service for EngineService {
+    fn policies(&self) -> Arc<Policies> {
+        self.0.policies()
+    }
+
+    async fn read(&self, reader: &Reader, name: &Name) -> Result<Document, ReadError> {
+        self.0.read(reader, name).await
+    }
+
+    fn current(&self, name: &Name) -> Option<(VersionId, u64)> {
+        self.0.current(name)
+    }
+
+    fn list(&self, reader: &Reader) -> Vec<Listed> {
+        self.0.list(reader)
+    }
+
+    fn touch(&self, application: &Name, instance: &InstanceName) {
+        self.0.touch(application, instance);
+    }
+
+    fn open_stream(&self, application: &Name, instance: &InstanceName) -> StreamGuard {
+        Box::new(self.0.open_stream(application, instance))
+    }
+
+    async fn confirm(&self, it: &Confirmation) -> Result<(), ConfirmError> {
+        self.0.confirm(&it.application, &it.instance, &it.credential, &it.version, &it.field, &it.proof).await
+    }
+
+    async fn release(&self, actor: Actor, application: &Name, instance: Option<&InstanceName>) -> Result<(), ReleaseError> {
+        self.0.release(actor, application, instance).await
+    }
+
+    async fn submit(&self, actor: Actor, name: &Name, material: Material) -> Result<Submitted, SubmitError> {
+        self.0.submit(actor, name, material).await
+    }
+
+    async fn rotate(&self, actor: Actor, name: &Name) -> Result<OperationId, RotateError> {
+        self.0.rotate(actor, name).await
+    }
+
+    fn status(&self, name: Option<&Name>, after: Option<&Name>, limit: usize) -> Option<Status> {
+        self.0.status(name, after, limit)
+    }
+
+    fn plan(&self, days: u32, after: Option<&Name>, limit: usize) -> Plan {
+        self.0.plan(days, after, limit)
+    }
+
+    fn versions(&self, name: &Name) -> Option<Vec<VersionView>> {
+        self.0.versions(name)
+    }
+}

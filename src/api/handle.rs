@@ -1,0 +1,196 @@
+//! One request from its head to its answer: parse, refuse or authenticate, then the one handler that the route names.
+
+use std::fmt;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, EXPECT};
+use http::request::Parts;
+use http::{HeaderValue, Request, Response, StatusCode};
+use hyper::body::{Body as _, Incoming};
+use serde::Serialize;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+use zeroize::Zeroizing;
+
+use super::body::{self, Body};
+use super::headers;
+use super::identity::{Caller, Peer, authenticate};
+use super::limits::{Counters, Limits};
+use super::path::{self, Query, Route};
+use super::problem::{Problem, REQUEST_ID, Slug};
+use super::service::Service;
+use super::{credentials, operate};
+use crate::delivery::stream::StreamHub;
+use crate::domain::access::Operator;
+
+/// Renders all metrics; names of credentials only where the argument says so.
+pub type Metrics = Arc<dyn Fn(bool) -> String + Send + Sync>;
+
+/// What the API is wired to.
+#[derive(Clone)]
+pub struct App {
+    pub service: Arc<dyn Service>,
+    /// The same that the engine announces changes to.
+    pub hub: Arc<StreamHub>,
+    pub operators: Vec<Operator>,
+    pub metrics: Metrics,
+    /// What `/readyz` says. Whoever starts the daemon sets it.
+    pub ready: Arc<AtomicBool>,
+    pub limits: Limits,
+}
+
+impl fmt::Debug for App {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("App").field("limits", &self.limits).finish_non_exhaustive()
+    }
+}
+
+/// The same while it serves.
+pub(super) struct Api {
+    pub(super) service: Arc<dyn Service>,
+    pub(super) hub: Arc<StreamHub>,
+    pub(super) limits: Limits,
+    pub(super) counters: Counters,
+    pub(super) stop: CancellationToken,
+    operators: Vec<Operator>,
+    metrics: Metrics,
+    ready: Arc<AtomicBool>,
+}
+
+pub(super) type Answered = Result<Response<Body>, Problem>;
+
+impl Api {
+    pub(super) fn new(app: App, stop: CancellationToken) -> Arc<Api> {
+        let App { service, hub, operators, metrics, ready, limits } = app;
+        Arc::new(Api { service, hub, counters: Counters::new(&limits), limits, stop, operators, metrics, ready })
+    }
+}
+
+/// A request whose head was taken.
+pub(super) struct Call<'a> {
+    pub(super) api: &'a Arc<Api>,
+    pub(super) head: &'a Parts,
+    pub(super) body: &'a mut Incoming,
+}
+
+impl Call<'_> {
+    pub(super) fn query(&self, route: &Route) -> Result<Query<'_>, Problem> {
+        Query::parse(&self.head.uri, route.parameters())
+    }
+
+    /// The body, as JSON says its header.
+    pub(super) async fn json(&mut self) -> Result<Zeroizing<Vec<u8>>, Problem> {
+        if !self.body.is_end_stream() {
+            headers::check_json(&self.head.headers)?;
+        }
+        body::read(self.body, self.api.limits.body_timeout).await
+    }
+}
+
+/// Answers one request, always.
+pub(super) async fn handle(api: Arc<Api>, peer: Peer, request: Request<Incoming>) -> Response<Body> {
+    let request_id = Uuid::now_v7();
+    let (head, mut body) = request.into_parts();
+    let routed = headers::check(&head.headers).and_then(|()| path::route(&head.method, &head.uri));
+    let name = routed.as_ref().map_or("refused", Route::as_str);
+    let call = Call { api: &api, head: &head, body: &mut body };
+    let answered = match routed {
+        Ok(route) => {
+            let answering = AssertUnwindSafe(Box::pin(respond(call, peer, route)));
+            // A bug in one request is that request's trouble alone.
+            answering.catch_unwind().await.unwrap_or_else(|_| Err(broken()))
+        }
+        Err(problem) => Err(problem),
+    };
+    let mut answer = match answered {
+        Ok(answer) => answer,
+        Err(problem) => {
+            // Who waits to be asked for its body hasn't sent any.
+            if problem.slug != Slug::Timeout && !head.headers.contains_key(EXPECT) {
+                body::discard(&mut body).await;
+            }
+            problem.answer(request_id)
+        }
+    };
+    answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if let Ok(value) = HeaderValue::from_str(&request_id.to_string()) {
+        answer.headers_mut().insert(REQUEST_ID, value);
+    }
+    tracing::debug!(route = name, status = answer.status().as_u16(), request_id = %request_id, "answered");
+    answer
+}
+
+/// What is answered where the handler itself failed; the set of slugs knows no better word.
+pub(super) fn broken() -> Problem {
+    Problem::new(Slug::NotReady, "this request met a bug: its `request_id` is in the log")
+}
+
+async fn respond(call: Call<'_>, peer: Peer, route: Route) -> Answered {
+    call.query(&route)?;
+    match route {
+        Route::Health => return json(StatusCode::OK, &serde_json::json!({"status": "ok"})),
+        Route::Ready => return ready(call.api),
+        Route::Metrics => return Ok(metrics(call.api, peer)),
+        _ => {}
+    }
+    let bearer = headers::bearer(&call.head.headers)?;
+    let caller = authenticate(&call.api.service.policies(), &call.api.operators, peer, bearer)?;
+    let _permit = call.api.counters.request(caller.key())?;
+    let takes_body = matches!(route, Route::Confirmations | Route::Submission(_) | Route::Rotations(_));
+    if !takes_body && !call.body.is_end_stream() {
+        return Err(Problem::bad_request("this call takes no body"));
+    }
+    dispatch(call, caller, route).await
+}
+
+async fn dispatch(call: Call<'_>, caller: Caller, route: Route) -> Answered {
+    match route {
+        Route::Credential(name) => credentials::one(call, &caller, &name).await,
+        Route::Credentials => credentials::list(&call, &caller),
+        Route::Events => credentials::events(&call, caller),
+        Route::Confirmations => credentials::confirm(call, &caller).await,
+        Route::Status => operate::status(&call, &caller, &route),
+        Route::StatusOf(name) => operate::status_of(&call, &caller, &name),
+        Route::Plan => operate::plan(&call, &caller, &route),
+        Route::Submission(name) => operate::submit(call, &caller, name).await,
+        Route::Rotations(name) => operate::rotate(call, &caller, name).await,
+        Route::Versions(ref name) => operate::versions(&call, &caller, &route, name),
+        Route::Instances(application) => operate::release(&call, &caller, application, None).await,
+        Route::Instance(application, instance) => operate::release(&call, &caller, application, Some(instance)).await,
+        Route::Health | Route::Ready | Route::Metrics => Err(Problem::not_found()),
+    }
+}
+
+fn ready(api: &Api) -> Answered {
+    if api.ready.load(Ordering::Acquire) && !api.stop.is_cancelled() {
+        return json(StatusCode::OK, &serde_json::json!({"status": "ready"}));
+    }
+    Err(Problem::new(Slug::NotReady, "the daemon is starting or stopping"))
+}
+
+fn metrics(api: &Api, peer: Peer) -> Response<Body> {
+    // Over TCP anybody may ask, and which providers somebody uses is nobody else's business.
+    let with_names = matches!(peer, Peer::Socket { .. });
+    let mut answer = Response::new(Body::full(Bytes::from((api.metrics)(with_names))));
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    answer
+}
+
+pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Answered {
+    let bytes = serde_json::to_vec(value).map_err(|_| broken())?;
+    let mut answer = Response::new(Body::full(Bytes::from(bytes)));
+    *answer.status_mut() = status;
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    Ok(answer)
+}
+
+pub(super) fn empty(status: StatusCode) -> Answered {
+    let mut answer = Response::new(Body::empty());
+    *answer.status_mut() = status;
+    Ok(answer)
+}

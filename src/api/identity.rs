@@ -1,0 +1,123 @@
+//! Who is asking: a static token, or the uid at the other end of the socket.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use aws_lc_rs::constant_time::verify_slices_are_equal;
+use aws_lc_rs::digest::{SHA256, digest};
+
+use super::problem::Problem;
+use crate::domain::access::{Identity, Operator, Right, may_read};
+use crate::domain::ids::{InstanceName, Name};
+use crate::domain::policy::{Application, Policies};
+use crate::engine::Reader;
+use crate::engine::audit::Actor;
+
+/// Where a connection comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Peer {
+    /// The Unix socket; `None` if the kernel didn't tell who is there.
+    Socket { uid: Option<u32> },
+    Address,
+}
+
+/// Who is asking. One identity may be an application's and an operator's at once.
+#[derive(Debug, Clone)]
+pub(super) struct Caller {
+    pub(super) application: Option<Arc<Application>>,
+    operator: Option<Person>,
+}
+
+#[derive(Debug, Clone)]
+struct Person {
+    who: String,
+    may: BTreeSet<Right>,
+}
+
+/// # Errors
+/// `unauthenticated`, the same for a token that is unknown, wrong or missing. A wrong token isn't forgiven on the socket:
+/// who sends one means to be somebody else than its uid.
+pub(super) fn authenticate(policies: &Policies, operators: &[Operator], peer: Peer, bearer: Option<&[u8]>) -> Result<Caller, Problem> {
+    let shown = match (bearer, peer) {
+        (Some(token), _) => Identity::Token { sha256: sha256(token) },
+        (None, Peer::Socket { uid: Some(uid) }) => Identity::Unix { uid },
+        (None, _) => return Err(Problem::unauthenticated()),
+    };
+    let mut caller = Caller { application: None, operator: None };
+    // All are compared, found or not: the time tells neither which one it was nor how much of it fitted.
+    for application in policies.applications.values() {
+        if same(&application.identity, &shown) {
+            caller.application = Some(application.clone());
+        }
+    }
+    for operator in operators {
+        if same(&operator.identity, &shown) {
+            let person = caller.operator.get_or_insert_with(|| Person { who: who(&shown), may: BTreeSet::new() });
+            person.may.extend(operator.may.iter().copied());
+        }
+    }
+    match caller {
+        Caller { application: None, operator: None } => Err(Problem::unauthenticated()),
+        known => Ok(known),
+    }
+}
+
+fn sha256(token: &[u8]) -> [u8; 32] {
+    let mut hash = [0; 32];
+    hash.copy_from_slice(digest(&SHA256, token).as_ref());
+    hash
+}
+
+fn same(known: &Identity, shown: &Identity) -> bool {
+    match (known, shown) {
+        (Identity::Token { sha256: known }, Identity::Token { sha256: shown }) => verify_slices_are_equal(known, shown).is_ok(),
+        (Identity::Unix { uid: known }, Identity::Unix { uid: shown }) => known == shown,
+        _ => false,
+    }
+}
+
+/// How an operator is called in the audit trail. Eight digits of a hash tell tokens apart and give none away.
+fn who(identity: &Identity) -> String {
+    match identity {
+        Identity::Token { sha256 } => format!("token:{}", hex::encode(&sha256[..4])),
+        Identity::Unix { uid } => format!("uid:{uid}"),
+    }
+}
+
+impl Caller {
+    /// What its bounds are counted by.
+    pub(super) fn key(&self) -> String {
+        match (&self.application, &self.operator) {
+            (Some(application), _) => format!("application/{}", application.name),
+            (None, Some(person)) => format!("operator/{}", person.who),
+            (None, None) => String::new(),
+        }
+    }
+
+    /// The operator as actor, if it has this right.
+    pub(super) fn operator(&self, right: Right) -> Result<Actor, Problem> {
+        let person = self.operator.as_ref().filter(|person| person.may.contains(&right));
+        person.map(|person| Actor::Operator { who: person.who.clone() }).ok_or_else(Problem::forbidden)
+    }
+
+    /// The operator as reader, if it may read values.
+    pub(super) fn operator_reader(&self) -> Option<Reader> {
+        let person = self.operator.as_ref().filter(|person| person.may.contains(&Right::Read));
+        person.map(|person| Reader::Operator { who: person.who.clone() })
+    }
+
+    pub(super) fn application_reader(&self, instance: &InstanceName) -> Option<Reader> {
+        let application = self.application.as_ref()?;
+        Some(Reader::Application { application: application.name.clone(), instance: instance.clone() })
+    }
+
+    /// As whom all of these may be read: as the application first, so that what it holds is counted.
+    pub(super) fn reader_of(&self, policies: &Policies, instance: &InstanceName, names: &[Name]) -> Option<Reader> {
+        let listed = |application: &Arc<Application>| names.iter().all(|name| may_read(policies, application, name));
+        if self.application.as_ref().is_some_and(listed) {
+            return self.application_reader(instance);
+        }
+        let known = names.iter().all(|name| policies.credentials.contains_key(name));
+        self.operator_reader().filter(|_| known)
+    }
+}

@@ -1,0 +1,227 @@
+//! Problem documents (RFC 9457): every refusal, in the contract's closed set of slugs.
+
+use bytes::Bytes;
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderName, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderValue, Response, StatusCode};
+use serde::Serialize;
+use uuid::Uuid;
+
+use super::body::Body;
+use crate::engine::errors::{ConfirmError, ReadError, ReleaseError, RotateError, SubmitError};
+
+pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+macro_rules! slugs {
+    ($($slug:ident = $status:literal $text:literal $title:literal,)*) => {
+        /// What kind of refusal it is: what a client branches on.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum Slug { $($slug),* }
+
+        impl Slug {
+            #[cfg(test)]
+            pub(super) const ALL: &[Slug] = &[$(Slug::$slug),*];
+
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Slug::$slug => $text),* }
+            }
+
+            pub const fn title(self) -> &'static str {
+                match self { $(Slug::$slug => $title),* }
+            }
+
+            pub const fn status(self) -> u16 {
+                match self { $(Slug::$slug => $status),* }
+            }
+        }
+    };
+}
+
+slugs! {
+    BadName = 400 "bad-name" "This is no name",
+    BadRequest = 400 "bad-request" "The request isn't understood",
+    Forwarded = 400 "forwarded" "Forwarded requests aren't taken",
+    Unauthenticated = 401 "unauthenticated" "It isn't clear who is asking",
+    Forbidden = 403 "forbidden" "The caller may not do this",
+    WrongProof = 403 "wrong-proof" "The proof doesn't fit",
+    NotFound = 404 "not-found" "There is nothing here",
+    Method = 405 "method" "This method isn't for this path",
+    Timeout = 408 "timeout" "The request came too slowly",
+    VersionConflict = 409 "version-conflict" "Another version is the newest",
+    RotationOpen = 409 "rotation-open" "A rotation is open",
+    // Answered by the routes that revoke by hand, once they are there.
+    NotRevocable = 409 "not-revocable" "This version can't be revoked",
+    AmbiguousInstance = 409 "ambiguous-instance" "It isn't clear which instance is asking",
+    TooLarge = 413 "too-large" "The request is too large",
+    MediaType = 415 "media-type" "The body must be JSON",
+    EnvironmentMismatch = 422 "environment-mismatch" "The key belongs to another environment",
+    Undetermined = 422 "undetermined" "Nothing proves where the key belongs",
+    ProviderRefused = 422 "provider-refused" "The provider doesn't accept the key",
+    InvalidFields = 422 "invalid-fields" "The fields aren't what the provider's description asks for",
+    TooMany = 429 "too-many" "Too many at once",
+    NotReady = 503 "not-ready" "Not ready",
+    NoVersion = 503 "no-version" "Nothing to serve yet",
+    StoreUnavailable = 503 "store-unavailable" "The store can't be reached",
+    AuditUnavailable = 503 "audit-unavailable" "The audit trail can't be written",
+}
+
+/// A refusal. `detail` says what is wrong and how to go on; it never holds anything of a body or of a header.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    pub slug: Slug,
+    pub detail: String,
+    /// What would be allowed, for [`Slug::Method`].
+    pub allow: Option<&'static str>,
+}
+
+#[derive(Serialize)]
+struct Written<'a> {
+    r#type: String,
+    title: &'a str,
+    status: u16,
+    detail: &'a str,
+    request_id: Uuid,
+}
+
+impl Problem {
+    pub fn new(slug: Slug, detail: impl Into<String>) -> Problem {
+        Problem { slug, detail: detail.into(), allow: None }
+    }
+
+    pub(super) fn method(allow: &'static str) -> Problem {
+        Problem { slug: Slug::Method, detail: format!("this path takes {allow}"), allow: Some(allow) }
+    }
+
+    pub(super) fn bad_request(detail: impl Into<String>) -> Problem {
+        Problem::new(Slug::BadRequest, detail)
+    }
+
+    pub(super) fn forbidden() -> Problem {
+        Problem::new(Slug::Forbidden, "the caller's document or its entry under `operators` doesn't allow this")
+    }
+
+    pub(super) fn unauthenticated() -> Problem {
+        Problem::new(Slug::Unauthenticated, "send a known token as `Authorization: Bearer`, or come over the socket with a known uid")
+    }
+
+    pub(super) fn not_found() -> Problem {
+        Problem::new(Slug::NotFound, "there is no such path, or no such object")
+    }
+
+    pub(super) fn too_many() -> Problem {
+        Problem::new(Slug::TooMany, "too many requests, streams or connections are open at once: try again")
+    }
+
+    pub(super) fn json(&self, request_id: Uuid) -> String {
+        let written = Written {
+            r#type: format!("https://keywright.dev/problems/{}", self.slug.as_str()),
+            title: self.slug.title(),
+            status: self.slug.status(),
+            detail: &self.detail,
+            request_id,
+        };
+        // Texts and numbers always serialise.
+        serde_json::to_string(&written).unwrap_or_default()
+    }
+
+    /// All headers that the answer has beside its content type and its request id.
+    pub(super) fn extra_headers(&self) -> impl Iterator<Item = (HeaderName, &'static str)> {
+        let challenge = (self.slug == Slug::Unauthenticated).then_some((WWW_AUTHENTICATE, "Bearer"));
+        let retry = (self.slug == Slug::TooMany).then_some((RETRY_AFTER, "1"));
+        challenge.into_iter().chain(retry).chain(self.allow.map(|methods| (ALLOW, methods)))
+    }
+
+    pub(super) fn answer(&self, request_id: Uuid) -> Response<Body> {
+        let mut answer = Response::new(Body::full(Bytes::from(self.json(request_id))));
+        *answer.status_mut() = StatusCode::from_u16(self.slug.status()).unwrap_or(StatusCode::BAD_REQUEST);
+        answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        for (name, value) in self.extra_headers() {
+            answer.headers_mut().insert(name, HeaderValue::from_static(value));
+        }
+        answer
+    }
+
+    /// The same as bytes of HTTP/1.1, for connections that never reach a handler.
+    pub(super) fn wire(&self, request_id: Uuid) -> Vec<u8> {
+        let json = self.json(request_id);
+        let status = self.slug.status();
+        let reason = StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason()).unwrap_or_default();
+        let mut text = format!("HTTP/1.1 {status} {reason}\r\n{CONTENT_TYPE}: application/problem+json\r\n");
+        text.push_str(&format!("content-length: {}\r\n{CACHE_CONTROL}: no-store\r\n{REQUEST_ID}: {request_id}\r\n", json.len()));
+        for (name, value) in self.extra_headers() {
+            text.push_str(&format!("{name}: {value}\r\n"));
+        }
+        text.push_str("connection: close\r\n\r\n");
+        text.push_str(&json);
+        text.into_bytes()
+    }
+}
+
+impl From<ReadError> for Problem {
+    fn from(error: ReadError) -> Problem {
+        let slug = match error {
+            ReadError::Forbidden => return Problem::forbidden(),
+            ReadError::NoVersion => Slug::NoVersion,
+            ReadError::StoreUnavailable => Slug::StoreUnavailable,
+            ReadError::AuditUnavailable => Slug::AuditUnavailable,
+        };
+        Problem::new(slug, error.to_string())
+    }
+}
+
+impl From<ConfirmError> for Problem {
+    fn from(error: ConfirmError) -> Problem {
+        let slug = match error {
+            ConfirmError::Forbidden => return Problem::forbidden(),
+            ConfirmError::AmbiguousInstance => Slug::AmbiguousInstance,
+            ConfirmError::NotNewest => Slug::VersionConflict,
+            ConfirmError::WrongProof => Slug::WrongProof,
+            ConfirmError::Unavailable => Slug::StoreUnavailable,
+            ConfirmError::AuditUnavailable => Slug::AuditUnavailable,
+        };
+        Problem::new(slug, error.to_string())
+    }
+}
+
+impl From<SubmitError> for Problem {
+    fn from(error: SubmitError) -> Problem {
+        let slug = match error {
+            SubmitError::UnknownCredential => Slug::NotFound,
+            SubmitError::RotationOpen => Slug::RotationOpen,
+            SubmitError::InvalidFields(_) => Slug::InvalidFields,
+            SubmitError::EnvironmentMismatch { .. } => Slug::EnvironmentMismatch,
+            SubmitError::Undetermined { .. } => Slug::Undetermined,
+            SubmitError::ProviderRefused { .. } => Slug::ProviderRefused,
+            SubmitError::ProviderUnavailable { .. } => Slug::NotReady,
+            SubmitError::StoreUnavailable => Slug::StoreUnavailable,
+            SubmitError::AuditUnavailable => Slug::AuditUnavailable,
+        };
+        Problem::new(slug, error.to_string())
+    }
+}
+
+impl From<RotateError> for Problem {
+    fn from(error: RotateError) -> Problem {
+        let slug = match error {
+            RotateError::UnknownCredential => Slug::NotFound,
+            RotateError::RotationOpen => Slug::RotationOpen,
+            RotateError::NoVersion => Slug::NoVersion,
+            // The set of slugs is closed; these two say best who stands in the way.
+            RotateError::CurrentRefused | RotateError::CannotMint => Slug::ProviderRefused,
+            RotateError::Paused => Slug::NotReady,
+            RotateError::StoreUnavailable => Slug::StoreUnavailable,
+            RotateError::AuditUnavailable => Slug::AuditUnavailable,
+        };
+        Problem::new(slug, error.to_string())
+    }
+}
+
+impl From<ReleaseError> for Problem {
+    fn from(error: ReleaseError) -> Problem {
+        let slug = match error {
+            ReleaseError::Unknown => Slug::NotFound,
+            ReleaseError::Unavailable => Slug::StoreUnavailable,
+            ReleaseError::AuditUnavailable => Slug::AuditUnavailable,
+        };
+        Problem::new(slug, error.to_string())
+    }
+}

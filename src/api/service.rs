@@ -1,0 +1,64 @@
+//! What the API asks of the engine: the one seam between them, so that the API is tested over real sockets without one.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use crate::domain::ids::{FieldName, InstanceName, Name, OperationId, VersionId};
+use crate::domain::material::Material;
+use crate::domain::policy::Policies;
+use crate::engine::Reader;
+use crate::engine::audit::Actor;
+use crate::engine::errors::{ConfirmError, ReadError, ReleaseError, RotateError, SubmitError};
+use crate::engine::views::{Document, Listed, Plan, Status, Submitted, VersionView};
+
+/// While it lives, the instance has a stream; dropping it starts the lease.
+pub type StreamGuard = Box<dyn Send + Sync>;
+
+/// A confirmation, as it was sent.
+#[derive(Debug)]
+pub struct Confirmation {
+    pub application: Name,
+    pub instance: InstanceName,
+    pub credential: Name,
+    pub version: VersionId,
+    pub field: FieldName,
+    /// As sent; the engine compares.
+    pub proof: String,
+}
+
+/// The engine, as far as the API needs it. The rights of operators are checked here in the API, those of applications
+/// in the engine.
+#[async_trait]
+pub trait Service: Send + Sync {
+    fn policies(&self) -> Arc<Policies>;
+
+    /// Recorded and audited before it returns. [`ReadError::Forbidden`] for what an application may not read.
+    async fn read(&self, reader: &Reader, name: &Name) -> Result<Document, ReadError>;
+
+    /// Version and revision that would be served. Discloses nothing, and is cheap.
+    fn current(&self, name: &Name) -> Option<(VersionId, u64)>;
+
+    fn list(&self, reader: &Reader) -> Vec<Listed>;
+
+    /// Renews the lease of an instance.
+    fn touch(&self, application: &Name, instance: &InstanceName);
+
+    fn open_stream(&self, application: &Name, instance: &InstanceName) -> StreamGuard;
+
+    async fn confirm(&self, confirmation: &Confirmation) -> Result<(), ConfirmError>;
+
+    async fn release(&self, actor: Actor, application: &Name, instance: Option<&InstanceName>) -> Result<(), ReleaseError>;
+
+    async fn submit(&self, actor: Actor, name: &Name, material: Material) -> Result<Submitted, SubmitError>;
+
+    async fn rotate(&self, actor: Actor, name: &Name) -> Result<OperationId, RotateError>;
+
+    /// `None`: `name` is unknown.
+    fn status(&self, name: Option<&Name>, after: Option<&Name>, limit: usize) -> Option<Status>;
+
+    fn plan(&self, days: u32, after: Option<&Name>, limit: usize) -> Plan;
+
+    /// `None`: `name` is unknown.
+    fn versions(&self, name: &Name) -> Option<Vec<VersionView>>;
+}
