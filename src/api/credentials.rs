@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::body::Body;
 use super::document;
-use super::handle::{Answered, Call, broken, empty, json};
+use super::handle::{Answered, Call, empty, json};
 use super::headers;
 use super::identity::Caller;
 use super::input;
@@ -49,7 +49,7 @@ pub(super) async fn one(call: Call<'_>, caller: &Caller, name: &Name) -> Answere
 fn tagged(status: StatusCode, body: Body, version: &VersionId) -> Answered {
     let mut answer = Response::new(body);
     *answer.status_mut() = status;
-    answer.headers_mut().insert(ETAG, HeaderValue::from_str(&format!("\"{version}\"")).map_err(|_| broken())?);
+    answer.headers_mut().insert(ETAG, HeaderValue::from_str(&format!("\"{version}\"")).map_err(|_| Problem::bug())?);
     Ok(answer)
 }
 
@@ -97,6 +97,6 @@ pub(super) async fn confirm(mut call: Call<'_>, caller: &Caller) -> Answered {
     let service = Arc::clone(&call.api.service);
     // In a task of its own: it must not stop halfway because its sender hung up.
     let confirming = tokio::spawn(async move { service.confirm(&confirmation).await });
-    confirming.await.map_err(|_| broken())??;
+    confirming.await.map_err(|_| Problem::bug())??;
     empty(StatusCode::NO_CONTENT)
 }

@@ -102,13 +102,16 @@ pub(super) async fn handle(api: Arc<Api>, peer: Peer, request: Request<Incoming>
         Ok(route) => {
             let answering = AssertUnwindSafe(Box::pin(respond(call, peer, route)));
             // A bug in one request is that request's trouble alone.
-            answering.catch_unwind().await.unwrap_or_else(|_| Err(broken()))
+            answering.catch_unwind().await.unwrap_or_else(|_| Err(Problem::bug()))
         }
         Err(problem) => Err(problem),
     };
     let mut answer = match answered {
         Ok(answer) => answer,
         Err(problem) => {
+            if problem.is_bug() {
+                tracing::error!(route = name, request_id = %request_id, "a request met a bug");
+            }
             // Who waits to be asked for its body hasn't sent any.
             if problem.slug != Slug::Timeout && !head.headers.contains_key(EXPECT) {
                 body::discard(&mut body).await;
@@ -122,11 +125,6 @@ pub(super) async fn handle(api: Arc<Api>, peer: Peer, request: Request<Incoming>
     }
     tracing::debug!(route = name, status = answer.status().as_u16(), request_id = %request_id, "answered");
     answer
-}
-
-/// What is answered where the handler itself failed; the set of slugs knows no better word.
-pub(super) fn broken() -> Problem {
-    Problem::new(Slug::NotReady, "this request met a bug: its `request_id` is in the log")
 }
 
 async fn respond(call: Call<'_>, peer: Peer, route: Route) -> Answered {
@@ -182,7 +180,7 @@ fn metrics(api: &Api, peer: Peer) -> Response<Body> {
 }
 
 pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Answered {
-    let bytes = serde_json::to_vec(value).map_err(|_| broken())?;
+    let bytes = serde_json::to_vec(value).map_err(|_| Problem::bug())?;
     let mut answer = Response::new(Body::full(Bytes::from(bytes)));
     *answer.status_mut() = status;
     answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));

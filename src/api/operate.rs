@@ -6,7 +6,7 @@ use std::sync::Arc;
 use http::StatusCode;
 use serde_json::json;
 
-use super::handle::{Answered, Call, broken, empty, json};
+use super::handle::{Answered, Call, empty, json};
 use super::identity::Caller;
 use super::input;
 use super::path::Route;
@@ -53,7 +53,7 @@ pub(super) async fn submit(mut call: Call<'_>, caller: &Caller, name: Name) -> A
     let material = input::submission(&call.json().await?)?;
     let service = Arc::clone(&call.api.service);
     let submitting = tokio::spawn(async move { service.submit(actor, &name, material).await });
-    json(StatusCode::CREATED, &submitting.await.map_err(|_| broken())??)
+    json(StatusCode::CREATED, &submitting.await.map_err(|_| Problem::bug())??)
 }
 
 pub(super) async fn rotate(mut call: Call<'_>, caller: &Caller, name: Name) -> Answered {
@@ -61,7 +61,7 @@ pub(super) async fn rotate(mut call: Call<'_>, caller: &Caller, name: Name) -> A
     input::nothing(&call.json().await?)?;
     let service = Arc::clone(&call.api.service);
     let rotating = tokio::spawn(async move { service.rotate(actor, &name).await });
-    let operation = rotating.await.map_err(|_| broken())??;
+    let operation = rotating.await.map_err(|_| Problem::bug())??;
     json(StatusCode::ACCEPTED, &json!({ "operation_id": operation }))
 }
 
@@ -69,6 +69,6 @@ pub(super) async fn release(call: &Call<'_>, caller: &Caller, application: Name,
     let actor = caller.operator(Right::Rotate)?;
     let service = Arc::clone(&call.api.service);
     let releasing = tokio::spawn(async move { service.release(actor, &application, instance.as_ref()).await });
-    releasing.await.map_err(|_| broken())??;
+    releasing.await.map_err(|_| Problem::bug())??;
     empty(StatusCode::NO_CONTENT)
 }

@@ -72,6 +72,9 @@ fn segments(uri: &Uri) -> Result<Vec<&str>, Problem> {
     if path.bytes().any(|byte| !byte.is_ascii_graphic() || byte == b'%') {
         return refuse("a path has printable ASCII characters only, and no percent escapes");
     }
+    if path.is_empty() {
+        return Err(Problem::not_found());
+    }
     let segments: Vec<&str> = path.split('/').collect();
     if segments.iter().any(|segment| matches!(*segment, "" | "." | "..")) {
         return refuse("a path has no empty segments, and none that are `.` or `..`");
@@ -187,7 +190,7 @@ mod tests {
     fn api_paths_are_never_normalised() {
         assert_eq!(parsed("/v1/credentials/a"), Ok(Route::Credential("a".parse().unwrap())));
         for bad in [
-            "/", "//", "/v1//credentials", "/v1/credentials/", "/v1/credentials/.", "/v1/credentials/..", "/v1/credentials/../a",
+            "//", "/v1//credentials", "/v1/credentials/", "/v1/credentials/.", "/v1/credentials/..", "/v1/credentials/../a",
             "/v1/credentials/a%2fb", "/v1/credentials/%00", "/v1/credentials/%61", "/v1/credentials/A", "/v1/credentials/a_b",
             "/v1/credentials/-a", "/v1/credentials/a.b",
         ] {

@@ -64,6 +64,8 @@ slugs! {
     AuditUnavailable = 503 "audit-unavailable" "The audit trail can't be written",
 }
 
+const BUG: &str = "this request met a bug: its `request_id` is in the log";
+
 /// A refusal. `detail` says what is wrong and how to go on; it never holds anything of a body or of a header.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
@@ -109,6 +111,15 @@ impl Problem {
 
     pub(super) fn too_many() -> Problem {
         Problem::new(Slug::TooMany, "too many requests, streams or connections are open at once: try again")
+    }
+
+    /// What is answered where the handler itself failed; the set of slugs knows no better word.
+    pub(super) fn bug() -> Problem {
+        Problem::new(Slug::NotReady, BUG)
+    }
+
+    pub(super) fn is_bug(&self) -> bool {
+        self.detail == BUG
     }
 
     pub(super) fn json(&self, request_id: Uuid) -> String {

@@ -5,13 +5,13 @@ use std::time::{Duration, Instant};
 use super::{Change, Delivery};
 
 /// How many changes [`check`] announces.
-pub const ANNOUNCED: usize = 20_001;
+pub(super) const ANNOUNCED: usize = 20_001;
 
 /// Announcing never waits and never fails, however many come and whoever listens, or doesn't.
 ///
 /// # Panics
 /// If the delivery waits: a slow application would hold up a rotation.
-pub fn check(delivery: &dyn Delivery) {
+pub(super) fn check(delivery: &dyn Delivery) {
     let name: crate::domain::ids::Name = "contract".parse().unwrap();
     let started = Instant::now();
     for revision in 0..20_000 {

@@ -1,0 +1,228 @@
+//! An engine that answers what the test wants, and remembers what it was asked.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+
+use crate::api::service::{Confirmation, Service, StreamGuard};
+use crate::domain::access::{Identity, may_read};
+use crate::domain::credential::{Credential, Environment, Stage};
+use crate::domain::environment::{Proof, Verdict};
+use crate::domain::ids::{InstallationId, InstanceName, Name, OperationId, VersionId};
+use crate::domain::material::{Material, Secret};
+use crate::domain::policy::{Application, Policies, Uptake};
+use crate::engine::Reader;
+use crate::engine::audit::Actor;
+use crate::engine::errors::{ConfirmError, ReadError, ReleaseError, RotateError, SubmitError};
+use crate::engine::views::{Document, Listed, Plan, Status, Submitted, VersionView};
+
+/// The values that no refusal may hold.
+pub(super) const CANARY: &str = "canary-\"quoted\"-\\-☃-0123456789";
+
+pub(super) struct Fake {
+    policies: Mutex<Arc<Policies>>,
+    /// Revision and value of what has a version.
+    served: Mutex<BTreeMap<Name, (u64, String)>>,
+    pub(super) read: Mutex<Option<ReadError>>,
+    pub(super) confirm: Mutex<Option<ConfirmError>>,
+    pub(super) submit: Mutex<Option<SubmitError>>,
+    pub(super) rotate: Mutex<Option<RotateError>>,
+    pub(super) release: Mutex<Option<ReleaseError>>,
+    /// What it was asked, in words.
+    log: Mutex<Vec<String>>,
+    pub(super) streams: Arc<AtomicUsize>,
+}
+
+pub(super) fn token(token: &str) -> Identity {
+    let mut sha256 = [0; 32];
+    sha256.copy_from_slice(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, token.as_bytes()).as_ref());
+    Identity::Token { sha256 }
+}
+
+pub(super) fn name(text: &str) -> Name {
+    text.parse().unwrap()
+}
+
+pub(super) fn application(text: &str, identity: Identity, credentials: &[&str]) -> Application {
+    Application {
+        name: name(text),
+        environment: Environment::Sandbox,
+        credentials: credentials.iter().map(|text| name(text)).collect(),
+        identity,
+        uptake: Uptake::Stream,
+        lease: None,
+        callback: None,
+        webhook: None,
+    }
+}
+
+fn credential(text: &str) -> Credential {
+    Credential {
+        name: name(text),
+        provider: name("provider"),
+        environment: Environment::Sandbox,
+        rotation: name("rotation"),
+        path: text.to_owned(),
+        variables: BTreeMap::new(),
+        account: name("account"),
+        administered_by: None,
+        twin: None,
+        accept_undetermined: None,
+    }
+}
+
+/// Credentials `one` and `two` with a version, `empty` without, `foreign` of nobody; applications `app` and `other`.
+pub(super) fn policies(applications: Vec<Application>) -> Policies {
+    let credentials = ["one", "two", "empty", "foreign"].map(|text| (name(text), Arc::new(credential(text))));
+    Policies {
+        credentials: credentials.into_iter().collect(),
+        applications: applications.into_iter().map(|it| (it.name.clone(), Arc::new(it))).collect(),
+        ..Policies::default()
+    }
+}
+
+pub(super) fn applications() -> Vec<Application> {
+    vec![application("app", token(super::APP), &["one", "two", "empty"]), application("other", token(super::OTHER), &[])]
+}
+
+impl Fake {
+    pub(super) fn new() -> Fake {
+        let served = ["one", "two", "foreign"].map(|text| (name(text), (1, CANARY.to_owned())));
+        Fake {
+            policies: Mutex::new(Arc::new(policies(applications()))),
+            served: Mutex::new(served.into_iter().collect()),
+            read: Mutex::default(),
+            confirm: Mutex::default(),
+            submit: Mutex::default(),
+            rotate: Mutex::default(),
+            release: Mutex::default(),
+            log: Mutex::default(),
+            streams: Arc::default(),
+        }
+    }
+
+    pub(super) fn set(&self, text: &str, revision: u64, value: &str) {
+        self.served.lock().unwrap().insert(name(text), (revision, value.to_owned()));
+    }
+
+    pub(super) fn set_policies(&self, applications: Vec<Application>) {
+        *self.policies.lock().unwrap() = Arc::new(policies(applications));
+    }
+
+    /// What it was asked since the last call.
+    pub(super) fn log(&self) -> Vec<String> {
+        std::mem::take(&mut self.log.lock().unwrap())
+    }
+
+    fn note(&self, text: String) {
+        self.log.lock().unwrap().push(text);
+    }
+}
+
+fn version(revision: u64) -> VersionId {
+    format!("v{revision}").parse().unwrap()
+}
+
+struct Guard(Arc<AtomicUsize>);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+#[async_trait]
+impl Service for Fake {
+    fn policies(&self) -> Arc<Policies> {
+        self.policies.lock().unwrap().clone()
+    }
+
+    async fn read(&self, reader: &Reader, name: &Name) -> Result<Document, ReadError> {
+        self.note(format!("read {name} {reader:?}"));
+        if let Some(error) = *self.read.lock().unwrap() {
+            return Err(error);
+        }
+        let policies = self.policies();
+        let allowed = match reader {
+            Reader::Application { application, .. } => may_read(&policies, &policies.applications[application], name),
+            Reader::Operator { .. } => policies.credentials.contains_key(name),
+        };
+        if !allowed {
+            return Err(ReadError::Forbidden);
+        }
+        let (revision, value) = self.served.lock().unwrap().get(name).cloned().ok_or(ReadError::NoVersion)?;
+        let fields: Material = [("client_secret".parse().unwrap(), Secret::from(value))].into_iter().collect();
+        Ok(Document {
+            name: name.clone(),
+            provider: super::fake::name("provider"),
+            environment: Environment::Sandbox,
+            version: version(revision),
+            revision,
+            issued_at: Timestamp::UNIX_EPOCH,
+            stale: false,
+            fields: Arc::new(fields),
+        })
+    }
+
+    fn current(&self, name: &Name) -> Option<(VersionId, u64)> {
+        self.served.lock().unwrap().get(name).map(|(revision, _)| (version(*revision), *revision))
+    }
+
+    fn list(&self, reader: &Reader) -> Vec<Listed> {
+        self.note(format!("list {reader:?}"));
+        vec![Listed { name: name("one"), environment: Environment::Sandbox, version: None, revision: 0 }]
+    }
+
+    fn touch(&self, application: &Name, instance: &InstanceName) {
+        self.note(format!("touch {application} {instance}"));
+    }
+
+    fn open_stream(&self, _: &Name, _: &InstanceName) -> StreamGuard {
+        self.streams.fetch_add(1, Ordering::SeqCst);
+        Box::new(Guard(self.streams.clone()))
+    }
+
+    async fn confirm(&self, confirmation: &Confirmation) -> Result<(), ConfirmError> {
+        self.note(format!("confirm {} {} {}", confirmation.application, confirmation.instance, confirmation.version));
+        self.confirm.lock().unwrap().map_or(Ok(()), Err)
+    }
+
+    async fn release(&self, actor: Actor, application: &Name, instance: Option<&InstanceName>) -> Result<(), ReleaseError> {
+        self.note(format!("release {application} {instance:?} {actor:?}"));
+        self.release.lock().unwrap().map_or(Ok(()), Err)
+    }
+
+    async fn submit(&self, actor: Actor, name: &Name, material: Material) -> Result<Submitted, SubmitError> {
+        self.note(format!("submit {name} {} {actor:?}", material.len()));
+        if let Some(error) = self.submit.lock().unwrap().clone() {
+            return Err(error);
+        }
+        assert!(name.as_str() != "panics", "{}", CANARY);
+        Ok(Submitted { name: name.clone(), version: version(1), proof: Proof { verdict: Verdict::Match, evidence: vec![] } })
+    }
+
+    async fn rotate(&self, actor: Actor, name: &Name) -> Result<OperationId, RotateError> {
+        self.note(format!("rotate {name} {actor:?}"));
+        let id = OperationId::new(InstallationId(uuid::Uuid::nil()), name, 1, 1);
+        self.rotate.lock().unwrap().map_or(Ok(id), Err)
+    }
+
+    fn status(&self, name: Option<&Name>, after: Option<&Name>, limit: usize) -> Option<Status> {
+        self.note(format!("status {name:?} {after:?} {limit}"));
+        let known = name.is_none_or(|name| self.policies().credentials.contains_key(name));
+        known.then(|| Status { credentials: vec![], problems: vec![], next: None })
+    }
+
+    fn plan(&self, days: u32, after: Option<&Name>, limit: usize) -> Plan {
+        self.note(format!("plan {days} {after:?} {limit}"));
+        Plan { plan: vec![], next: None }
+    }
+
+    fn versions(&self, name: &Name) -> Option<Vec<VersionView>> {
+        let view = |revision| VersionView { version: version(revision), stage: Some(Stage::Current), issued_at: None, revoked_at: None };
+        self.policies().credentials.contains_key(name).then(|| (1..=3).map(view).collect())
+    }
+}
