@@ -152,3 +152,44 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<T> {
         Poll::Ready(Ok(()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+    use tokio::time::{sleep, timeout};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn api_wire_fails_a_write_that_stands_still() {
+        let (ours, _theirs) = duplex(16);
+        let mut wire = Wire::new(ours, Duration::from_millis(50));
+        let written = timeout(Duration::from_secs(2), wire.write_all(&[b'x'; 100])).await.unwrap();
+        assert_eq!(written.unwrap_err().kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[tokio::test]
+    async fn api_wire_waits_for_a_slow_reader_that_reads() {
+        let (ours, mut theirs) = duplex(16);
+        let mut wire = Wire::new(ours, Duration::from_millis(100));
+        let reading = tokio::spawn(async move {
+            let mut piece = [0; 16];
+            for _ in 0..10 {
+                sleep(Duration::from_millis(30)).await;
+                theirs.read_exact(&mut piece).await.unwrap();
+            }
+        });
+        wire.write_all(&[b'x'; 160]).await.unwrap();
+        reading.await.unwrap();
+    }
+
+    #[test]
+    fn api_wire_replaces_bare_answers_only() {
+        let bare = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\ndate: Mon, 01 Jan 2024 00:00:00 GMT\r\n\r\n";
+        assert!(problem_instead(bare).is_some());
+        assert!(problem_instead(b"HTTP/1.1 431 Request Header Fields Too Large\r\n\r\n").is_some());
+        assert!(problem_instead(b"HTTP/1.1 400 Bad Request\r\nx-request-id: 1\r\n\r\n").is_none());
+        assert!(problem_instead(b"HTTP/1.1 100 Continue\r\n\r\n").is_none());
+        assert!(problem_instead(b"{\"fields\":{}}").is_none());
+    }
+}
