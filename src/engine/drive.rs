@@ -44,6 +44,15 @@ impl From<super::audit::AuditError> for Hindrance {
     }
 }
 
+/// What a step that wasn't hindered means for the next wait.
+enum Progress {
+    Advanced,
+    /// It only prepared the step that counts: a failure of that one waits as long as if this had never succeeded.
+    Looked,
+    /// The provider refused the candidate: the next try waits.
+    Refused,
+}
+
 impl Engine {
     /// Looks at one credential and does what is next. Returns at once if it is being driven already.
     pub(super) async fn drive(&self, cell: &Arc<Cell>) {
@@ -68,7 +77,7 @@ impl Engine {
             let blockers = self.blockers(context, &ledger);
             let decision = decide(&self.facts(context, &ledger, work, &blockers, false));
             let outcome = match decision {
-                Decision::Due { reason } => self.plan_rotation(cell, work, context, reason.as_str()).await.map(|_| ()),
+                Decision::Due { reason } => self.plan_rotation(cell, work, context, reason.as_str()).await.map(|_| Progress::Advanced),
                 Decision::Step(Step::Wait(_)) => break,
                 Decision::Step(step) => {
                     if account_guard.is_none() && touches_account(&step) {
@@ -87,11 +96,16 @@ impl Engine {
         }
     }
 
-    fn note(&self, cell: &Cell, work: &mut Work, context: &Context, outcome: Result<(), Hindrance>) {
+    fn note(&self, cell: &Cell, work: &mut Work, context: &Context, outcome: Result<Progress, Hindrance>) {
         match outcome {
-            Ok(()) => {
+            Ok(Progress::Looked) => {}
+            Ok(Progress::Advanced) => {
                 work.backoff.succeeded();
                 cell.set_trouble(None);
+            }
+            Ok(Progress::Refused) => {
+                let running = self.seams.clock.now().running;
+                work.backoff.failed(&cell.name, running, context.policy.retry_wait_max(), None);
             }
             Err(hindrance) => {
                 tracing::warn!(credential = %cell.name, code = hindrance.trouble.code, "a step didn't succeed and will be tried again");
@@ -102,15 +116,22 @@ impl Engine {
         }
     }
 
-    async fn step(&self, cell: &Cell, work: &mut Work, context: &Context, step: Step) -> Result<(), Hindrance> {
+    async fn step(&self, cell: &Cell, work: &mut Work, context: &Context, step: Step) -> Result<Progress, Hindrance> {
+        let looks_only = matches!(step, Step::Survey | Step::Journal(Event::CreateIntended { .. }));
         let word = step_word(&step);
         let began = self.seams.clock.now().running;
         let performed = self.perform(cell, work, context, step).await;
         self.seams.meter.step_took(word, self.seams.clock.now().running.saturating_sub(began));
+        let mut refused = false;
         for Performed { event, sealed } in performed? {
+            refused |= matches!(event, Event::Refused { .. });
             self.append(cell, work, &event, sealed).await?;
         }
-        Ok(())
+        Ok(match (refused, looks_only) {
+            (true, _) => Progress::Refused,
+            (false, true) => Progress::Looked,
+            (false, false) => Progress::Advanced,
+        })
     }
 
     /// Fixes ids, generation and token of a rotation, durably, before anything is done (I1).

@@ -15,6 +15,9 @@ use crate::domain::rotation::{AbandonReason, Event, Rotation};
 use crate::issuers::{IssuerError, ProbeOutcome, ProbeReport};
 use crate::sealing::{Context as SealContext, Sealed};
 
+/// How often in a row a candidate is accepted before it is promoted.
+const ACCEPTANCES_MIN: u32 = 3;
+
 /// What a look at some material found.
 pub(super) struct Verification {
     pub(super) proof: Proof,
@@ -44,9 +47,19 @@ impl Engine {
         Ok(Verification { proof, acceptance, outcome })
     }
 
-    pub(super) async fn verify_candidate(&self, context: &Context, ledger: &Ledger, rotation: &Rotation) -> Outcome {
+    /// Verifies the candidate by the strongest check described. A provider's replicas learn of a new key one by one, so one
+    /// acceptance isn't enough: several in a row are (I3).
+    pub(super) async fn verify_candidate(&self, work: &mut Work, context: &Context, ledger: &Ledger, rotation: &Rotation) -> Outcome {
         let material = self.full_material(context, &rotation.version).await?;
-        let verification = self.examine(context, &material).await?;
+        let verification = loop {
+            let verification = self.examine(context, &material).await?;
+            let works = verification.outcome == Some(ProbeOutcome::Works) && verification.acceptance.is_enough();
+            work.candidate_accepted = if works { work.candidate_accepted + 1 } else { 0 };
+            if !works || work.candidate_accepted >= ACCEPTANCES_MIN {
+                break verification;
+            }
+        };
+        work.candidate_accepted = 0;
         let event = match (&verification.acceptance, verification.outcome) {
             (Acceptance::Mismatch, _) => Event::Abandoning { reason: AbandonReason::EnvironmentMismatch },
             (_, Some(ProbeOutcome::Dead)) => self.refused(context, ledger, rotation),
