@@ -2,6 +2,8 @@
 //!
 //! Errors are closed and hold nothing of a reply: a provider may echo our secret (I20).
 
+pub mod declarative;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
