@@ -1,5 +1,6 @@
 //! Sends a request once and reads a bounded answer. Errors of the client end here: their text holds addresses and queries.
 
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use reqwest::{Client, Response, redirect, retry};
@@ -16,31 +17,30 @@ pub(super) const BODY_BYTES_MAX: usize = 256 * 1024;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// One client per reach: which addresses a name may resolve to is the client's to enforce.
+/// One client per reach: which addresses a name may resolve to is the client's to enforce. Each is made when it is first
+/// needed: reading the machine's root certificates takes a while.
 pub(super) struct Transport {
-    public: Option<Client>,
-    named: Option<Client>,
-    loopback: Option<Client>,
+    timeout: Duration,
+    public: OnceLock<Option<Client>>,
+    named: OnceLock<Option<Client>>,
+    loopback: OnceLock<Option<Client>>,
 }
 
 impl Transport {
     pub(super) fn new(timeout: Duration) -> Transport {
-        Transport {
-            public: client(Reach::Public, timeout),
-            named: client(Reach::Named, timeout),
-            loopback: client(Reach::Loopback, timeout),
-        }
+        Transport { timeout, public: OnceLock::new(), named: OnceLock::new(), loopback: OnceLock::new() }
     }
 
     /// # Errors
     /// [`IssuerError::Unreachable`] or [`IssuerError::Impossible`] if it certainly wasn't sent, [`IssuerError::Unclear`] if no
     /// answer came. An answer whose body is broken is an answer: its status may tell enough.
     pub(super) async fn send(&self, prepared: Prepared) -> Result<Reply, IssuerError> {
-        let client = match prepared.reach {
+        let slot = match prepared.reach {
             Reach::Public => &self.public,
             Reach::Named => &self.named,
             Reach::Loopback => &self.loopback,
         };
+        let client = slot.get_or_init(|| client(prepared.reach, self.timeout));
         let client = client.as_ref().ok_or(IssuerError::Impossible("TLS can't be used: are root certificates installed?"))?;
         let mut response = client.execute(prepared.request).await.map_err(|error| kind_of(&error))?;
         let body = read(&mut response).await;
