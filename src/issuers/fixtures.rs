@@ -87,7 +87,8 @@ fn dinie_create() -> Create {
 }
 
 pub(crate) fn oauth_registration() -> Provider {
-    let equals = |status: &[u16], error: &str, meaning| Rule { statuses: status.to_vec(), equals: Some(("/error".to_owned(), error.into())), meaning };
+    let error_is = |error: &str| Some(("/error".to_owned(), error.into()));
+    let equals = |statuses: &[u16], error, meaning| Rule { statuses: statuses.to_vec(), equals: error_is(error), meaning };
     let mut token_rules = rules(&[(&[200], Meaning::Works), (&[401], Meaning::Dead)]);
     token_rules.insert(1, equals(&[400, 401], "invalid_client", Meaning::Dead));
     token_rules.insert(2, equals(&[400], "unauthorized_client", Meaning::Narrow));

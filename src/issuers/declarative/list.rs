@@ -19,6 +19,11 @@ const NO_PROGRESS: IssuerError = IssuerError::Unclear("the pages of the list don
 
 impl DeclarativeIssuer {
     pub(super) async fn list_all(&self, target: &Target, acting: &Material) -> Result<Vec<ListedKey>, IssuerError> {
+        let pages = tokio::time::timeout(self.list_timeout, self.all_pages(target, acting));
+        pages.await.unwrap_or(Err(NO_PROGRESS))
+    }
+
+    async fn all_pages(&self, target: &Target, acting: &Material) -> Result<Vec<ListedKey>, IssuerError> {
         let list = target.provider.calls.list.as_ref().ok_or(IssuerError::Impossible("the provider can't list"))?;
         let token = self.token_for(target, &list.call, acting).await?;
         let signer = Signer { acting, subject: None, token: token.as_ref() };

@@ -34,6 +34,8 @@ pub use self::meter::{RateLimit, RequestCount};
 pub struct DeclarativeIssuer {
     transport: Transport,
     meter: Meter,
+    /// A list may take so long, all its pages together.
+    list_timeout: Duration,
     /// Between two looks at whether a key that was just revoked is dead.
     death_wait: Duration,
 }
@@ -44,7 +46,8 @@ impl DeclarativeIssuer {
 
     /// `timeout` bounds each HTTP call from its name look-up to the last byte of the answer. Short policies scale it down.
     pub fn new(timeout: Duration) -> DeclarativeIssuer {
-        DeclarativeIssuer { transport: Transport::new(timeout), meter: Meter::default(), death_wait: timeout / 40 }
+        let (list_timeout, death_wait) = (timeout * 6, timeout / 40);
+        DeclarativeIssuer { transport: Transport::new(timeout), meter: Meter::default(), list_timeout, death_wait }
     }
 
     /// What is left of the providers' quotas, as their answers told last.

@@ -4,7 +4,7 @@ use super::request::{Extras, Signer};
 use super::{DeclarativeIssuer, refusal};
 use crate::domain::ids::KeyId;
 use crate::domain::ledger::Closure;
-use crate::domain::material::Material;
+use crate::domain::material::{Material, Secret};
 use crate::domain::provider::{Authentication, Create, FieldClass, Meaning, Provider};
 use crate::issuers::{IssuerError, Revocation, Target};
 
@@ -127,5 +127,6 @@ fn shares_a_secret(provider: &Provider, acting: &Material, doomed: &Material) ->
 
 fn has_id(create: &Create, acting: &Material, key_id: &KeyId) -> bool {
     let mut fields = create.fields.iter().filter(|(_, pointer)| **pointer == create.key_id);
-    fields.any(|(field, _)| acting.get(field).is_some_and(|value| value.expose() == key_id.as_str().as_bytes()))
+    let id = Secret::from(key_id.as_str().to_owned());
+    fields.any(|(field, _)| acting.get(field).is_some_and(|value| value.same_as(&id)))
 }

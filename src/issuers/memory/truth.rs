@@ -79,7 +79,7 @@ impl State {
     pub(super) fn find(&self, environment: Environment, material: &Material) -> Option<usize> {
         let (id, secret) = (material.get(&client_id())?, material.get(&client_secret())?);
         self.keys.iter().position(|key| {
-            key.environment == environment && key.key_id.as_str().as_bytes() == id.expose() && key.secret.same_as(secret)
+            key.environment == environment && key.id_field().same_as(id) && key.secret.same_as(secret)
         })
     }
 
@@ -140,7 +140,7 @@ impl State {
         doomed: Option<&Material>,
         now: Timestamp,
     ) -> Result<Revocation, IssuerError> {
-        let signs_itself = acting.get(&client_id()).is_some_and(|id| id.expose() == key_id.as_str().as_bytes());
+        let signs_itself = acting.get(&client_id()).is_some_and(|id| id.same_as(&Secret::from(key_id.as_str().to_owned())));
         if signs_itself || doomed.is_some_and(|doomed| doomed.same_as(acting)) {
             return Err(IssuerError::Impossible("the key that signs is the one that would be revoked"));
         }
@@ -170,8 +170,11 @@ impl SimKey {
     }
 
     pub(super) fn material(&self) -> Material {
-        let id = Secret::from(self.key_id.as_str().to_owned());
-        [(client_id(), id), (client_secret(), self.secret.duplicate())].into_iter().collect()
+        [(client_id(), self.id_field()), (client_secret(), self.secret.duplicate())].into_iter().collect()
+    }
+
+    fn id_field(&self) -> Secret {
+        Secret::from(self.key_id.as_str().to_owned())
     }
 
     pub(super) fn minted(&self) -> Minted {

@@ -21,6 +21,12 @@ fn assert_clean(error: &IssuerError) {
     }
 }
 
+#[test]
+#[should_panic(expected = "the provider's answer tells nothing")]
+fn the_scan_for_secrets_finds_one() {
+    assert_clean(&IssuerError::Unclear("9Tt, and then mXv9TtB4 with more"));
+}
+
 async fn create_error(answer: Answer) -> IssuerError {
     let raw = Raw::always(answer).await;
     let error = issuer(Duration::from_secs(2)).create(&raw.target(), &acting(), &request()).await.unwrap_err();

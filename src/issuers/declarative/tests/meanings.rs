@@ -93,7 +93,8 @@ async fn the_wrong_environment_is_neither_alive_nor_dead() {
 
 #[tokio::test]
 async fn a_new_key_has_its_own_fields_and_those_it_keeps() {
-    let body = format!("{{\"client_id\":\"dinie_ci_test_new\",\"client_secret\":\"{NEW_SECRET}\",\"created_at\":\"2026-01-01T00:00:00Z\",\"expires_at\":1800000000000}}");
+    let ids = "\"client_id\":\"dinie_ci_test_new\"";
+    let body = format!("{{{ids},\"client_secret\":\"{NEW_SECRET}\",\"created_at\":\"2026-01-01T00:00:00Z\",\"expires_at\":1800000000000}}");
     let raw = Raw::always(bytes(201, &body)).await;
     let mut provider = fixtures::dinie();
     let kept = provider.fields[&field("client_id")].clone();

@@ -53,3 +53,17 @@ async fn a_list_that_is_not_certainly_whole_is_an_error() {
         assert_eq!(quick().list(&raw.target(), &acting()).await, Err(expected));
     }
 }
+
+#[tokio::test]
+async fn a_list_without_end_ends() {
+    let count = std::sync::atomic::AtomicU32::new(0);
+    let raw = Raw::start(move |request| {
+        let next = || count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        request.starts_with("GET").then(|| page(&[item(next())], "true"))
+    })
+    .await;
+    let issuer = super::issuer(std::time::Duration::from_millis(400));
+    let started = std::time::Instant::now();
+    assert_eq!(issuer.list(&raw.target(), &acting()).await, Err(IssuerError::Unclear("the pages of the list don't come to an end")));
+    assert!(started.elapsed().as_secs() < 10 && raw.requests().len() <= 1001);
+}
