@@ -177,6 +177,10 @@ impl Daemon {
         signal(self.child.as_ref().expect("it was started"), rustix::process::Signal::HUP);
     }
 
+    pub(crate) fn id(&self) -> u32 {
+        self.child.as_ref().and_then(Child::id).expect("it still runs")
+    }
+
     pub(crate) fn has_ended(&mut self) -> Option<ExitStatus> {
         self.child.as_mut()?.try_wait().expect("its state is known")
     }
