@@ -1,6 +1,4 @@
-//! The command line: exit statuses, the shapes of `--json`, what is refused at the start, what lies on disk.
-
-use std::os::unix::fs::PermissionsExt as _;
+//! The command line: exit statuses, the shapes of `--json`, what is refused at the start.
 
 use serde_json::Value;
 
@@ -11,12 +9,17 @@ use crate::world::{PRODUCTION, Plan, SANDBOX, World};
 const NOTHING: &[(&str, &str)] = &[];
 
 fn assert_keys(value: &Value, wanted: &[&str]) {
-    let object = value.as_object().unwrap_or_else(|| panic!("no object: {value}"));
+    let object = value
+        .as_object()
+        .unwrap_or_else(|| panic!("no object: {value}"));
     for key in wanted {
         assert!(object.contains_key(*key), "`{key}` is missing in {value}");
     }
     for key in object.keys() {
-        assert!(wanted.contains(&key.as_str()), "`{key}` is not in the contract: {value}");
+        assert!(
+            wanted.contains(&key.as_str()),
+            "`{key}` is not in the contract: {value}"
+        );
     }
 }
 
@@ -49,9 +52,21 @@ async fn check_names_every_problem_with_its_place() {
 
     site.document("RotationPolicy", "odd", "maxAge: 1d, overlap: 2d");
     site.document("RotationPolicy", "months", "maxAge: 3months");
-    site.document("Credential", "lost", "provider: nobody, environment: sandbox, rotation: still");
-    site.document("Credential", SANDBOX, "provider: dinie, environment: sandbox, rotation: still");
-    site.document("Application", "typo", "environment: sandbox, credentials: [], identty: {}");
+    site.document(
+        "Credential",
+        "lost",
+        "provider: nobody, environment: sandbox, rotation: still",
+    );
+    site.document(
+        "Credential",
+        SANDBOX,
+        "provider: dinie, environment: sandbox, rotation: still",
+    );
+    site.document(
+        "Application",
+        "typo",
+        "environment: sandbox, credentials: [], identty: {}",
+    );
     site.write();
     let printed = offline(&site, &["check", "--json"]).await;
     printed.assert_code(2);
@@ -59,27 +74,56 @@ async fn check_names_every_problem_with_its_place() {
     let problems = document["problems"].as_array().expect("problems");
     assert!(problems.len() >= 5, "all problems at once: {document}");
     for problem in problems {
-        assert_keys(problem, &["file", "line", "column", "code", "message", "help"]);
-        assert!(problem["line"].as_u64() > Some(0) && problem["column"].as_u64() > Some(0), "{problem}");
-        assert!(problem["file"].as_str().is_some_and(|file| file.ends_with("all.yaml")), "{problem}");
+        assert_keys(
+            problem,
+            &["file", "line", "column", "code", "message", "help"],
+        );
+        assert!(
+            problem["line"].as_u64() > Some(0) && problem["column"].as_u64() > Some(0),
+            "{problem}"
+        );
+        assert!(
+            problem["file"]
+                .as_str()
+                .is_some_and(|file| file.ends_with("all.yaml")),
+            "{problem}"
+        );
     }
     let text = document.to_string();
     for word in ["odd", "months", "nobody", SANDBOX, "identty"] {
-        assert!(text.contains(word), "nothing is said of `{word}`: {document}");
+        assert!(
+            text.contains(word),
+            "nothing is said of `{word}`: {document}"
+        );
     }
     let people = offline(&site, &["check"]).await;
     people.assert_code(2);
-    assert!((people.out() + &people.err()).contains("all.yaml:"), "{}", people.err());
+    assert!(
+        (people.out() + &people.err()).contains("all.yaml:"),
+        "{}",
+        people.err()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn wrong_usage_is_told_apart_from_refusal() {
     let site = quiet_site();
     site.write();
-    for arguments in [&["frobnicate"][..], &["status", "--frobnicate"], &["submit"], &["rotate"]] {
+    for arguments in [
+        &["frobnicate"][..],
+        &["status", "--frobnicate"],
+        &["submit"],
+        &["rotate"],
+    ] {
         offline(&site, arguments).await.assert_code(2);
     }
-    let printed = keywright(site.folder(), &["check", "--config", "/nowhere.yaml"], NOTHING, b"").await;
+    let printed = keywright(
+        site.folder(),
+        &["check", "--config", "/nowhere.yaml"],
+        NOTHING,
+        b"",
+    )
+    .await;
     printed.assert_code(2);
     std::fs::write(site.config(), "policies: ./policies\ncolour: blue\n").expect("it is written");
     offline(&site, &["run"]).await.assert_code(2);
@@ -89,10 +133,20 @@ async fn wrong_usage_is_told_apart_from_refusal() {
 async fn without_a_daemon_the_socket_is_named() {
     let site = quiet_site();
     site.write();
-    for arguments in [&["status"][..], &["plan"], &["get", SANDBOX], &["rotate", SANDBOX], &["release", "a"]] {
+    for arguments in [
+        &["status"][..],
+        &["plan"],
+        &["get", SANDBOX],
+        &["rotate", SANDBOX],
+        &["release", "a"],
+    ] {
         let printed = offline(&site, arguments).await;
         printed.assert_code(1);
-        assert!(printed.err().contains("keywright.sock"), "{arguments:?}: {}", printed.err());
+        assert!(
+            printed.err().contains("keywright.sock"),
+            "{arguments:?}: {}",
+            printed.err()
+        );
     }
     for arguments in [&["schema"][..], &["completions", "bash"]] {
         let printed = offline(&site, arguments).await;
@@ -118,18 +172,39 @@ async fn variables_that_make_libraries_print_secrets_are_refused() {
 async fn status_and_plan_have_the_contracts_shape() {
     let world = World::unsubmitted(Plan::still()).await;
     assert_eq!(world.daemon.status(SANDBOX).await["phase"], "missing");
-    world.daemon.submit(SANDBOX, &crate::world::fields(&world.enrolled_sandbox)).await;
+    world
+        .daemon
+        .submit(SANDBOX, &crate::world::fields(&world.enrolled_sandbox))
+        .await;
     let printed = world.daemon.cli(&["status", "--json"]).await;
     printed.assert_code(0);
     let document = printed.json();
-    assert_eq!(document["credentials"].as_array().map(Vec::len), Some(2), "{document}");
+    assert_eq!(
+        document["credentials"].as_array().map(Vec::len),
+        Some(2),
+        "{document}"
+    );
     assert!(document["problems"].is_array(), "{document}");
     let row = world.daemon.status(SANDBOX).await;
     assert_keys(
         &row,
         &[
-            "name", "provider", "environment", "endpoint", "proof", "version", "previous_version", "phase",
-            "generation", "issued_at", "age_seconds", "due_at", "deadline_at", "overlap_ends_at", "reason", "paused",
+            "name",
+            "provider",
+            "environment",
+            "endpoint",
+            "proof",
+            "version",
+            "previous_version",
+            "phase",
+            "generation",
+            "issued_at",
+            "age_seconds",
+            "due_at",
+            "deadline_at",
+            "overlap_ends_at",
+            "reason",
+            "paused",
             "applications",
         ],
     );
@@ -138,137 +213,113 @@ async fn status_and_plan_have_the_contracts_shape() {
     for evidence in row["proof"]["evidence"].as_array().expect("evidence") {
         assert_keys(evidence, &["kind", "says", "why"]);
     }
-    assert_eq!(row["endpoint"], world.sandbox.base_url(), "where a provider really is, is shown");
-    assert!(row["previous_version"].is_null() && row["overlap_ends_at"].is_null(), "{row}");
+    assert_eq!(
+        row["endpoint"],
+        world.sandbox.base_url(),
+        "where a provider really is, is shown"
+    );
+    assert!(
+        row["previous_version"].is_null() && row["overlap_ends_at"].is_null(),
+        "{row}"
+    );
     for time in ["issued_at", "due_at", "deadline_at"] {
         let text = row[time].as_str().unwrap_or_default();
-        assert!(text.ends_with('Z') && text.parse::<jiff::Timestamp>().is_ok(), "{time}: {text}");
+        assert!(
+            text.ends_with('Z') && text.parse::<jiff::Timestamp>().is_ok(),
+            "{time}: {text}"
+        );
     }
     let planned = world.daemon.cli(&["plan", "--days", "120", "--json"]).await;
     planned.assert_code(0);
     let planned = planned.json();
-    let entry = planned["plan"].as_array().and_then(|rows| rows.iter().find(|row| row["name"] == SANDBOX)).cloned();
-    assert_keys(&entry.expect("it is planned"), &["name", "starts_at", "deadline_at", "reason", "blocked_by"]);
-    assert!(planned.as_object().expect("an object").contains_key("next"), "{planned}");
+    let entry = planned["plan"]
+        .as_array()
+        .and_then(|rows| rows.iter().find(|row| row["name"] == SANDBOX))
+        .cloned();
+    assert_keys(
+        &entry.expect("it is planned"),
+        &["name", "starts_at", "deadline_at", "reason", "blocked_by"],
+    );
+    assert!(
+        planned.as_object().expect("an object").contains_key("next"),
+        "{planned}"
+    );
     // People get a table, without colour where no terminal is.
     let table = world.daemon.cli(&["status"]).await;
-    assert!(table.out().contains(SANDBOX) && !table.out().contains('\u{1b}'), "{}", table.out());
+    assert!(
+        table.out().contains(SANDBOX) && !table.out().contains('\u{1b}'),
+        "{}",
+        table.out()
+    );
     let refused = world.daemon.cli(&["status", "nobody", "--json"]).await;
     refused.assert_code(1);
-    let problem: Value = serde_json::from_slice(&refused.stderr).expect("an error is its problem document");
-    assert!(problem["type"].as_str().is_some_and(|kind| kind.starts_with("https://keywright.dev/problems/")));
+    let problem: Value =
+        serde_json::from_slice(&refused.stderr).expect("an error is its problem document");
+    assert!(
+        problem["type"]
+            .as_str()
+            .is_some_and(|kind| kind.starts_with("https://keywright.dev/problems/"))
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn get_prints_what_an_operator_may_read() {
     let world = World::start(Plan::still()).await;
-    let printed = world.daemon.cli(&["get", PRODUCTION, "--field", "client_secret"]).await;
+    let printed = world
+        .daemon
+        .cli(&["get", PRODUCTION, "--field", "client_secret"])
+        .await;
     printed.assert_code(0);
     assert_eq!(printed.out().trim_end(), world.enrolled_production.secret);
     let all = world.daemon.cli(&["get", PRODUCTION]).await;
     all.assert_code(0);
     assert!(all.out().contains(&world.enrolled_production.client_id));
-    world.daemon.cli(&["get", PRODUCTION, "--field", "nothing"]).await.assert_code(1);
+    world
+        .daemon
+        .cli(&["get", PRODUCTION, "--field", "nothing"])
+        .await
+        .assert_code(1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn rotate_waits_when_asked() {
     let world = World::start(Plan::still()).await;
     let before = world.daemon.status(SANDBOX).await["version"].clone();
-    world.daemon.cli(&["rotate", SANDBOX, "--wait"]).await.assert_code(0);
+    world
+        .daemon
+        .cli(&["rotate", SANDBOX, "--wait"])
+        .await
+        .assert_code(0);
     assert_ne!(world.daemon.status(SANDBOX).await["version"], before);
     world.daemon.cli(&["rotate", "nobody"]).await.assert_code(1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_tampered_audit_record_is_named_and_a_torn_last_line_is_none() {
-    let mut world = World::start(Plan::still()).await;
-    assert!(world.daemon.terminate().await.success());
-    let file = world.daemon.site.path("data/audit.jsonl");
-    let good = std::fs::read_to_string(&file).expect("an audit file");
-    let lines: Vec<&str> = good.lines().collect();
-    assert!(lines.len() >= 3, "submissions are audited: {} records", lines.len());
-    let verified = world.daemon.cli(&["audit", "verify"]).await;
-    verified.assert_code(0);
-    let records = format!("{} records verified", lines.len());
-    assert!(verified.out().contains(&records), "{} instead of `{records}`", verified.out());
-
-    // Another letter in the second record: its own hash, or its successor's link, no longer fits.
-    let at = lines[1].rfind(|letter: char| letter.is_ascii_lowercase()).expect("a letter");
-    let other = if &lines[1][at..=at] == "a" { "b" } else { "a" };
-    let tampered = format!("{}{other}{}", &lines[1][..at], &lines[1][at + 1..]);
-    let mut changed: Vec<&str> = lines.clone();
-    changed[1] = &tampered;
-    let dropped: Vec<&str> = lines.iter().enumerate().filter(|(index, _)| *index != 1).map(|(_, line)| *line).collect();
-    for broken in [changed, dropped] {
-        std::fs::write(&file, broken.join("\n") + "\n").expect("it is written");
-        let printed = world.daemon.cli(&["audit", "verify"]).await;
-        printed.assert_code(1);
-        let said = printed.out() + &printed.err();
-        assert!(said.contains("record "), "the record is not named: {said}");
-    }
-    std::fs::write(&file, format!("{good}{{\"torn")).expect("it is written");
-    world.daemon.again().await;
-    world.daemon.cli(&["audit", "verify"]).await.assert_code(0);
-    let now = std::fs::read_to_string(&file).expect("an audit file");
-    assert!(now.starts_with(&good) && now.lines().count() > lines.len(), "the removal is recorded");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn one_data_folder_has_one_daemon() {
-    let mut world = World::unsubmitted(Plan::still()).await;
-    let second = world.daemon.cli(&["run"]).await;
-    second.assert_code(1);
-    assert!(world.daemon.has_ended().is_none());
-    world.daemon.cli(&["status"]).await.assert_code(0);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn what_lies_on_disk_is_the_owners_alone() {
-    let world = World::start(Plan::still()).await;
-    let data = world.daemon.site.path("data");
-    let mode = |path: &std::path::Path| std::fs::metadata(path).expect("it is there").permissions().mode() & 0o777;
-    assert_eq!(mode(&data), 0o700);
-    let files = world.daemon.site.data_files();
-    assert!(files.len() >= 3, "a store, a key, an audit file");
-    for (path, _) in files {
-        assert_eq!(mode(&path), 0o600, "{}", path.display());
-    }
-}
-
-/// Cut anywhere, the store is refused or repaired: what it then serves is what was acknowledged, or nothing.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_truncated_store_is_never_served() {
-    let mut world = World::start(Plan::still()).await;
-    world.daemon.kill().await;
-    let files = world.daemon.site.data_files();
-    let (path, bytes) = files
-        .iter()
-        .filter(|(path, _)| path.extension().is_none_or(|extension| extension != "jsonl"))
-        .max_by_key(|(_, bytes)| bytes.len())
-        .expect("a store")
-        .clone();
-    for keep in [bytes.len() / 2, bytes.len() / 4, 100, 0] {
-        std::fs::write(&path, &bytes[..keep]).expect("it is cut");
-        let run = tokio::time::timeout(std::time::Duration::from_secs(5), world.daemon.cli(&["run"])).await;
-        let printed = run.unwrap_or_else(|_| panic!("a store cut to {keep} bytes was taken"));
-        printed.assert_code(1);
-        let name = path.file_name().and_then(|name| name.to_str()).expect("a name");
-        assert!(printed.err().contains(name), "the file is not named: {}", printed.err());
-    }
-    std::fs::write(&path, &bytes).expect("it is put back");
-    world.daemon.again().await;
-    let printed = world.daemon.cli(&["get", PRODUCTION, "--field", "client_secret"]).await;
-    assert_eq!(printed.out().trim_end(), world.enrolled_production.secret);
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn bad_policies_leave_the_last_good_ones_in_force() {
     let mut world = World::start(Plan::still()).await;
-    world.daemon.site.document("RotationPolicy", "bad", "maxAge: never");
+    world
+        .daemon
+        .site
+        .document("RotationPolicy", "bad", "maxAge: never");
     world.daemon.reload();
-    let said = || world.daemon.logs().iter().any(|(_, bytes)| String::from_utf8_lossy(bytes).contains("all.yaml"));
-    assert!(crate::support::eventually(std::time::Duration::from_secs(10), said).await, "nothing was said");
-    world.daemon.cli(&["get", PRODUCTION, "--field", "client_id"]).await.assert_code(0);
-    assert_eq!(world.daemon.site.tcp().get("/readyz", &[]).await.status, 200);
+    let said = || {
+        world
+            .daemon
+            .logs()
+            .iter()
+            .any(|(_, bytes)| String::from_utf8_lossy(bytes).contains("all.yaml"))
+    };
+    assert!(
+        crate::support::eventually(std::time::Duration::from_secs(10), said).await,
+        "nothing was said"
+    );
+    world
+        .daemon
+        .cli(&["get", PRODUCTION, "--field", "client_id"])
+        .await
+        .assert_code(0);
+    assert_eq!(
+        world.daemon.site.tcp().get("/readyz", &[]).await.status,
+        200
+    );
 }

@@ -21,6 +21,8 @@ mod api;
 mod barrier;
 mod canary;
 mod cli;
+mod confirmations;
+mod disk;
 mod fakes_test;
 mod oidc_test;
 mod scanner_test;

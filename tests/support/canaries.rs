@@ -43,8 +43,16 @@ impl Canary {
 
     /// A value whose `prefix` is public: a provider's marker.
     pub(crate) fn after(name: &str, prefix: &str, value: &str) -> Self {
-        let start = if value.starts_with(prefix) { prefix.len() } else { 0 };
-        Self { name: name.to_owned(), value: value.to_owned(), cores: vec![start..value.len()] }
+        let start = if value.starts_with(prefix) {
+            prefix.len()
+        } else {
+            0
+        };
+        Self {
+            name: name.to_owned(),
+            value: value.to_owned(),
+            cores: std::iter::once(start..value.len()).collect(),
+        }
     }
 
     pub(crate) fn shaped(shape: Shape, seed: u64) -> Self {
@@ -81,13 +89,19 @@ impl Canary {
                 builder.public("\\\"}\"}");
             }
         }
-        Self { name: format!("{shape:?}"), value: builder.value, cores: builder.cores }
+        Self {
+            name: format!("{shape:?}"),
+            value: builder.value,
+            cores: builder.cores,
+        }
     }
 }
 
 /// Three random characters between each two specials: no window of eight consists of specials alone.
 fn mixed(rng: &mut Rng, specials: &[&str]) -> String {
-    (0..12).map(|_| format!("{}{}", rng.alnum(3), rng.pick(specials))).collect()
+    (0..12)
+        .map(|_| format!("{}{}", rng.alnum(3), rng.pick(specials)))
+        .collect()
 }
 
 #[derive(Default)]

@@ -6,21 +6,22 @@ use std::time::{Duration, Instant};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use http::{Request, Response, StatusCode, header};
-use http_body_util::{BodyExt as _, Full};
+use http::{Request, StatusCode, header};
+use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::faults::{Call, Fault};
+use super::faults::Call;
+use super::replies::{
+    Reply, after_effect, instead_of_effect, problem, unauthorised, with_json, with_status,
+};
 use super::truth::{Key, Owner};
 use super::{Dinie, State, TOKEN_PREFIX};
 
 /// Set by the tests' own applications: faults are meant for the daemon.
 pub(crate) const EXEMPT_HEADER: &str = "x-test-exempt";
-
-type Reply = Response<Full<Bytes>>;
 
 pub(super) async fn serve(listener: tokio::net::TcpListener, fake: Arc<Dinie>) {
     while let Ok((stream, _)) = listener.accept().await {
@@ -35,14 +36,18 @@ pub(super) async fn serve(listener: tokio::net::TcpListener, fake: Arc<Dinie>) {
     }
 }
 
-struct Received {
-    head: http::request::Parts,
-    body: Bytes,
+pub(super) struct Received {
+    pub(super) head: http::request::Parts,
+    pub(super) body: Bytes,
 }
 
 async fn answer(fake: Arc<Dinie>, request: Request<Incoming>) -> Result<Reply, std::io::Error> {
     let (head, body) = request.into_parts();
-    let body = body.collect().await.map_err(std::io::Error::other)?.to_bytes();
+    let body = body
+        .collect()
+        .await
+        .map_err(std::io::Error::other)?
+        .to_bytes();
     let received = Received { head, body };
     let Some(call) = which(&received) else {
         return Ok(problem(StatusCode::NOT_FOUND, "not_found", json!({})));
@@ -78,53 +83,6 @@ fn which(received: &Received) -> Option<Call> {
     }
 }
 
-fn instead_of_effect(fault: Fault, received: &Received) -> Result<Reply, std::io::Error> {
-    match fault {
-        Fault::Throttle { retry_after_seconds } => {
-            let mut reply = problem(StatusCode::TOO_MANY_REQUESTS, "rate_limited", json!({}));
-            reply.headers_mut().insert(header::RETRY_AFTER, retry_after_seconds.into());
-            Ok(reply)
-        }
-        Fault::EchoError => {
-            let echo = format!(
-                "{{\"detail\":\"failed\",\"request\":{:?},\"headers\":{:?}}}",
-                String::from_utf8_lossy(&received.body),
-                format!("{:?}", received.head.headers)
-            );
-            Ok(with_status(StatusCode::INTERNAL_SERVER_ERROR, echo.into_bytes()))
-        }
-        Fault::Redirect => {
-            let mut reply = with_status(StatusCode::TEMPORARY_REDIRECT, Vec::new());
-            // Nobody listens on port 1: who follows is seen to fail, and sends nothing anywhere.
-            reply.headers_mut().insert(header::LOCATION, "http://127.0.0.1:1/".parse().expect("a valid header"));
-            Ok(reply)
-        }
-        _ => Err(std::io::Error::other("the request is dropped")),
-    }
-}
-
-async fn after_effect(fake: &Dinie, call: Call, fault: Fault, reply: Reply) -> Result<Reply, std::io::Error> {
-    match fault {
-        Fault::Slow(delay) => {
-            tokio::time::sleep(delay).await;
-            Ok(reply)
-        }
-        Fault::NotJson => Ok(with_status(reply.status(), b"<html>all is well</html>".to_vec())),
-        Fault::NotUtf8 => {
-            let mut bytes = reply.into_body().collect().await.map_err(std::io::Error::other)?.to_bytes().to_vec();
-            bytes.extend_from_slice(&[0xff, 0xfe, 0xc3, 0x28]);
-            Ok(with_status(StatusCode::OK, bytes))
-        }
-        Fault::HugeBody => Ok(with_status(reply.status(), vec![b'x'; 8 * 1024 * 1024])),
-        Fault::HangAfterEffect => {
-            let _ = fake.hangs.send(call);
-            tokio::time::sleep(Duration::from_secs(600)).await;
-            Err(std::io::Error::other("hung up"))
-        }
-        _ => Err(std::io::Error::other("the reply is lost")),
-    }
-}
-
 fn effect(fake: &Dinie, call: Call, received: &Received) -> Reply {
     let mut state = fake.lock();
     let state = &mut *state;
@@ -135,8 +93,18 @@ fn effect(fake: &Dinie, call: Call, received: &Received) -> Reply {
         Call::Delete => authorised(state, received, |state, by| delete(state, received, by)),
     };
     let headers = reply.headers_mut();
-    headers.insert("x-request-id", uuid::Uuid::new_v4().to_string().parse().expect("a valid header"));
-    for (name, value) in [("x-ratelimit-limit", 1000), ("x-ratelimit-remaining", 900), ("x-ratelimit-reset", 60)] {
+    headers.insert(
+        "x-request-id",
+        uuid::Uuid::new_v4()
+            .to_string()
+            .parse()
+            .expect("a valid header"),
+    );
+    for (name, value) in [
+        ("x-ratelimit-limit", 1000),
+        ("x-ratelimit-remaining", 900),
+        ("x-ratelimit-reset", 60),
+    ] {
         headers.insert(name, value.into());
     }
     reply
@@ -144,7 +112,10 @@ fn effect(fake: &Dinie, call: Call, received: &Received) -> Reply {
 
 fn token(fake: &Dinie, state: &mut State, received: &Received) -> Reply {
     let form = String::from_utf8_lossy(&received.body);
-    if !form.split('&').any(|pair| pair == "grant_type=client_credentials") {
+    if !form
+        .split('&')
+        .any(|pair| pair == "grant_type=client_credentials")
+    {
         return problem(StatusCode::BAD_REQUEST, "unsupported_grant_type", json!({}));
     }
     let Some((client_id, secret)) = basic(received) else {
@@ -153,7 +124,11 @@ fn token(fake: &Dinie, state: &mut State, received: &Received) -> Reply {
     let token = format!("{TOKEN_PREFIX}{}", state.rng.alnum(40));
     let now = Instant::now();
     let flapping = fake.options.flapping;
-    let Some(key) = state.truth.key_mut(&client_id).filter(|key| key.secret == secret && key.revoked.is_none()) else {
+    let Some(key) = state
+        .truth
+        .key_mut(&client_id)
+        .filter(|key| key.secret == secret && key.revoked.is_none())
+    else {
         return unauthorised("invalid_token");
     };
     key.looks += 1;
@@ -162,12 +137,23 @@ fn token(fake: &Dinie, state: &mut State, received: &Received) -> Reply {
         return unauthorised("invalid_token");
     }
     key.last_used_at = Some(Timestamp::now());
-    state.truth.tokens.insert(token.clone(), (client_id, now + Duration::from_secs(3600)));
-    with_json(StatusCode::OK, &json!({"access_token": token, "token_type": "Bearer", "expires_in": 3600}))
+    state
+        .truth
+        .tokens
+        .insert(token.clone(), (client_id, now + Duration::from_secs(3600)));
+    with_json(
+        StatusCode::OK,
+        &json!({"access_token": token, "token_type": "Bearer", "expires_in": 3600}),
+    )
 }
 
 fn basic(received: &Received) -> Option<(String, String)> {
-    let value = received.head.headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let value = received
+        .head
+        .headers
+        .get(header::AUTHORIZATION)?
+        .to_str()
+        .ok()?;
     let decoded = STANDARD.decode(value.strip_prefix("Basic ")?).ok()?;
     let text = String::from_utf8(decoded).ok()?;
     let (id, secret) = text.split_once(':')?;
@@ -175,8 +161,16 @@ fn basic(received: &Received) -> Option<(String, String)> {
 }
 
 /// Tokens outlive the key that they were issued to: that is how Dinie is, so the fake lets them.
-fn authorised(state: &mut State, received: &Received, then: impl FnOnce(&mut State, String) -> Reply) -> Reply {
-    let bearer = received.head.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+fn authorised(
+    state: &mut State,
+    received: &Received,
+    then: impl FnOnce(&mut State, String) -> Reply,
+) -> Reply {
+    let bearer = received
+        .head
+        .headers
+        .get(header::AUTHORIZATION)
+        .and_then(|value| value.to_str().ok());
     let Some(token) = bearer.and_then(|value| value.strip_prefix("Bearer ")) else {
         return unauthorised("missing_token");
     };
@@ -189,28 +183,46 @@ fn authorised(state: &mut State, received: &Received, then: impl FnOnce(&mut Sta
 
 fn create(fake: &Dinie, state: &mut State, received: &Received) -> Reply {
     let headers = &received.head.headers;
-    let replay = headers.get("idempotency-key").or_else(|| headers.get("x-idempotency-key"));
-    let replay = replay.and_then(|value| value.to_str().ok()).filter(|_| fake.options.idempotency);
+    let replay = headers
+        .get("idempotency-key")
+        .or_else(|| headers.get("x-idempotency-key"));
+    let replay = replay
+        .and_then(|value| value.to_str().ok())
+        .filter(|_| fake.options.idempotency);
     if let Some(known) = replay.and_then(|replay| state.truth.replays.get(replay)) {
         return with_status(StatusCode::CREATED, known.clone().into_bytes());
     }
     let Ok(Value::Object(asked)) = serde_json::from_slice(&received.body) else {
         return problem(StatusCode::BAD_REQUEST, "invalid_body", json!({}));
     };
-    let Some(name) = asked.get("name").and_then(Value::as_str).filter(|name| !name.is_empty()) else {
+    let Some(name) = asked
+        .get("name")
+        .and_then(Value::as_str)
+        .filter(|name| !name.is_empty())
+    else {
         let errors = json!([{"field": "name", "message": "is required"}]);
-        return problem(StatusCode::UNPROCESSABLE_ENTITY, "validation_failed", json!({"errors": errors}));
+        return problem(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "validation_failed",
+            json!({"errors": errors}),
+        );
     };
     if let Some(refusal) = no_room(fake, state) {
         return refusal;
     }
     let secret = fake.next_secret(state);
-    let expires_at = asked.get("expires_at").and_then(Value::as_str).map(str::to_owned);
+    let expires_at = asked
+        .get("expires_at")
+        .and_then(Value::as_str)
+        .map(str::to_owned);
     let key = fake.make_key(state, name, secret, expires_at, Owner::Daemon);
     let mut document = described(fake, &key);
     document["client_secret"] = json!(key.secret);
     if let Some(replay) = replay {
-        state.truth.replays.insert(replay.to_owned(), document.to_string());
+        state
+            .truth
+            .replays
+            .insert(replay.to_owned(), document.to_string());
     }
     with_json(StatusCode::CREATED, &document)
 }
@@ -219,14 +231,21 @@ fn create(fake: &Dinie, state: &mut State, received: &Received) -> Reply {
 fn no_room(fake: &Dinie, state: &mut State) -> Option<Reply> {
     let living = state.truth.keys.iter().filter(|key| key.revoked.is_none());
     let (count, oldest) = living.fold((0, None), |(count, oldest), key| {
-        (count + 1, oldest.or_else(|| (key.owner != Owner::Foreign).then(|| key.client_id.clone())))
+        (
+            count + 1,
+            oldest.or_else(|| (key.owner != Owner::Foreign).then(|| key.client_id.clone())),
+        )
     });
     if count < fake.options.slots? {
         return None;
     }
     if !fake.options.evicts {
         let errors = json!([{"field": "name", "message": "too many credentials"}]);
-        return Some(problem(StatusCode::UNPROCESSABLE_ENTITY, "limit_reached", json!({"errors": errors})));
+        return Some(problem(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "limit_reached",
+            json!({"errors": errors}),
+        ));
     }
     if let Some(oldest) = oldest {
         state.truth.revoke(&oldest, None);
@@ -237,28 +256,51 @@ fn no_room(fake: &Dinie, state: &mut State) -> Option<Reply> {
 fn list(fake: &Dinie, state: &State, received: &Received) -> Reply {
     let query = received.head.uri.query().unwrap_or("");
     let parameter = |name: &str| {
-        query.split('&').find_map(|pair| pair.split_once('=').filter(|(key, _)| *key == name)).map(|(_, value)| value)
+        query
+            .split('&')
+            .find_map(|pair| pair.split_once('=').filter(|(key, _)| *key == name))
+            .map(|(_, value)| value)
     };
-    let limit = parameter("limit").and_then(|text| text.parse().ok()).unwrap_or(20).min(fake.options.page_limit);
+    let limit = parameter("limit")
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(20)
+        .min(fake.options.page_limit);
     let keys = &state.truth.keys;
     // The cursor may be either of a key's two names: the docs do not say which.
     let start = match parameter("starting_after") {
         None => 0,
-        Some(after) => match keys.iter().position(|key| key.id == after || key.client_id == after) {
+        Some(after) => match keys
+            .iter()
+            .position(|key| key.id == after || key.client_id == after)
+        {
             Some(position) => position + 1,
             None => return problem(StatusCode::BAD_REQUEST, "unknown_cursor", json!({})),
         },
     };
-    let page: Vec<Value> = keys.iter().skip(start).take(limit).map(|key| described(fake, key)).collect();
+    let page: Vec<Value> = keys
+        .iter()
+        .skip(start)
+        .take(limit)
+        .map(|key| described(fake, key))
+        .collect();
     let has_more = start + page.len() < keys.len();
     with_json(StatusCode::OK, &json!({"data": page, "has_more": has_more}))
 }
 
 fn delete(state: &mut State, received: &Received, by: String) -> Reply {
-    let client_id = received.head.uri.path().rsplit('/').next().unwrap_or("").to_owned();
+    let client_id = received
+        .head
+        .uri
+        .path()
+        .rsplit('/')
+        .next()
+        .unwrap_or("")
+        .to_owned();
     match state.truth.key(&client_id) {
         None => problem(StatusCode::NOT_FOUND, "not_found", json!({})),
-        Some(key) if key.revoked.is_some() => problem(StatusCode::NOT_FOUND, "not_found", json!({})),
+        Some(key) if key.revoked.is_some() => {
+            problem(StatusCode::NOT_FOUND, "not_found", json!({}))
+        }
         Some(_) => {
             state.truth.revoke(&client_id, Some(by));
             with_status(StatusCode::NO_CONTENT, Vec::new())
@@ -267,7 +309,13 @@ fn delete(state: &mut State, received: &Received, by: String) -> Reply {
 }
 
 fn described(fake: &Dinie, key: &Key) -> Value {
-    let time = |at: Timestamp| if fake.options.epoch_times { json!(at.as_second()) } else { json!(at.to_string()) };
+    let time = |at: Timestamp| {
+        if fake.options.epoch_times {
+            json!(at.as_second())
+        } else {
+            json!(at.to_string())
+        }
+    };
     json!({
         "id": key.id,
         "client_id": key.client_id,
@@ -278,36 +326,4 @@ fn described(fake: &Dinie, key: &Key) -> Value {
         "updated_at": time(key.updated_at),
         "last_used_at": key.last_used_at.map(time),
     })
-}
-
-fn unauthorised(code: &str) -> Reply {
-    problem(StatusCode::UNAUTHORIZED, code, json!({}))
-}
-
-fn problem(status: StatusCode, code: &str, more: Value) -> Reply {
-    let mut document = json!({
-        "type": format!("https://docs.dinie.com.br/errors/{code}"),
-        "title": status.canonical_reason(),
-        "status": status.as_u16(),
-        "code": code,
-    });
-    if let (Value::Object(document), Value::Object(more)) = (&mut document, more) {
-        document.extend(more);
-    }
-    let mut reply = with_json(status, &document);
-    reply
-        .headers_mut()
-        .insert(header::CONTENT_TYPE, "application/problem+json".parse().expect("a valid header"));
-    reply
-}
-
-fn with_json(status: StatusCode, document: &Value) -> Reply {
-    with_status(status, document.to_string().into_bytes())
-}
-
-fn with_status(status: StatusCode, body: Vec<u8>) -> Reply {
-    let mut reply = Response::new(Full::new(Bytes::from(body)));
-    *reply.status_mut() = status;
-    reply.headers_mut().insert(header::CONTENT_TYPE, "application/json".parse().expect("a valid header"));
-    reply
 }

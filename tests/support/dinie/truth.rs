@@ -71,11 +71,15 @@ impl Truth {
 
     /// Whether a call with this secret would work at that time, on every replica.
     pub(crate) fn accepts(&self, secret: &str, at: Instant) -> bool {
-        self.by_secret(secret).is_some_and(|key| key.alive(at) && key.settled <= at)
+        self.by_secret(secret)
+            .is_some_and(|key| key.alive(at) && key.settled <= at)
     }
 
     pub(crate) fn living(&self) -> Vec<&Key> {
-        self.keys.iter().filter(|key| key.owner != Owner::Foreign && key.revoked.is_none()).collect()
+        self.keys
+            .iter()
+            .filter(|key| key.owner != Owner::Foreign && key.revoked.is_none())
+            .collect()
     }
 
     pub(crate) fn count_living(&mut self) {
@@ -97,7 +101,11 @@ impl Truth {
 
     pub(crate) fn assert_foreign_untouched(&self) {
         for key in self.keys.iter().filter(|key| key.owner == Owner::Foreign) {
-            assert!(key.revoked.is_none(), "somebody else's key `{}` was revoked", key.name);
+            assert!(
+                key.revoked.is_none(),
+                "somebody else's key `{}` was revoked",
+                key.name
+            );
         }
     }
 
@@ -105,7 +113,11 @@ impl Truth {
     pub(crate) fn assert_living_between(&self, least: usize, most: usize) {
         for (at, count) in &self.timeline {
             let since = at.duration_since(self.timeline[0].0);
-            assert!((least..=most).contains(count), "{count} living keys after {since:?}: {}", self.report());
+            assert!(
+                (least..=most).contains(count),
+                "{count} living keys after {since:?}: {}",
+                self.report()
+            );
         }
     }
 
@@ -123,7 +135,12 @@ impl Truth {
     /// Every living key of the daemon's is one of `known`: what `status` or an application names as in use.
     pub(crate) fn assert_no_orphans(&self, known_client_ids: &[String]) {
         for key in self.living() {
-            assert!(known_client_ids.contains(&key.client_id), "orphan `{}`: {}", key.name, self.report());
+            assert!(
+                known_client_ids.contains(&key.client_id),
+                "orphan `{}`: {}",
+                key.name,
+                self.report()
+            );
         }
     }
 
@@ -135,12 +152,23 @@ impl Truth {
     /// Names and times for a failed test's message; no secrets.
     pub(crate) fn report(&self) -> String {
         let start = self.keys.first().map(|key| key.created);
-        let since = |at: Instant| start.map_or(0.0, |start| at.saturating_duration_since(start).as_secs_f32());
+        let since = |at: Instant| {
+            start.map_or(0.0, |start| {
+                at.saturating_duration_since(start).as_secs_f32()
+            })
+        };
         self.keys
             .iter()
             .map(|key| {
-                let end = key.revoked.map_or("living".to_owned(), |at| format!("dead {:.1}", since(at)));
-                format!("\n  {:?} {} born {:.1} {end}", key.owner, key.name, since(key.created))
+                let end = key
+                    .revoked
+                    .map_or("living".to_owned(), |at| format!("dead {:.1}", since(at)));
+                format!(
+                    "\n  {:?} {} born {:.1} {end}",
+                    key.owner,
+                    key.name,
+                    since(key.created)
+                )
             })
             .collect()
     }
