@@ -98,6 +98,7 @@ async fn rotates_with_faults(options: fn(Options) -> Options, kinds: &[Fault]) {
     world.production_app("pod-a", Mode::Confirms);
     world.production_app("pod-b", Mode::Reconnects(Duration::from_secs(2)));
     world.sandbox_app("pod-a", Mode::Confirms);
+    world.sandbox_app("pod-b", Mode::Polls);
     for fake in [&world.sandbox, &world.production] {
         fake.lock().faults.at_random(25, kinds);
     }

@@ -8,7 +8,6 @@
     clippy::print_stdout,
     clippy::print_stderr,
     clippy::disallowed_methods,
-    dead_code,
     reason = "a failed unwrap in a test is a failed test, and what it prints is its report"
 )]
 #![allow(missing_debug_implementations, reason = "nobody prints a fake")]
@@ -28,4 +27,5 @@ mod oidc_test;
 mod scanner_test;
 mod stream;
 mod submit;
+mod wire_test;
 mod world;

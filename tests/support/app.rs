@@ -52,10 +52,6 @@ pub(crate) struct Seen {
 }
 
 impl Seen {
-    pub(crate) fn newest(&self) -> Option<&Handed> {
-        self.handed.last()
-    }
-
     pub(crate) fn of(&self, client_id: &str) -> Option<&Handed> {
         self.handed
             .iter()

@@ -1,7 +1,7 @@
 //! What really is so at the provider: every key, when it lived, who killed it. Faults bend replies, never this.
 
 use std::collections::HashMap;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use jiff::Timestamp;
 
@@ -51,7 +51,6 @@ pub(crate) struct Truth {
     pub(crate) tokens: HashMap<String, (String, Instant)>,
     pub(crate) replays: HashMap<String, String>,
     pub(crate) calls: HashMap<Call, u32>,
-    pub(crate) refusals: Vec<String>,
     /// After each change: how many keys of ours lived then.
     pub(crate) timeline: Vec<(Instant, usize)>,
 }
@@ -109,18 +108,6 @@ impl Truth {
         }
     }
 
-    /// After the first key there must always be one, and never more than `most`.
-    pub(crate) fn assert_living_between(&self, least: usize, most: usize) {
-        for (at, count) in &self.timeline {
-            let since = at.duration_since(self.timeline[0].0);
-            assert!(
-                (least..=most).contains(count),
-                "{count} living keys after {since:?}: {}",
-                self.report()
-            );
-        }
-    }
-
     /// A key that was revoked with its own token: had that failed half-way, nobody could have tried again.
     pub(crate) fn assert_none_revoked_itself(&self) {
         for key in &self.keys {
@@ -130,23 +117,6 @@ impl Truth {
                 key.name
             );
         }
-    }
-
-    /// Every living key of the daemon's is one of `known`: what `status` or an application names as in use.
-    pub(crate) fn assert_no_orphans(&self, known_client_ids: &[String]) {
-        for key in self.living() {
-            assert!(
-                known_client_ids.contains(&key.client_id),
-                "orphan `{}`: {}",
-                key.name,
-                self.report()
-            );
-        }
-    }
-
-    pub(crate) fn age_at_death(&self, client_id: &str) -> Option<Duration> {
-        let key = self.key(client_id)?;
-        Some(key.revoked?.duration_since(key.created))
     }
 
     /// Names and times for a failed test's message; no secrets.
