@@ -1,1 +1,4 @@
 //! What surrounds the engine in a process: configuration, clock, audit, telemetry, hardening, shutdown.
+
+pub mod audit;
+pub mod clock;
