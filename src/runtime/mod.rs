@@ -2,4 +2,8 @@
 
 pub mod audit;
 pub mod clock;
+pub mod hardening;
+pub mod metrics;
+pub mod reload;
+pub mod shutdown;
 pub mod telemetry;
