@@ -12,8 +12,7 @@ fn logged(levels: &str, format: Format, run: impl FnOnce()) -> String {
     let sink = Arc::clone(&lines);
     let subscriber = subscriber(Levels::parse(Some(levels)), format, Box::new(move |line| sink.lock().unwrap().push_str(line)));
     tracing::subscriber::with_default(subscriber, run);
-    let lines = lines.lock().unwrap().clone();
-    lines
+    lines.lock().unwrap().clone()
 }
 
 #[test]
@@ -110,4 +109,29 @@ fn levels_are_of_our_targets_only() {
 fn the_list_is_sorted_and_never_shadows_what_a_line_says_of_itself() {
     assert!(FIELDS.is_sorted());
     assert!(["time", "level", "target", "message"].iter().all(|name| !FIELDS.contains(name)));
+}
+
+/// Log calls in a source whose message (or any text in the call) has something formatted into it.
+fn formatted_messages(source: &str) -> Vec<String> {
+    let call = regex::Regex::new(r"(?s)\b(?:error|warn|info|debug|trace)(?:_span)?!\s*\((.*?)\)\s*(?:;|,|\}|\n)").unwrap();
+    let text = regex::Regex::new(r#""(?:[^"\\]|\\.)*[{}](?:[^"\\]|\\.)*""#).unwrap();
+    call.captures_iter(source).filter(|found| text.is_match(&found[1])).map(|found| found[0].to_owned()).collect()
+}
+
+#[test]
+fn all_messages_are_constant() {
+    assert_eq!(formatted_messages("tracing::info!(\n  credential = name,\n  \"got {x}\"\n);").len(), 1);
+    assert_eq!(formatted_messages("warn!(%reason, \"fine\"); error!(\"{secret}\");").len(), 1);
+    let mut folders = vec![std::path::PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/src"))];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") && !path.ends_with("telemetry/tests.rs") {
+                let found = formatted_messages(&std::fs::read_to_string(&path).unwrap());
+                assert!(found.is_empty(), "{}: {found:?}: put what varies into a listed field", path.display());
+            }
+        }
+    }
 }
