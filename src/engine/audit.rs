@@ -14,8 +14,13 @@ pub enum Actor {
     /// The daemon, following a policy.
     Daemon,
     /// An operator, by uid or by the short form of its token's hash.
-    Operator { who: String },
-    Application { name: String, instance: String },
+    Operator {
+        who: String,
+    },
+    Application {
+        name: String,
+        instance: String,
+    },
 }
 
 /// What is about to happen, or was refused. Holds names, never material.
