@@ -20,7 +20,10 @@ pub fn audit_verify(path: &Path, json: bool, out: &mut dyn Write, err: &mut dyn 
             writeln!(out, "{} records verified", verified.records)?;
             if verified.torn_bytes > 0 {
                 let bytes = verified.torn_bytes;
-                writeln!(err, "the last line ({bytes} bytes) was never finished and is no record: the next start removes it and records that")?;
+                writeln!(
+                    err,
+                    "the last line ({bytes} bytes) was never finished and is no record: the next start removes it and records that"
+                )?;
             }
             Ok(true)
         }

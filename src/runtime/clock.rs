@@ -216,7 +216,8 @@ mod tests {
     #[test]
     fn many_small_jumps_add_up_to_one() {
         let mut judge = fresh();
-        let trusted = (1..=60).map(|look| judge.look(wall(look * 61), after(look.unsigned_abs())).trusted).filter(|trusted| *trusted).count();
+        let trusted =
+            (1..=60).map(|look| judge.look(wall(look * 61), after(look.unsigned_abs())).trusted).filter(|trusted| *trusted).count();
         assert!(trusted <= 6, "{trusted}");
     }
 

@@ -232,10 +232,7 @@ fn a_full_disk_refuses_and_the_trail_goes_on_when_there_is_room_again() {
 
 #[test]
 fn a_trail_that_was_cut_deleted_or_replaced_under_us_is_not_continued() {
-    for damage in [
-        |path: &Path| fs::write(path, "").unwrap(),
-        |path: &Path| fs::remove_file(path).unwrap(),
-    ] {
+    for damage in [|path: &Path| fs::write(path, "").unwrap(), |path: &Path| fs::remove_file(path).unwrap()] {
         let folder = Folder::new();
         let mut writer = Writer::open(&folder.path(), at(), Arc::default()).unwrap();
         assert_eq!(writer.commit(&[request().0]), Ok(()));

@@ -8,6 +8,7 @@ use tracing::{Level, Metadata};
 
 /// The fields that are logged. Anything else is dropped, whatever it holds: a new field is a decision, made here. None of them
 /// ever carries a value of a credential, a header, a body or a URL's query. Sorted.
+#[rustfmt::skip]
 pub const FIELDS: [&str; 51] = [
     "action", "address", "application", "attempt", "bytes", "call", "code", "column", "count", "credential", "deadline", "delay_ms", "digest",
     "due_at", "duration_ms", "environment", "error", "event", "field", "file", "folder", "generation", "holders", "instance", "kind",
