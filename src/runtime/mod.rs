@@ -1,1 +1,3 @@
 //! What surrounds the engine in a process: configuration, clock, audit, telemetry, hardening, shutdown.
+
+pub mod config;
