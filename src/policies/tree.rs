@@ -95,7 +95,7 @@ impl Builder<'_> {
             match event {
                 Ok((event, span)) => self.event(&event, span)?,
                 Err(error) => {
-                    let at = self.place(*error.marker(), 1);
+                    let at = within(part, self.place(*error.marker(), 1), self.line);
                     // The parser's texts name the rule that was broken, never what stood there; one names a character.
                     let message = error.info();
                     let rule = message.split('`').next().unwrap_or_default().trim_end_matches([':', ' ']);
@@ -178,6 +178,17 @@ impl Builder<'_> {
 
     fn place(&self, mark: Marker, width: usize) -> Place {
         Place { file: self.file, line: mark.line().max(1) + self.line, column: mark.col() + 1, width }
+    }
+}
+
+/// A text that never closes is noticed behind the end of its part: there the last line that holds something is shown.
+fn within(part: &str, at: Place, lines_before: usize) -> Place {
+    let last = part.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()).last();
+    match last {
+        Some((index, line)) if at.line > lines_before + index + 1 => {
+            Place { line: lines_before + index + 1, column: line.trim_end().chars().count(), ..at }
+        }
+        _ => at,
     }
 }
 

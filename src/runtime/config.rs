@@ -279,3 +279,99 @@ fn read_bases(node: &Node, sink: &Sink<'_>) -> BTreeMap<Environment, String> {
     });
     read.collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    fn parsed(text: &str) -> Result<Config, Problems> {
+        parse(&Source { file: "k.yaml".to_owned(), text: text.to_owned() }, Path::new("/etc/keywright"), 7)
+    }
+
+    #[test]
+    fn nothing_said_is_the_default() {
+        let config = Config::without_file(7);
+        assert_eq!(config.policies, Path::new("policies"));
+        assert_eq!(config.data_directory(), Path::new("data"));
+        assert_eq!((config.key.as_path(), config.audit.as_path()), (Path::new("data/keywright.key"), Path::new("data/audit.jsonl")));
+        assert_eq!((config.socket.as_path(), config.address.to_string()), (Path::new("data/keywright.sock"), "127.0.0.1:8750".to_owned()));
+        assert_eq!(config.operators, [Operator { identity: Identity::Unix { uid: 7 }, may: Right::ALL.into() }]);
+        let empty = parsed("# nothing\n").unwrap();
+        assert_eq!(empty.key, Path::new("/etc/keywright/data/keywright.key"));
+        assert_eq!(read(None, 7).unwrap(), config);
+    }
+
+    #[test]
+    fn the_contracts_example_is_read_as_it_stands() {
+        let config = parsed(
+            r#"
+policies: ./policies
+store: {embedded: {directory: ./data}}
+journal: {embedded: {directory: ./data}}
+key: {file: ./data/keywright.key}
+audit: {file: /var/log/audit.jsonl}
+listen: {socket: ./data/keywright.sock, address: "[::1]:0"}
+operators: [{unix: {uid: 0}, may: [status, read]}, {unix: {uid: 5}}]
+providers:
+  dinie: {sandbox: "http://127.0.0.1:9001/v3/", production: "https://dinie.example/v3"}
+cache: {maxStale: 1h}
+"#,
+        )
+        .unwrap();
+        assert_eq!(config.policies, Path::new("/etc/keywright/policies"));
+        assert_eq!(config.audit, Path::new("/var/log/audit.jsonl"));
+        assert_eq!(config.address.to_string(), "[::1]:0");
+        assert_eq!(config.operators[0].may, [Right::Status, Right::Read].into());
+        assert_eq!(config.operators[1].may, [Right::Status, Right::Rotate].into());
+        let dinie = &config.providers[&"dinie".parse().unwrap()];
+        assert_eq!(dinie[&Environment::Sandbox], "http://127.0.0.1:9001/v3");
+        assert_eq!(config.max_stale, Some(Span::from_secs(3600)));
+    }
+
+    #[test]
+    fn whoever_moves_the_data_moves_all_of_it() {
+        let config = parsed("store: {embedded: {directory: /var/lib/keywright}}\n").unwrap();
+        assert_eq!(config.key, Path::new("/var/lib/keywright/keywright.key"));
+        assert_eq!(config.socket, Path::new("/var/lib/keywright/keywright.sock"));
+    }
+
+    #[rstest]
+    #[case("[]", &["1:1 bad-type"])]
+    #[case("polices: x", &["1:1 unknown-field"])]
+    #[case("policies: ''", &["1:11 bad-path"])]
+    #[case("a: 1\n---\nb: 2\n", &["1:1 unknown-field", "3:1 one-document"])]
+    #[case("store: {aws: {region: x}}", &["1:9 unsupported"])]
+    #[case("store: {vault: {}, embedded: {}}", &["1:9 unsupported"])]
+    #[case("store: {}", &["1:8 missing-field"])]
+    #[case("journal: {kubernetes: {namespace: x}}", &["1:11 unsupported"])]
+    #[case("journal: {embedded: {directory: ./elsewhere}}", &["1:33 journal-elsewhere"])]
+    #[case("key: x", &["1:6 bad-type"])]
+    #[case("listen: {address: \"0.0.0.0:8750\"}", &["1:19 tls-required"])]
+    #[case("listen: {address: \"0.0.0.0:8750\", tls: {certificate: a, key: b}}", &["1:35 unsupported"])]
+    #[case("listen: {address: none}", &["1:19 bad-address"])]
+    #[case("operators: [{unix: {uid: 0}, may: [all]}, {token: {sha256: x}}, {}]", &["1:36 bad-value", "1:60 bad-hash", "1:65 bad-identity"])]
+    #[case("operators: [{unix: {uid: 0}}, {unix: {uid: 0}}]", &["1:12 duplicate-identity"])]
+    #[case("providers: {Dinie: {sandbox: \"https://a.example\"}}", &["1:13 bad-name"])]
+    #[case("providers: {dinie: {sandbox: \"http://a.example\", staging: x}}", &["1:30 bad-url", "1:50 unknown-field"])]
+    #[case("providers: {dinie: {sandbox: \"https://u@a.example\"}}", &["1:30 bad-url"])]
+    #[case("providers: {dinie: {sandbox: \"http://127.0.0.1.evil.example\"}}", &["1:30 bad-url"])]
+    #[case("cache: {maxStale: 1}", &["1:19 bad-duration"])]
+    fn what_is_wrong_is_told_with_its_place(#[case] text: &str, #[case] expected: &[&str]) {
+        let problems = parsed(text).unwrap_err();
+        let found: Vec<String> = problems.iter().map(|p| format!("{}:{} {}", p.line, p.column, p.code)).collect();
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn a_configuration_that_is_no_file_is_a_problem() {
+        let folder = tempfile::tempdir().unwrap();
+        for path in [folder.path().to_owned(), folder.path().join("gone.yaml")] {
+            assert_eq!(read(Some(&path), 0).unwrap_err().as_slice().len(), 1);
+        }
+        let file = folder.path().join("k.yaml");
+        std::fs::write(&file, "policies: rules\n").unwrap();
+        assert_eq!(read(Some(&file), 0).unwrap().policies, folder.path().join("rules"));
+    }
+}
