@@ -77,9 +77,10 @@ fn path(node: &Node, sink: &Sink<'_>) -> Option<At<String>> {
 }
 
 fn variables(node: &Node, sink: &Sink<'_>) -> Vec<(At<String>, Option<Name>)> {
-    let read = entries(node, sink).unwrap_or_default().iter().map(|(key, node)| {
-        (At { value: key.text.clone(), place: key.place }, name(node, sink).map(|value| value.value))
-    });
+    let read = entries(node, sink)
+        .unwrap_or_default()
+        .iter()
+        .map(|(key, node)| (At { value: key.text.clone(), place: key.place }, name(node, sink).map(|value| value.value)));
     read.collect()
 }
 
@@ -96,10 +97,8 @@ fn reason(node: &Node, sink: &Sink<'_>) -> Option<String> {
 pub(super) fn read_application(node: &Node, sink: &Sink<'_>) -> Option<WrittenApplication> {
     let fields = Fields::of(node, sink)?;
     let environment = fields.need("environment", "`sandbox` or `production`").and_then(|node| environment(node, sink));
-    let credentials = fields
-        .need("credentials", "the names of what it may read; `[]` reads nothing")
-        .map(|node| listed(node, sink))
-        .unwrap_or_default();
+    let credentials =
+        fields.need("credentials", "the names of what it may read; `[]` reads nothing").map(|node| listed(node, sink)).unwrap_or_default();
     let identity = fields
         .need("identity", "how it shows who it is: `token: {sha256: HEX}` or `unix: {uid: NUMBER}`")
         .and_then(|node| identity(node, sink));

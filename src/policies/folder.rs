@@ -7,8 +7,8 @@ use std::fs;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use super::problem::{Problem, Problems};
 use super::Source;
+use super::problem::{Problem, Problems};
 
 /// In bytes.
 pub const FILE_SIZE_MAX: u64 = 1 << 20;

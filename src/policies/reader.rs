@@ -72,7 +72,8 @@ impl<'a> Fields<'a> {
         let known = self.known.into_inner();
         for (key, _) in self.entries.iter().filter(|(key, _)| !known.contains(&key.text.as_str()) && !key.text.is_empty()) {
             let named = key.text.len() <= 40 && key.text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.<".contains(&b));
-            let message = if named && !looks_secret(&key.text) { format!("unknown field `{}`", key.text) } else { "unknown field".to_owned() };
+            let message =
+                if named && !looks_secret(&key.text) { format!("unknown field `{}`", key.text) } else { "unknown field".to_owned() };
             let near = known.iter().find(|name| name.eq_ignore_ascii_case(&key.text.replace(['_', '-'], "")));
             let help = match near {
                 Some(near) => format!("did you mean `{near}`?"),

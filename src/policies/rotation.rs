@@ -33,9 +33,8 @@ pub(super) fn read(name: &Name, node: &Node, sink: &Sink<'_>, now: Timestamp) ->
         let words = [("required", Confirmation::Required), ("observed", Confirmation::Observed), ("none", Confirmation::None)];
         choice(node, sink, &words)
     });
-    let unconfirmed = fields
-        .get("unconfirmed")
-        .and_then(|node| choice(node, sink, &[("hold", Unconfirmed::Hold), ("revoke", Unconfirmed::Revoke)]));
+    let unconfirmed =
+        fields.get("unconfirmed").and_then(|node| choice(node, sink, &[("hold", Unconfirmed::Hold), ("revoke", Unconfirmed::Revoke)]));
     if let Some(node) = fields.get("rehearse") {
         only(node, sink, &["none"], "rehearse");
     }

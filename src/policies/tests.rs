@@ -194,7 +194,9 @@ fn an_administrator_is_never_served_and_the_circle_is_found() {
     let spec = |by: &str| format!("spec: {{provider: dinie, environment: sandbox, rotation: quarter, administeredBy: {by}}}\n---\n");
     let chain = head("Credential", "a") + &spec("b") + &head("Credential", "b") + &spec("a");
     assert_eq!(problems_of(&chain), ["4:82 administered-by-itself", "9:82 administered-by-itself"]);
-    let served = head("Credential", "a") + &spec("boss") + &head("Credential", "boss")
+    let served = head("Credential", "a")
+        + &spec("boss")
+        + &head("Credential", "boss")
         + "spec: {provider: dinie, environment: sandbox, rotation: quarter}\n---\n"
         + &head("Application", "x")
         + "spec: {environment: sandbox, credentials: [boss], identity: {unix: {uid: 9}}}\n";
@@ -261,7 +263,10 @@ fn a_pattern_is_anchored_on_both_sides_also_over_alternatives() {
     let pattern = &provider.fields[&"id".parse().unwrap()].patterns[&Environment::Sandbox];
     assert!(pattern.is_match("a") && pattern.is_match("b"));
     assert!(!pattern.is_match("ax") && !pattern.is_match("xb"));
-    assert_eq!(provider.environments[&Environment::Sandbox], crate::domain::provider::Template::parse("https://{tenant}.acme.example").unwrap());
+    assert_eq!(
+        provider.environments[&Environment::Sandbox],
+        crate::domain::provider::Template::parse("https://{tenant}.acme.example").unwrap()
+    );
 }
 
 #[test]
@@ -280,8 +285,12 @@ fn every_file_of_the_repository_is_valid_as_it_stands() {
 fn nothing_that_looks_like_a_secret_is_repeated() {
     let secret = "Zq3vT9xLk2Wm8Rp5Yb7N";
     let text = head("Credential", "c")
-        + &format!("spec:\n  provider: {secret}\n  environment: {secret}\n  rotation: {}\n  clientSecret: short1\n  {secret}: 1\n", secret.to_lowercase());
-    let app = head("Application", "a") + &format!("spec: {{environment: sandbox, credentials: [], identity: {{token: {{sha256: {secret}}}}}}}\n");
+        + &format!(
+            "spec:\n  provider: {secret}\n  environment: {secret}\n  rotation: {}\n  clientSecret: short1\n  {secret}: 1\n",
+            secret.to_lowercase()
+        );
+    let app =
+        head("Application", "a") + &format!("spec: {{environment: sandbox, credentials: [], identity: {{token: {{sha256: {secret}}}}}}}\n");
     let problems = parse(&[base(), source("t.yaml", &(text + "---\n" + &app))], now()).unwrap_err();
     let all = format!("{problems} {problems:?} {} {}", problems.render(true), serde_json::to_string(&problems).unwrap()).to_lowercase();
     assert!(problems.as_slice().len() >= 6);
@@ -361,4 +370,19 @@ proptest! {
             problems.render(true);
         }
     }
+}
+
+#[test]
+fn pathological_files_are_answered_in_time() {
+    let size = 1 << 17;
+    for piece in
+        ["[", "{", "---\n", "a: 1\n", "- ", "? ", "a", "\"", "&a ", "*a ", "#\n", "a: {", "- - - - - - -\n", "|\n", "\r", "\u{2028}"]
+    {
+        let text = piece.repeat(size / piece.len());
+        let began = std::time::Instant::now();
+        let _ = parse(&[source("t.yaml", &text)], now());
+        assert!(began.elapsed().as_secs() < 20, "{piece:?} took {:?}", began.elapsed());
+    }
+    let keys: String = (0..10_000).map(|key| format!("k{key}: 1\n")).collect();
+    let _ = parse(&[source("t.yaml", &keys)], now());
 }

@@ -141,7 +141,14 @@ impl Builder<'_> {
             self.sink.report(place, "too-deep", message, "no document needs that: look at the indentation");
             return None;
         }
-        self.open.push(Open { place: Place { width: 1, ..place }, is_map, key: None, items: Vec::new(), entries: Vec::new(), seen: BTreeMap::new() });
+        self.open.push(Open {
+            place: Place { width: 1, ..place },
+            is_map,
+            key: None,
+            items: Vec::new(),
+            entries: Vec::new(),
+            seen: BTreeMap::new(),
+        });
         Some(())
     }
 

@@ -12,8 +12,7 @@ use super::problem::Sink;
 use super::reader::{At, Fields, choice, parsed, text, unsupported, whole_number};
 use super::tree::Node;
 
-pub(crate) const ENVIRONMENTS: [(&str, Environment); 2] =
-    [("sandbox", Environment::Sandbox), ("production", Environment::Production)];
+pub(crate) const ENVIRONMENTS: [(&str, Environment); 2] = [("sandbox", Environment::Sandbox), ("production", Environment::Production)];
 
 pub(crate) fn name(node: &Node, sink: &Sink<'_>) -> Option<At<Name>> {
     parsed(node, sink, "bad-name", "for example `dinie-production`")

@@ -31,14 +31,20 @@ pub struct Config {
     /// The key-encryption and fingerprint key.
     pub key: PathBuf,
     pub audit: PathBuf,
-    pub socket: PathBuf,
-    /// Always a loopback address, as long as there is no TLS.
-    pub address: SocketAddr,
+    pub listen: Listen,
     pub operators: Vec<Operator>,
     /// Base URLs, without a closing slash, that replace those of the descriptions.
     pub providers: BTreeMap<Name, BTreeMap<Environment, String>>,
     /// How old what is served may be while the store is away. `None` where the file doesn't say.
     pub max_stale: Option<Span>,
+}
+
+/// Where callers are heard.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listen {
+    pub socket: PathBuf,
+    /// Always a loopback address, as long as there is no TLS.
+    pub address: SocketAddr,
 }
 
 /// Where values are kept.
@@ -55,6 +61,14 @@ pub enum JournalConfig {
 }
 
 impl Config {
+    /// Reads the file, or gives the defaults where there is none, for the user that this process runs as.
+    ///
+    /// # Errors
+    /// All problems together.
+    pub fn load(file: Option<&Path>) -> Result<Config, Problems> {
+        read(file, rustix::process::geteuid().as_raw())
+    }
+
     /// What holds without a file: everything below the working directory.
     pub fn without_file(uid: u32) -> Config {
         Config::default_in(Path::new(""), uid)
@@ -67,10 +81,9 @@ impl Config {
             policies: base.join("policies"),
             key: data.join("keywright.key"),
             audit: data.join("audit.jsonl"),
-            socket: data.join("keywright.sock"),
+            listen: Listen { socket: data.join("keywright.sock"), address: ADDRESS },
             store: StoreConfig::Embedded { directory: data },
             journal: JournalConfig::BesideStore,
-            address: ADDRESS,
             operators: vec![Operator { identity: Identity::Unix { uid }, may: Right::ALL.into() }],
             providers: BTreeMap::new(),
             max_stale: None,
@@ -132,7 +145,7 @@ fn read_fields(fields: &Fields<'_>, folder: &Path, config: &mut Config) {
         // Whoever moves the data moves all of it; each file can still be named by itself.
         config.key = directory.join("keywright.key");
         config.audit = directory.join("audit.jsonl");
-        config.socket = directory.join("keywright.sock");
+        config.listen.socket = directory.join("keywright.sock");
         config.store = StoreConfig::Embedded { directory };
     }
     if let Some(journal) = fields.get("journal").and_then(|node| read_embedded(node, folder, sink, &["kubernetes"]))
@@ -213,13 +226,13 @@ fn read_listen(node: &Node, folder: &Path, sink: &Sink<'_>, config: &mut Config)
             let message = format!("the path of a socket has {SOCKET_PATH_MAX} bytes at most, with the folder of this file before it");
             sink.report(node.place, "bad-path", message, "choose a shorter one, for example below /run");
         }
-        config.socket = socket;
+        config.listen.socket = socket;
     }
     let has_tls = fields.has("tls");
     fields.unsupported("tls");
     if let Some(node) = fields.get("address") {
         match text(node, sink).map(str::parse::<SocketAddr>) {
-            Some(Ok(address)) if address.ip().is_loopback() || has_tls => config.address = address,
+            Some(Ok(address)) if address.ip().is_loopback() || has_tls => config.listen.address = address,
             Some(Ok(_)) => {
                 let help = "plain HTTP is accepted for loopback addresses only: use 127.0.0.1, and put TLS before it";
                 sink.report(node.place, "tls-required", "other addresses than loopback need TLS", help);
@@ -231,8 +244,7 @@ fn read_listen(node: &Node, folder: &Path, sink: &Sink<'_>, config: &mut Config)
     fields.done();
 }
 
-const RIGHTS: [(&str, Right); 4] =
-    [("status", Right::Status), ("rotate", Right::Rotate), ("revoke", Right::Revoke), ("read", Right::Read)];
+const RIGHTS: [(&str, Right); 4] = [("status", Right::Status), ("rotate", Right::Rotate), ("revoke", Right::Revoke), ("read", Right::Read)];
 
 fn read_operator(node: &Node, sink: &Sink<'_>) -> Option<Operator> {
     let fields = Fields::of(node, sink)?;
@@ -296,7 +308,10 @@ mod tests {
         assert_eq!(config.policies, Path::new("policies"));
         assert_eq!(config.data_directory(), Path::new("data"));
         assert_eq!((config.key.as_path(), config.audit.as_path()), (Path::new("data/keywright.key"), Path::new("data/audit.jsonl")));
-        assert_eq!((config.socket.as_path(), config.address.to_string()), (Path::new("data/keywright.sock"), "127.0.0.1:8750".to_owned()));
+        assert_eq!(
+            (config.listen.socket.as_path(), config.listen.address.to_string()),
+            (Path::new("data/keywright.sock"), "127.0.0.1:8750".to_owned())
+        );
         assert_eq!(config.operators, [Operator { identity: Identity::Unix { uid: 7 }, may: Right::ALL.into() }]);
         let empty = parsed("# nothing\n").unwrap();
         assert_eq!(empty.key, Path::new("/etc/keywright/data/keywright.key"));
@@ -322,7 +337,7 @@ cache: {maxStale: 1h}
         .unwrap();
         assert_eq!(config.policies, Path::new("/etc/keywright/policies"));
         assert_eq!(config.audit, Path::new("/var/log/audit.jsonl"));
-        assert_eq!(config.address.to_string(), "[::1]:0");
+        assert_eq!(config.listen.address.to_string(), "[::1]:0");
         assert_eq!(config.operators[0].may, [Right::Status, Right::Read].into());
         assert_eq!(config.operators[1].may, [Right::Status, Right::Rotate].into());
         let dinie = &config.providers[&"dinie".parse().unwrap()];
@@ -334,7 +349,7 @@ cache: {maxStale: 1h}
     fn whoever_moves_the_data_moves_all_of_it() {
         let config = parsed("store: {embedded: {directory: /var/lib/keywright}}\n").unwrap();
         assert_eq!(config.key, Path::new("/var/lib/keywright/keywright.key"));
-        assert_eq!(config.socket, Path::new("/var/lib/keywright/keywright.sock"));
+        assert_eq!(config.listen.socket, Path::new("/var/lib/keywright/keywright.sock"));
     }
 
     #[rstest]

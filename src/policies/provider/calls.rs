@@ -3,9 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::domain::ids::FieldName;
-use crate::domain::provider::{
-    Authentication, Body, Call, Calls, Create, FieldClass, List, Meaning, Method, Paging, Rule, Template,
-};
+use crate::domain::provider::{Authentication, Body, Call, Calls, Create, FieldClass, List, Meaning, Method, Paging, Rule, Template};
 
 use super::super::problem::Sink;
 use super::super::reader::{Fields, boolean, choice, entries, list, text, whole_number};
@@ -15,8 +13,7 @@ use super::request::{self, CallKind, Place, pointer};
 
 const RULES_MAX: usize = 64;
 
-const METHODS: [(&str, Method); 4] =
-    [("GET", Method::Get), ("POST", Method::Post), ("PUT", Method::Put), ("DELETE", Method::Delete)];
+const METHODS: [(&str, Method); 4] = [("GET", Method::Get), ("POST", Method::Post), ("PUT", Method::Put), ("DELETE", Method::Delete)];
 
 const MEANINGS: [(&str, Meaning); 9] = [
     ("works", Meaning::Works),
@@ -201,14 +198,7 @@ fn read_create(node: &Node, scope: &Scope<'_>, has_token: bool) -> Option<Create
     let at = |name| fields.get(name).and_then(|node| pointer(node, sink));
     let (issued_at, expires_at) = (at("issuedAt"), at("expiresAt"));
     fields.done();
-    Some(Create {
-        call: call?,
-        idempotency_headers: headers.unwrap_or_default(),
-        key_id: key_id?,
-        fields: filled?,
-        issued_at,
-        expires_at,
-    })
+    Some(Create { call: call?, idempotency_headers: headers.unwrap_or_default(), key_id: key_id?, fields: filled?, issued_at, expires_at })
 }
 
 fn read_filled(node: &Node, scope: &Scope<'_>) -> BTreeMap<FieldName, String> {

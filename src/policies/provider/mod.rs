@@ -125,10 +125,14 @@ fn read_base(node: &Node, scope: &Scope<'_>) -> Option<Template> {
     let written = text(node, sink)?.trim_end_matches('/');
     let template = request::template(node, written, scope, request::Place::Base)?;
     // A label stands in for each hole: the values are labels too.
-    let sample: String = template.0.iter().map(|piece| match piece {
-        crate::domain::provider::Piece::Literal(text) => text.as_str(),
-        _ => "a",
-    }).collect();
+    let sample: String = template
+        .0
+        .iter()
+        .map(|piece| match piece {
+            crate::domain::provider::Piece::Literal(text) => text.as_str(),
+            _ => "a",
+        })
+        .collect();
     match check_url(&sample, Scheme::HttpsOrLoopback) {
         Ok(()) => Some(template),
         Err(reason) => {
@@ -231,14 +235,12 @@ fn read_limits(node: &Node, sink: &Sink<'_>) -> Limits {
 }
 
 fn read_facts(node: &Node, sink: &Sink<'_>) -> Vec<Fact> {
-    let words =
-        [("documented", Confidence::Documented), ("inferred", Confidence::Inferred), ("unknown", Confidence::Unknown)];
+    let words = [("documented", Confidence::Documented), ("inferred", Confidence::Inferred), ("unknown", Confidence::Unknown)];
     let facts = list(node, sink).unwrap_or_default().iter().filter_map(|node| {
         let fields = Fields::of(node, sink)?;
         let about = fields.need("about", "the field that the fact is about").and_then(|node| text(node, sink));
         let source = fields.need("source", "where the fact is from").and_then(|node| text(node, sink));
-        let confidence =
-            fields.need("confidence", "`documented`, `inferred` or `unknown`").and_then(|node| choice(node, sink, &words));
+        let confidence = fields.need("confidence", "`documented`, `inferred` or `unknown`").and_then(|node| choice(node, sink, &words));
         fields.done();
         Some(Fact { about: about?.to_owned(), source: source?.to_owned(), confidence: confidence?.value })
     });

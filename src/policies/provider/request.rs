@@ -106,9 +106,10 @@ pub(super) fn field(node: &Node, scope: &Scope<'_>, allowed: &[FieldClass]) -> O
 /// A list of names with templates: query, headers, form.
 pub(super) fn pairs(node: &Node, scope: &Scope<'_>, place: Place) -> Vec<(String, Template)> {
     let sink = scope.sink;
-    let read = entries(node, sink).unwrap_or_default().iter().filter_map(|(key, node)| {
-        Some((key.text.clone(), template(node, text(node, sink)?, scope, place)?))
-    });
+    let read = entries(node, sink)
+        .unwrap_or_default()
+        .iter()
+        .filter_map(|(key, node)| Some((key.text.clone(), template(node, text(node, sink)?, scope, place)?)));
     read.collect()
 }
 
