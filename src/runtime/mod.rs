@@ -2,6 +2,7 @@
 
 pub mod audit;
 pub mod clock;
+pub mod config;
 pub mod hardening;
 pub mod metrics;
 pub mod reload;
