@@ -208,7 +208,7 @@ async fn nothing_of_a_value_is_in_the_file() {
     let kept = fs::read(directory.join("keywright.key")).unwrap();
     assert!(!holds(&kept));
     for value in values.iter().filter(|value| value.len() >= 8).map(String::as_bytes) {
-        for part in value.chunks(8).filter(|part| part.len() == 8).take(50) {
+        for part in value.chunks(8).filter(|part| part.len() == 8).take(10) {
             assert!(!holds(part) && !holds(hex::encode(part).as_bytes()), "a part of a value is in the file");
         }
         for offset in 0..3 {
