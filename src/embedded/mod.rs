@@ -8,6 +8,8 @@ mod open;
 pub(crate) mod rows;
 #[cfg(test)]
 pub(crate) mod tests;
+#[cfg(test)]
+mod torn;
 mod writer;
 
 use std::fs::File;
