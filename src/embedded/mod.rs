@@ -70,7 +70,10 @@ impl Embedded {
     }
 
     /// Reads in a snapshot of its own, off the async threads.
-    pub(crate) async fn read<R: Send + 'static>(&self, work: impl FnOnce(&ReadTransaction, &Keyring) -> Result<R, Broken> + Send + 'static) -> Result<R, Broken> {
+    pub(crate) async fn read<R: Send + 'static>(
+        &self,
+        work: impl FnOnce(&ReadTransaction, &Keyring) -> Result<R, Broken> + Send + 'static,
+    ) -> Result<R, Broken> {
         let (database, keyring) = (Arc::clone(&self.database), Arc::clone(&self.keyring));
         let reading = tokio::task::spawn_blocking(move || work(&database.begin_read()?, &keyring));
         // A damaged page can make the library panic: that is damage, not our end.

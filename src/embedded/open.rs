@@ -68,7 +68,11 @@ fn prepare_directory(directory: &Path) -> Result<(), OpenError> {
     }
     let metadata = fs::metadata(directory).map_err(failed)?;
     let ours = metadata.uid() == rustix::process::geteuid().as_raw();
-    if metadata.is_dir() && ours && metadata.mode() & 0o022 == 0 { Ok(()) } else { Err(OpenError::Exposed { directory: directory.to_owned() }) }
+    if metadata.is_dir() && ours && metadata.mode() & 0o022 == 0 {
+        Ok(())
+    } else {
+        Err(OpenError::Exposed { directory: directory.to_owned() })
+    }
 }
 
 /// Taken on the directory, before the file is looked at: redb has a lock of its own, but it is on a file that may not exist yet.

@@ -88,7 +88,12 @@ impl From<redb::CommitError> for Broken {
 }
 
 /// The row as text and structure, if there is one and its code is right.
-pub(crate) fn load<T: DeserializeOwned>(keyring: &Keyring, rows: Rows, table: &impl ReadableTable<Key, &'static [u8]>, at: At<'_>) -> Result<Option<T>, Broken> {
+pub(crate) fn load<T: DeserializeOwned>(
+    keyring: &Keyring,
+    rows: Rows,
+    table: &impl ReadableTable<Key, &'static [u8]>,
+    at: At<'_>,
+) -> Result<Option<T>, Broken> {
     let Some(row) = table.get(at)? else { return Ok(None) };
     decode(keyring, rows, at, row.value()).map(Some)
 }

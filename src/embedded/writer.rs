@@ -78,7 +78,10 @@ impl Writer {
         self.commits.load(Ordering::Relaxed)
     }
 
-    pub(crate) async fn ask<R: Send + 'static>(&self, work: impl FnOnce(&WriteTransaction, &Keyring) -> Result<R, Broken> + Send + 'static) -> Result<R, Broken> {
+    pub(crate) async fn ask<R: Send + 'static>(
+        &self,
+        work: impl FnOnce(&WriteTransaction, &Keyring) -> Result<R, Broken> + Send + 'static,
+    ) -> Result<R, Broken> {
         let (reply, answer) = oneshot::channel();
         let operation = Box::new(Asked { work: Some(work), outcome: None, reply });
         let queue = self.queue.as_ref().ok_or(STOPPED)?;

@@ -1,5 +1,10 @@
 //! What every journal must do. An implementation's test is one call of [`contract`].
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "test support: a failed unwrap here is a failed test of the journal")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "test support: a failed unwrap here is a failed test of the journal"
+)]
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -41,8 +46,19 @@ pub fn event(number: u64) -> Event {
     let wall = Timestamp::from_second(1_700_000_000 + number.cast_signed()).unwrap();
     let fingerprint = |digit: &str| Fingerprint { field: "client_secret".parse().unwrap(), digest: digit.repeat(64) };
     match number % 5 {
-        0 => Event::CreateIntended { attempt: 1, operation, version: operation.version(number), seen: BTreeSet::from(["key \"1\"".replace([' ', '"'], "_").parse().unwrap()]) },
-        1 => Event::Issued { key_id: Some("ab:c/d%\"\\".parse().unwrap()), issued_at: wall, expires_at: None, fingerprints: vec![fingerprint("a"), fingerprint("0")], copy_of: None },
+        0 => Event::CreateIntended {
+            attempt: 1,
+            operation,
+            version: operation.version(number),
+            seen: BTreeSet::from(["key \"1\"".replace([' ', '"'], "_").parse().unwrap()]),
+        },
+        1 => Event::Issued {
+            key_id: Some("ab:c/d%\"\\".parse().unwrap()),
+            issued_at: wall,
+            expires_at: None,
+            fingerprints: vec![fingerprint("a"), fingerprint("0")],
+            copy_of: None,
+        },
         2 => Event::Promoted { at: Instant { wall, running: Duration::from_nanos(number + 1) } },
         3 => Event::Revoked { at: wall, closure: Closure::Unproved },
         _ => Event::PossibleOrphan { operation, at: wall },
@@ -162,7 +178,8 @@ async fn one_of_many_appends_wins(journal: &impl Journal) {
     let term = journal.begin_term().await.unwrap();
     let position = append_all(journal, &dinie, term, 1).await;
     let rivals: Vec<Event> = (10..18).map(event).collect();
-    let outcomes = futures_util::future::join_all(rivals.iter().map(|rival| journal.append(&dinie, position, term, rival, SealedCopy::Keep))).await;
+    let outcomes =
+        futures_util::future::join_all(rivals.iter().map(|rival| journal.append(&dinie, position, term, rival, SealedCopy::Keep))).await;
     assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count(), 1);
     let winner = outcomes.iter().position(Result::is_ok).unwrap();
     assert_eq!(journal.load(&dinie).await.unwrap().events, [event(0), rivals[winner].clone()]);

@@ -55,7 +55,14 @@ impl EmbeddedJournal {
         EmbeddedJournal { embedded }
     }
 
-    async fn push(&self, credential: &Name, expected: Position, term: u64, event: &Event, change: Change) -> Result<Position, JournalError> {
+    async fn push(
+        &self,
+        credential: &Name,
+        expected: Position,
+        term: u64,
+        event: &Event,
+        change: Change,
+    ) -> Result<Position, JournalError> {
         let (name, bytes) = (credential.clone(), event_bytes(event)?);
         let pushed = self.embedded.write(move |transaction, keyring| push(transaction, keyring, &name, expected, term, &bytes, &change));
         pushed.await?.ok_or_else(|| JournalError::Conflict { credential: credential.clone() })
@@ -115,7 +122,14 @@ impl Journal for EmbeddedJournal {
         Ok(self.embedded.read(move |transaction, keyring| history(transaction, keyring, &name)).await?)
     }
 
-    async fn append(&self, credential: &Name, expected: Position, term: u64, event: &Event, sealed: SealedCopy) -> Result<Position, JournalError> {
+    async fn append(
+        &self,
+        credential: &Name,
+        expected: Position,
+        term: u64,
+        event: &Event,
+        sealed: SealedCopy,
+    ) -> Result<Position, JournalError> {
         self.push(credential, expected, term, event, Change::Append(sealed)).await
     }
 

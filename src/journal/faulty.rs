@@ -58,7 +58,14 @@ impl<J: Journal> Journal for FaultyJournal<J> {
         self.inner.load(credential).await
     }
 
-    async fn append(&self, credential: &Name, expected: Position, term: u64, event: &Event, sealed: SealedCopy) -> Result<Position, JournalError> {
+    async fn append(
+        &self,
+        credential: &Name,
+        expected: Position,
+        term: u64,
+        event: &Event,
+        sealed: SealedCopy,
+    ) -> Result<Position, JournalError> {
         let point = self.faults.point(append_point(event));
         point.before()?;
         let outcome = self.inner.append(credential, expected, term, event, sealed).await;

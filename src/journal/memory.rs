@@ -79,7 +79,14 @@ impl Journal for MemoryJournal {
         Ok(self.state().histories.get(credential).cloned().unwrap_or_default())
     }
 
-    async fn append(&self, credential: &Name, expected: Position, term: u64, event: &Event, sealed: SealedCopy) -> Result<Position, JournalError> {
+    async fn append(
+        &self,
+        credential: &Name,
+        expected: Position,
+        term: u64,
+        event: &Event,
+        sealed: SealedCopy,
+    ) -> Result<Position, JournalError> {
         let mut state = self.state();
         let history = state.advance(credential, expected, term)?;
         history.events.push(event.clone());

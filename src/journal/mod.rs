@@ -52,9 +52,16 @@ pub struct History {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HoldingChange {
     Put(Holding),
-    Remove { application: Name, instance: InstanceName, credential: Name },
+    Remove {
+        application: Name,
+        instance: InstanceName,
+        credential: Name,
+    },
     /// The application was served this credential, or a person released it: it no longer counts as never seen.
-    Seen { application: Name, credential: Name },
+    Seen {
+        application: Name,
+        credential: Name,
+    },
 }
 
 /// All that is durable about instances.
@@ -105,7 +112,14 @@ pub trait Journal: Send + Sync {
     /// # Errors
     /// [`JournalError::Conflict`] if the position isn't `expected`, or `term` is lower than the highest begun;
     /// nothing has changed then.
-    async fn append(&self, credential: &Name, expected: Position, term: u64, event: &Event, sealed: SealedCopy) -> Result<Position, JournalError>;
+    async fn append(
+        &self,
+        credential: &Name,
+        expected: Position,
+        term: u64,
+        event: &Event,
+        sealed: SealedCopy,
+    ) -> Result<Position, JournalError>;
 
     /// Replaces all events of a credential by one snapshot, under the same compare-and-set. Counts as one append; the sealed copy stays.
     async fn compact(&self, credential: &Name, expected: Position, term: u64, snapshot: &Event) -> Result<Position, JournalError>;

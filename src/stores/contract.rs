@@ -1,5 +1,10 @@
 //! What every store must do. An implementation's test is one call of [`contract`].
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "test support: a failed unwrap here is a failed test of the store")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "test support: a failed unwrap here is a failed test of the store"
+)]
 
 use super::{SecretStore, Slot, Stages, StoreError, VersionBytes};
 use crate::domain::credential::Environment;

@@ -156,7 +156,12 @@ fn labels(transaction: &ReadTransaction, keyring: &Keyring, place: &Place) -> Re
     Ok(load(keyring, SLOTS, &table, place.row())?.unwrap_or_default())
 }
 
-fn read_version(transaction: &ReadTransaction, keyring: &Keyring, place: &Place, version: &VersionId) -> Result<Option<VersionBytes>, Broken> {
+fn read_version(
+    transaction: &ReadTransaction,
+    keyring: &Keyring,
+    place: &Place,
+    version: &VersionId,
+) -> Result<Option<VersionBytes>, Broken> {
     let labels = labels(transaction, keyring, place)?;
     if !labels.holds(version) {
         return Ok(None);

@@ -53,13 +53,33 @@ async fn fault_around(store: impl SecretStore) {
 
 #[derive(Debug, Clone)]
 enum Call {
-    Put { slot: usize, version: usize, value: usize },
-    Promote { slot: usize, version: usize, replacing: Option<usize> },
+    Put {
+        slot: usize,
+        version: usize,
+        value: usize,
+    },
+    Promote {
+        slot: usize,
+        version: usize,
+        replacing: Option<usize>,
+    },
     /// With what is current, so that promotions go through too.
-    PromoteRightly { slot: usize, version: usize },
-    Forget { slot: usize, version: usize },
-    Read { slot: usize, version: usize },
-    List { after: Option<usize>, limit: usize },
+    PromoteRightly {
+        slot: usize,
+        version: usize,
+    },
+    Forget {
+        slot: usize,
+        version: usize,
+    },
+    Read {
+        slot: usize,
+        version: usize,
+    },
+    List {
+        after: Option<usize>,
+        limit: usize,
+    },
     Restart,
 }
 
@@ -95,7 +115,9 @@ fn version(number: usize) -> VersionId {
 async fn answer(store: &dyn SecretStore, call: &Call) -> String {
     let text = match call {
         Call::Put { slot: at, version: v, value } => format!("{:?}", store.put_pending(&slot(*at), &version(*v), &bytes(*value)).await),
-        Call::Promote { slot: at, version: v, replacing } => format!("{:?}", store.promote(&slot(*at), &version(*v), replacing.map(version).as_ref()).await),
+        Call::Promote { slot: at, version: v, replacing } => {
+            format!("{:?}", store.promote(&slot(*at), &version(*v), replacing.map(version).as_ref()).await)
+        }
         Call::PromoteRightly { slot: at, version: v } => {
             let current = store.stages(&slot(*at)).await.unwrap().current;
             format!("{:?}", store.promote(&slot(*at), &version(*v), current.as_ref()).await)
