@@ -10,8 +10,8 @@ use crate::domain::material::Material;
 use crate::domain::policy::Policies;
 use crate::engine::audit::Actor;
 use crate::engine::errors::{ConfirmError, ReadError, ReleaseError, RotateError, SubmitError};
-use crate::engine::views::{Document, Listed, Plan, Status, Submitted, VersionView};
-use crate::engine::{Engine, Reader};
+use crate::engine::views::{Document, Listed, Plan, Status, Submitted};
+use crate::engine::{Engine, Reader, VersionView};
 
 /// The engine, which lives behind an `Arc` because its streams hold it.
 #[derive(Debug, Clone)]

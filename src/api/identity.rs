@@ -17,7 +17,9 @@ use crate::engine::audit::Actor;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Peer {
     /// The Unix socket; `None` if the kernel didn't tell who is there.
-    Socket { uid: Option<u32> },
+    Socket {
+        uid: Option<u32>,
+    },
     Address,
 }
 

@@ -166,12 +166,25 @@ mod tests {
     #[test]
     fn api_input_takes_one_strict_form_of_a_submission() {
         let good = submission(br#"{"fields":{"client_id":"a","client_secret":"b\u0041\n"}}"#).unwrap();
-        let expected: Material =
-            [("client_id", "a"), ("client_secret", "bA\n")].map(|(f, v)| (f.parse().unwrap(), Secret::from(v.to_owned()))).into_iter().collect();
+        let expected: Material = [("client_id", "a"), ("client_secret", "bA\n")]
+            .map(|(f, v)| (f.parse().unwrap(), Secret::from(v.to_owned())))
+            .into_iter()
+            .collect();
         assert!(good.same_as(&expected));
         for bad in [
-            "", "[]", "{}", "null", "[{}]", r#"{"fields":[]}"#, r#"{"fields":{"a":1}}"#, r#"{"fields":{"a":"1","a":"2"}}"#,
-            r#"{"fields":{},"fields":{}}"#, r#"{"fields":{},"x":1}"#, r#"{"fields":{"A":"1"}}"#, r#"{"fields":{}} x"#, r#"{"fields":{"a":"\ud800"}}"#,
+            "",
+            "[]",
+            "{}",
+            "null",
+            "[{}]",
+            r#"{"fields":[]}"#,
+            r#"{"fields":{"a":1}}"#,
+            r#"{"fields":{"a":"1","a":"2"}}"#,
+            r#"{"fields":{},"fields":{}}"#,
+            r#"{"fields":{},"x":1}"#,
+            r#"{"fields":{"A":"1"}}"#,
+            r#"{"fields":{}} x"#,
+            r#"{"fields":{"a":"\ud800"}}"#,
         ] {
             assert_eq!(submission(bad.as_bytes()).unwrap_err().slug, Slug::BadRequest, "{bad}");
         }

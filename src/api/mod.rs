@@ -6,6 +6,7 @@
 mod body;
 mod credentials;
 mod document;
+mod engine_service;
 mod handle;
 mod headers;
 mod identity;
@@ -22,6 +23,7 @@ mod wire;
 #[cfg(test)]
 mod tests;
 
+pub use engine_service::EngineService;
 pub use handle::{App, Metrics};
 pub use limits::Limits;
 pub use problem::{Problem, Slug};

@@ -190,9 +190,19 @@ mod tests {
     fn api_paths_are_never_normalised() {
         assert_eq!(parsed("/v1/credentials/a"), Ok(Route::Credential("a".parse().unwrap())));
         for bad in [
-            "//", "/v1//credentials", "/v1/credentials/", "/v1/credentials/.", "/v1/credentials/..", "/v1/credentials/../a",
-            "/v1/credentials/a%2fb", "/v1/credentials/%00", "/v1/credentials/%61", "/v1/credentials/A", "/v1/credentials/a_b",
-            "/v1/credentials/-a", "/v1/credentials/a.b",
+            "//",
+            "/v1//credentials",
+            "/v1/credentials/",
+            "/v1/credentials/.",
+            "/v1/credentials/..",
+            "/v1/credentials/../a",
+            "/v1/credentials/a%2fb",
+            "/v1/credentials/%00",
+            "/v1/credentials/%61",
+            "/v1/credentials/A",
+            "/v1/credentials/a_b",
+            "/v1/credentials/-a",
+            "/v1/credentials/a.b",
         ] {
             assert_eq!(parsed(bad), Err(Slug::BadName), "{bad}");
         }

@@ -172,6 +172,7 @@ impl From<ReadError> for Problem {
         let slug = match error {
             ReadError::Forbidden => return Problem::forbidden(),
             ReadError::NoVersion => Slug::NoVersion,
+            ReadError::TooManyInstances => Slug::TooMany,
             ReadError::StoreUnavailable => Slug::StoreUnavailable,
             ReadError::AuditUnavailable => Slug::AuditUnavailable,
         };

@@ -7,10 +7,10 @@ use async_trait::async_trait;
 use crate::domain::ids::{FieldName, InstanceName, Name, OperationId, VersionId};
 use crate::domain::material::Material;
 use crate::domain::policy::Policies;
-use crate::engine::Reader;
 use crate::engine::audit::Actor;
 use crate::engine::errors::{ConfirmError, ReadError, ReleaseError, RotateError, SubmitError};
-use crate::engine::views::{Document, Listed, Plan, Status, Submitted, VersionView};
+use crate::engine::views::{Document, Listed, Plan, Status, Submitted};
+use crate::engine::{Reader, VersionView};
 
 /// While it lives, the instance has a stream; dropping it starts the lease.
 pub type StreamGuard = Box<dyn Send + Sync>;

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde::Serialize;
 
-pub use super::stub::VersionView;
 use crate::domain::credential::Environment;
 use crate::domain::environment::Proof;
 use crate::domain::holders::HoldingState;

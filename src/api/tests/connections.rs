@@ -31,7 +31,9 @@ async fn ten_times_the_connections_are_all_answered() {
 #[tokio::test]
 async fn requests_under_way_are_bounded_per_identity() {
     let it = start(Limits { requests_per_identity: 2, body_timeout: Duration::from_secs(5), ..quick() }).await;
-    let slow = format!("PUT /v1/credentials/one/submission HTTP/1.1\r\nauthorization: Bearer {BOSS}\r\ncontent-type: application/json\r\ncontent-length: 9\r\n\r\n");
+    let slow = format!(
+        "PUT /v1/credentials/one/submission HTTP/1.1\r\nauthorization: Bearer {BOSS}\r\ncontent-type: application/json\r\ncontent-length: 9\r\n\r\n"
+    );
     let mut open = Vec::new();
     for _ in 0..2 {
         let mut stream = it.tcp().await;
@@ -80,7 +82,11 @@ async fn a_stop_ends_everything_within_its_time() {
     let mut stuck = it.tcp().await;
     stuck.write_all(b"GET /heal").await.unwrap();
     let mut slow = it.tcp().await;
-    slow.write_all(request(BOSS, "PUT /v1/credentials/one/submission", "content-type: application/json\r\ncontent-length: 13\r\n", "").as_bytes()).await.unwrap();
+    slow.write_all(
+        request(BOSS, "PUT /v1/credentials/one/submission", "content-type: application/json\r\ncontent-length: 13\r\n", "").as_bytes(),
+    )
+    .await
+    .unwrap();
     tokio::time::sleep(Duration::from_millis(50)).await;
     it.stop.cancel();
     tokio::time::sleep(Duration::from_millis(50)).await;
@@ -97,7 +103,11 @@ async fn a_stop_does_not_wait_for_who_never_finishes() {
     let mut stuck = it.tcp().await;
     stuck.write_all(b"GET /heal").await.unwrap();
     let mut slow = it.tcp().await;
-    slow.write_all(request(BOSS, "PUT /v1/credentials/one/submission", "content-type: application/json\r\ncontent-length: 13\r\n", "").as_bytes()).await.unwrap();
+    slow.write_all(
+        request(BOSS, "PUT /v1/credentials/one/submission", "content-type: application/json\r\ncontent-length: 13\r\n", "").as_bytes(),
+    )
+    .await
+    .unwrap();
     tokio::time::sleep(Duration::from_millis(50)).await;
     it.stop.cancel();
     timeout(quick().drain * 2, it.serving).await.unwrap().unwrap();

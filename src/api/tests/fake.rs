@@ -9,15 +9,15 @@ use jiff::Timestamp;
 
 use crate::api::service::{Confirmation, Service, StreamGuard};
 use crate::domain::access::{Identity, may_read};
-use crate::domain::credential::{Credential, Environment, Stage};
+use crate::domain::credential::{Credential, Environment};
 use crate::domain::environment::{Proof, Verdict};
 use crate::domain::ids::{InstallationId, InstanceName, Name, OperationId, VersionId};
 use crate::domain::material::{Material, Secret};
 use crate::domain::policy::{Application, Policies, Uptake};
-use crate::engine::Reader;
 use crate::engine::audit::Actor;
 use crate::engine::errors::{ConfirmError, ReadError, ReleaseError, RotateError, SubmitError};
-use crate::engine::views::{Document, Listed, Plan, Status, Submitted, VersionView};
+use crate::engine::views::{Document, Listed, Plan, Status, Submitted};
+use crate::engine::{Reader, VersionView};
 
 /// The values that no refusal may hold.
 pub(super) const CANARY: &str = "canary-\"quoted\"-\\-☃-0123456789";
@@ -222,7 +222,8 @@ impl Service for Fake {
     }
 
     fn versions(&self, name: &Name) -> Option<Vec<VersionView>> {
-        let view = |revision| VersionView { version: version(revision), stage: Some(Stage::Current), issued_at: None, revoked_at: None };
+        let view =
+            |revision| VersionView { version: version(revision), stage: "current", issued_at: Timestamp::UNIX_EPOCH, revoked_at: None };
         self.policies().credentials.contains_key(name).then(|| (1..=3).map(view).collect())
     }
 }

@@ -7,9 +7,22 @@ use crate::api::body::BODY_MAX;
 async fn names_are_never_normalised() {
     let it = start(quick()).await;
     for path in [
-        "/v1/credentials/..", "/v1/credentials/./one", "/v1/credentials/../credentials/one", "//v1/credentials/one", "/v1//credentials/one",
-        "/v1/credentials/one/", "/v1/credentials/a%2fb", "/v1/credentials/%00", "/v1/credentials/%6fne", "/v1/credentials/ONE",
-        "/v1/credentials/o_ne", "/v1/credentials/-one", "/v1/credentials/é", "/v1/credentials/one|two", "/v1/status/ONE", "/v1/status/a.b",
+        "/v1/credentials/..",
+        "/v1/credentials/./one",
+        "/v1/credentials/../credentials/one",
+        "//v1/credentials/one",
+        "/v1//credentials/one",
+        "/v1/credentials/one/",
+        "/v1/credentials/a%2fb",
+        "/v1/credentials/%00",
+        "/v1/credentials/%6fne",
+        "/v1/credentials/ONE",
+        "/v1/credentials/o_ne",
+        "/v1/credentials/-one",
+        "/v1/credentials/é",
+        "/v1/credentials/one|two",
+        "/v1/status/ONE",
+        "/v1/status/a.b",
     ] {
         it.get(BOSS, path).await.refused(400, "bad-name");
     }
@@ -51,8 +64,17 @@ async fn ambiguous_and_forwarded_headers_are_refused() {
 async fn query_parameters_are_known_and_given_once() {
     let it = start(quick()).await;
     for path in [
-        "/v1/credentials/one?x=1", "/v1/credentials?limit=1", "/v1/status?limit=1&limit=1", "/v1/status?limit=0", "/v1/status?limit=1001",
-        "/v1/status?limit", "/v1/status/one?limit=1", "/v1/plan?days=x", "/v1/plan?day=1", "/healthz?x=1", "/v1/events?credentials=one,one",
+        "/v1/credentials/one?x=1",
+        "/v1/credentials?limit=1",
+        "/v1/status?limit=1&limit=1",
+        "/v1/status?limit=0",
+        "/v1/status?limit=1001",
+        "/v1/status?limit",
+        "/v1/status/one?limit=1",
+        "/v1/plan?days=x",
+        "/v1/plan?day=1",
+        "/healthz?x=1",
+        "/v1/events?credentials=one,one",
         "/v1/credentials/one/versions?after=v9",
     ] {
         it.get(BOSS, path).await.refused(400, "bad-request");
@@ -64,7 +86,9 @@ async fn both_lengths_at_once_end_the_connection() {
     let it = start(quick()).await;
     for order in ["content-length: 2\r\ntransfer-encoding: chunked\r\n", "transfer-encoding: chunked\r\ncontent-length: 2\r\n"] {
         let mut stream = it.tcp().await;
-        let head = format!("POST /v1/credentials/one/rotations HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {BOSS}\r\ncontent-type: application/json\r\n{order}\r\n");
+        let head = format!(
+            "POST /v1/credentials/one/rotations HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {BOSS}\r\ncontent-type: application/json\r\n{order}\r\n"
+        );
         let smuggled = request(BOSS, "GET /v1/status", "", "");
         stream.write_all(format!("{head}2\r\n{{}}\r\n0\r\n\r\n{smuggled}").as_bytes()).await.unwrap();
         let mut text = String::new();
@@ -87,7 +111,10 @@ async fn bodies_are_bounded_in_size() {
     it.call(BOSS, line, headers, "").await.refused(413, "too-large");
     // Not said, and sent.
     let chunk = format!("10000\r\n{}\r\n", "a".repeat(0x10000));
-    let chunked = format!("{}{chunk}{chunk}{chunk}0\r\n\r\n", request(BOSS, line, "content-type: application/json\r\ntransfer-encoding: chunked\r\n", ""));
+    let chunked = format!(
+        "{}{chunk}{chunk}{chunk}0\r\n\r\n",
+        request(BOSS, line, "content-type: application/json\r\ntransfer-encoding: chunked\r\n", "")
+    );
     it.raw(chunked).await.refused(413, "too-large");
     assert_eq!(it.fake.log().len(), 1);
 }
@@ -97,7 +124,12 @@ async fn bodies_are_json_and_nothing_else() {
     let it = start(quick()).await;
     let line = "PUT /v1/credentials/one/submission";
     let good = r#"{"fields":{"a":"b"}}"#;
-    for kind in ["", "content-type: text/plain\r\n", "content-type: application/x-www-form-urlencoded\r\n", "content-type: application/json; charset=latin1\r\n"] {
+    for kind in [
+        "",
+        "content-type: text/plain\r\n",
+        "content-type: application/x-www-form-urlencoded\r\n",
+        "content-type: application/json; charset=latin1\r\n",
+    ] {
         it.call(BOSS, line, kind, good).await.refused(415, "media-type");
     }
     it.call(BOSS, line, "content-type: application/json\r\ncontent-type: text/plain\r\n", good).await.refused(400, "bad-request");
@@ -105,8 +137,19 @@ async fn bodies_are_json_and_nothing_else() {
     let nested = format!(r#"{{"fields":{}{}}}"#, "[".repeat(20), "]".repeat(20));
     let deep = "[".repeat(100_000);
     for bad in [
-        "{", "[]", "{}", "null", r#"{"fields":{"a":1}}"#, r#"{"fields":{"a":"1","a":"2"}}"#, r#"{"fields":{},"fields":{}}"#, r#"{"fields":{},"x":1}"#,
-        r#"{"fields":{"A":"1"}}"#, r#"{"fields":{}} {}"#, r#"[{"a":"b"}]"#, &nested, &deep,
+        "{",
+        "[]",
+        "{}",
+        "null",
+        r#"{"fields":{"a":1}}"#,
+        r#"{"fields":{"a":"1","a":"2"}}"#,
+        r#"{"fields":{},"fields":{}}"#,
+        r#"{"fields":{},"x":1}"#,
+        r#"{"fields":{"A":"1"}}"#,
+        r#"{"fields":{}} {}"#,
+        r#"[{"a":"b"}]"#,
+        &nested,
+        &deep,
     ] {
         it.send(BOSS, line, bad).await.refused(400, "bad-request");
     }
@@ -135,7 +178,9 @@ async fn confirmations_are_strict() {
 async fn slow_bodies_are_not_waited_for() {
     let it = start(quick()).await;
     let mut stream = it.tcp().await;
-    let head = format!("PUT /v1/credentials/one/submission HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {BOSS}\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{{");
+    let head = format!(
+        "PUT /v1/credentials/one/submission HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {BOSS}\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{{"
+    );
     exchange(&mut stream, head.as_bytes()).await.refused(408, "timeout");
 }
 

@@ -22,6 +22,7 @@ async fn what_the_engine_refuses_to_read_is_named() {
     for (error, status, slug) in [
         (ReadError::Forbidden, 403, "forbidden"),
         (ReadError::NoVersion, 503, "no-version"),
+        (ReadError::TooManyInstances, 429, "too-many"),
         (ReadError::StoreUnavailable, 503, "store-unavailable"),
         (ReadError::AuditUnavailable, 503, "audit-unavailable"),
     ] {
@@ -97,7 +98,9 @@ async fn what_the_engine_refuses_to_begin_or_to_release_is_named() {
 #[tokio::test]
 async fn unknown_paths_and_wrong_methods_say_so() {
     let it = start(quick()).await;
-    for line in ["GET /", "GET /v1/nothing", "GET /v1/openapi.json", "POST /v1/credentials/one/rollback", "DELETE /v1/credentials/one/versions/v1"] {
+    for line in
+        ["GET /", "GET /v1/nothing", "GET /v1/openapi.json", "POST /v1/credentials/one/rollback", "DELETE /v1/credentials/one/versions/v1"]
+    {
         it.call(BOSS, line, "", "").await.refused(404, "not-found");
     }
     for (line, allow) in [
@@ -120,7 +123,13 @@ async fn unknown_paths_and_wrong_methods_say_so() {
 async fn who_is_unknown_is_asked_for_a_bearer_whatever_is_wrong() {
     let it = start(quick()).await;
     let mut seen = Vec::new();
-    for header in ["", "authorization: Bearer wrong\r\n", "authorization: Basic YTpi\r\n", "authorization: Bearer \r\n", "authorization: app-token\r\n"] {
+    for header in [
+        "",
+        "authorization: Bearer wrong\r\n",
+        "authorization: Basic YTpi\r\n",
+        "authorization: Bearer \r\n",
+        "authorization: app-token\r\n",
+    ] {
         let reply = it.raw(format!("GET /v1/credentials/one HTTP/1.1\r\nhost: x\r\n{header}\r\n")).await;
         reply.refused(401, "unauthenticated");
         assert_eq!(reply.header("www-authenticate"), Some("Bearer"));

@@ -71,7 +71,9 @@ async fn operators_submit_rotate_and_release() {
     let fields = r#"{"fields":{"client_id":"a","client_secret":"b"}}"#;
     let submitted = it.send(BOSS, "PUT /v1/credentials/one/submission", fields).await;
     assert_eq!((submitted.status, submitted.json()["proof"]["verdict"].as_str()), (201, Some("match")));
-    for rotated in [it.call(BOSS, "POST /v1/credentials/one/rotations", "", "").await, it.send(BOSS, "POST /v1/credentials/one/rotations", "{}").await] {
+    for rotated in
+        [it.call(BOSS, "POST /v1/credentials/one/rotations", "", "").await, it.send(BOSS, "POST /v1/credentials/one/rotations", "{}").await]
+    {
         assert_eq!(rotated.status, 202);
         assert!(uuid::Uuid::parse_str(rotated.json()["operation_id"].as_str().unwrap()).is_ok());
     }
@@ -87,7 +89,8 @@ async fn operators_submit_rotate_and_release() {
 async fn rights_are_needed_before_anything_is_read_of_the_body() {
     let it = start(quick()).await;
     for token in [APP, CLERK] {
-        for line in ["PUT /v1/credentials/one/submission", "POST /v1/credentials/one/rotations", "DELETE /v1/applications/app/instances/a"] {
+        for line in ["PUT /v1/credentials/one/submission", "POST /v1/credentials/one/rotations", "DELETE /v1/applications/app/instances/a"]
+        {
             let body = if line.starts_with("DELETE") { "" } else { "not JSON" };
             it.send(token, line, body).await.refused(403, "forbidden");
         }
