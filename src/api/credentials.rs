@@ -32,15 +32,14 @@ pub(super) async fn one(call: Call<'_>, caller: &Caller, name: &Name) -> Answere
     let service = &call.api.service;
     let instance = instance(&call, caller)?;
     let allowed = caller.reader_of(&service.policies(), &instance, std::slice::from_ref(name));
-    if allowed.is_some()
-        && let Some((version, _)) = service.current(name)
-        && headers::none_match(&call.head.headers, &version)
-    {
-        return tagged(StatusCode::NOT_MODIFIED, Body::empty(), &version);
-    }
     // An application that isn't allowed is refused by the engine, which records that.
     let reader = allowed.or_else(|| caller.application_reader(&instance)).ok_or_else(Problem::forbidden)?;
+    // Who says that it has this version is on record as holding it, like who gets it now: a name that an instance has never
+    // used before must not hide it from the barrier (I5).
     let document = service.read(&reader, name).await?;
+    if headers::none_match(&call.head.headers, &document.version) {
+        return tagged(StatusCode::NOT_MODIFIED, Body::empty(), &document.version);
+    }
     let mut answer = tagged(StatusCode::OK, Body::secret(document::render(&document)), &document.version)?;
     answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     Ok(answer)
