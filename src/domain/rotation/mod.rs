@@ -5,6 +5,9 @@
 
 mod apply;
 mod next;
+#[cfg(test)]
+mod tests;
+mod undo;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -26,6 +29,8 @@ pub(crate) use next::too_many_possible_orphans;
 
 /// How often a candidate may be refused, after its propagation delay, before it is abandoned (I16).
 pub const CANDIDATE_REFUSALS_MAX: u32 = 3;
+/// How many attempts one rotation risks whose replies are lost, where the provider lists what they left behind (I16).
+pub const CREATE_ATTEMPTS_MAX: u32 = 5;
 /// How many creates with unknown outcome are risked where the provider can't list keys (I2).
 pub const POSSIBLE_ORPHANS_MAX: usize = 3;
 

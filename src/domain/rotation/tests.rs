@@ -1,0 +1,1 @@
+//! Stories, tables and properties of the one transition function.
