@@ -156,13 +156,13 @@ fn paused(facts: &Facts<'_>) -> Option<Step> {
 
 /// What keeps the old key alive after its overlap, beside a clock that isn't believed.
 fn held_back(rotation: &Rotation, facts: &Facts<'_>) -> Option<Step> {
-    if facts.ledger.paused {
-        return paused(facts);
-    }
     let terms = rotation.plan.terms;
     let left = overlap_left(rotation, facts);
     if !left.is_zero() {
         return Some(wait(WaitReason::Overlap, Some(later(facts, left))));
+    }
+    if facts.ledger.paused {
+        return paused(facts);
     }
     if !facts.blockers.is_empty() && terms.confirmation != Confirmation::None {
         if terms.unconfirmed == Unconfirmed::Hold {
