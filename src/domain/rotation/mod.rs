@@ -126,9 +126,17 @@ pub struct Moment {
 
 impl Moment {
     /// The smaller of wall time and running time since then (I13).
+    ///
+    /// A wall clock that is believed and yet stands before `then` shows that it ran ahead then, and was set right since: it
+    /// tells nothing of the time between, or an overlap begun under a clock ten years ahead would last ten years. Running time
+    /// alone is safe: it never counts more than has passed.
     pub fn since(&self, then: Instant) -> Duration {
-        let wall = Duration::try_from(self.wall.duration_since(then.wall)).unwrap_or_default();
-        wall.min(self.running.saturating_sub(then.running))
+        let running = self.running.saturating_sub(then.running);
+        match Duration::try_from(self.wall.duration_since(then.wall)) {
+            Ok(wall) => wall.min(running),
+            Err(_) if self.trusted => running,
+            Err(_) => Duration::ZERO,
+        }
     }
 
     pub fn instant(&self) -> Instant {
