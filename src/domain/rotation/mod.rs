@@ -244,7 +244,7 @@ pub enum Step {
     /// Verify the current version afresh, before the old one goes.
     Retire,
     Revoke,
-    /// Remove the bytes of the old version from the store.
+    /// Remove the bytes of the old version from the store, and of all that carry its key ([`Ledger::same_key`]).
     Forget,
     /// Revoke the key of a candidate that is given up.
     UndoKey { key_id: KeyId },
@@ -312,6 +312,7 @@ pub struct Facts<'a> {
     /// The open create intent was written by this process, and the create certainly had no effect yet.
     pub create_unsent: bool,
     /// The provider's keys as this process last listed them, if that was after the last create of unknown outcome.
+    /// Empty, and not absent, where the provider can't list.
     pub seen: Option<&'a BTreeSet<KeyId>>,
     pub installation: InstallationId,
     /// An operator asked for a rotation.

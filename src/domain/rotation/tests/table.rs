@@ -1,8 +1,8 @@
 //! All events × all places: an event that doesn't fit is an error, never ignored.
 
 use super::*;
-use crate::domain::fixtures::proof;
 use crate::domain::environment::Says;
+use crate::domain::fixtures::proof;
 use crate::domain::ledger::Closure;
 
 /// Where a ledger can stand. The columns of the table.
@@ -142,6 +142,9 @@ fn what_fits_by_its_place_may_still_be_wrong() {
     let mut wrong_generation = World::enrolled(true).plan(Origin::Minted, "max-age");
     wrong_generation.generation += 1;
     let stored = World::in_phase(Phase::Stored, true);
+    let mut given_up = intended.clone();
+    given_up.journal(Event::Abandoning { reason: AbandonReason::CreateRefused });
+    let abandoned = Event::Abandoned { at: planned.now.wall, next_try_at: planned.now.wall };
     for (why, world, event) in [
         ("a minted key needs an id", &intended, no_id),
         ("the current key isn't minted again", &intended, intended.issued(&key("submitted-1"), None)),
@@ -151,6 +154,7 @@ fn what_fits_by_its_place_may_still_be_wrong() {
         ("a rollback isn't planned anew", &World::enrolled(true), Event::Planned { plan: planned.plan(Origin::RolledBack, "") }),
         ("the disproved isn't verified", &stored, Event::Verified { proof: proof(Says::Against), term: 1 }),
         ("another operation's create", &intended, Event::PossibleOrphan { operation, at: planned.now.wall }),
+        ("a create of unknown outcome is looked for first", &given_up, abandoned),
         ("a known key is no orphan", &planned, Event::OrphanFound { key_id: key("submitted-1"), burns_attempt: false }),
     ] {
         assert!(apply(&world.ledger, &event).is_err(), "{why}");
