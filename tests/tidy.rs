@@ -15,12 +15,15 @@ const FILE_LINES_MAX: usize = 500;
 const FUNCTION_LINES_MAX: usize = 70;
 
 /// Whom each module may use, beside itself. A new module at the top needs a line here.
-const MAY_USE: [(&str, &[&str]); 12] = [
+const MAY_USE: [(&str, &[&str]); 14] = [
     ("domain", &[]),
     ("sealing", &["domain"]),
     ("policies", &["domain", "sealing"]),
-    ("stores", &["domain", "sealing", "journal"]),
-    ("journal", &["domain", "sealing", "stores"]),
+    // One redb file and one plan of faults for both.
+    ("embedded", &["domain", "sealing", "stores", "journal"]),
+    ("faults", &[]),
+    ("stores", &["domain", "sealing", "journal", "embedded", "faults"]),
+    ("journal", &["domain", "sealing", "stores", "embedded", "faults"]),
     ("issuers", &["domain", "sealing"]),
     ("delivery", &["domain", "sealing"]),
     ("engine", &["domain", "sealing", "policies", "stores", "journal", "issuers", "delivery"]),
@@ -37,9 +40,17 @@ const SEAMS: [&str; 4] = ["stores", "journal", "issuers", "delivery"];
 const SEES_NO_ADAPTERS: [&str; 2] = ["engine", "api"];
 
 /// Where secret bytes are read, how often, and why. Each new place is a decision.
-const MAY_EXPOSE: [(&str, usize, &str); 2] = [
+const MAY_EXPOSE: [(&str, usize, &str); 10] = [
     ("domain/environment.rs", 2, "the form of a value, and the host of an address within one, are evidence"),
     ("domain/material.rs", 9, "the type itself: checks, comparison, copies, and the JSON that the store keeps"),
+    ("engine/submit.rs", 1, "the id of a submitted key, where a public field is it"),
+    ("engine/verify.rs", 1, "the sealed copy is opened into fields"),
+    ("issuers/declarative/request.rs", 2, "a credential signs a request"),
+    ("issuers/declarative/template.rs", 1, "fields stand in the body of a request"),
+    ("sealing/digest.rs", 2, "keyed digests"),
+    ("sealing/mod.rs", 4, "what is sealed, and the keys that seal"),
+    ("stores/embedded.rs", 3, "values on their way to being sealed"),
+    ("stores/memory.rs", 1, "the fake keeps a digest of what it was given"),
 ];
 
 /// Crates that only these files or folders may name.
@@ -169,7 +180,9 @@ fn names_crate(code: &str, name: &str) -> bool {
 fn exposes_where_listed(all: &[Source], listed: &[(&str, usize, &str)]) -> Vec<String> {
     let mut problems = Vec::new();
     for source in all.iter().filter(|source| !source.is_test) {
-        let count: usize = [".expose(", ".expose_str(", ".expose_secret("].iter().map(|call| source.code.matches(call).count()).sum();
+        // As calls, and as functions handed on.
+        let calls = [".expose(", ".expose_str(", ".expose_secret(", "::expose(", "::expose)", "::expose_str", "::expose_secret"];
+        let count: usize = calls.iter().map(|call| source.code.matches(call).count()).sum();
         let expected = listed.iter().find(|(path, ..)| *path == source.path).map_or(0, |(_, count, _)| *count);
         if count != expected {
             problems.push(format!("{}: reads secret bytes in {count} places, `MAY_EXPOSE` says {expected}", source.path));
@@ -296,6 +309,7 @@ fn a_secret_read_in_a_new_place_is_found() {
     let found = |code| exposes_where_listed(&house(&[("domain/x.rs", code)]), &listed).len();
     assert_eq!(found("fn f() { s.expose() }"), 0);
     assert_eq!(found("fn f() { s.expose(); s.expose_str() }"), 1);
+    assert_eq!(found("fn f() { o.map(Secret::expose_str) }"), 0);
     assert_eq!(found("fn f() {}"), 1, "a stale entry too");
     assert_eq!(exposes_where_listed(&house(&[("api/x.rs", "fn f() { s.expose() }")]), &[]).len(), 1);
     assert_eq!(exposes_where_listed(&house(&[]), &listed).len(), 1);

@@ -161,10 +161,11 @@ impl Ledger {
         self.possible_orphans.len().saturating_sub(self.possible_orphans_seen)
     }
 
-    /// Whether a key at the provider is one that the journal knows as ours, and hasn't given up.
+    /// Whether a key at the provider is one that the journal knows as ours, and hasn't given up. A key that should be dead and
+    /// is met alive is not known: it is revoked again.
     pub fn knows_key(&self, key_id: &KeyId) -> bool {
-        // One that ended and lives all the same was given up: whoever finds it alive may revoke it once more (I2).
-        let of_version = self.versions.values().any(|facts| facts.ended.is_none() && facts.key_id.as_ref() == Some(key_id));
+        let living = |facts: &VersionFacts| facts.ended.is_none() && facts.key_id.as_ref() == Some(key_id);
+        let of_version = self.versions.values().any(living);
         let of_rotation = self.rotation.as_ref().is_some_and(|rotation| rotation.key_id.as_ref() == Some(key_id));
         of_version || of_rotation
     }

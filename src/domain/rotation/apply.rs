@@ -156,6 +156,7 @@ fn issued(ledger: Ledger, event: &Event) -> Applied {
     {
         return illegal("issued", why);
     }
+    let copy_of = copy_of.clone().or_else(|| known_original(&ledger, event));
     let mut facts = None;
     let mut ledger = in_phase(ledger, "issued", &[Phase::Planned], |rotation| {
         rotation.phase = Phase::Issued;
@@ -198,11 +199,22 @@ fn unfit_issue(ledger: &Ledger, rotation: &Rotation, event: &Event) -> Option<&'
         }
         return copy_of.is_some().then_some("a minted key is no copy");
     }
-    match copy_of.as_ref().map(|original| ledger.versions.get(original)) {
+    let original = copy_of.clone().or_else(|| known_original(ledger, event));
+    match original.map(|original| ledger.versions.get(&original)) {
         Some(None) => Some("the original of the copy is unknown"),
         Some(Some(original)) if original.is_going() => Some("the value was revoked, or is about to be"),
         _ => None,
     }
+}
+
+/// The version that has this very key already, if one has: a key that is submitted again must never be revoked as its own
+/// predecessor, whether or not anybody noticed.
+fn known_original(ledger: &Ledger, event: &Event) -> Option<VersionId> {
+    let Event::Issued { key_id, fingerprints, .. } = event else { return None };
+    let same = |facts: &VersionFacts| {
+        (key_id.is_some() && facts.key_id == *key_id) || (!fingerprints.is_empty() && facts.fingerprints == *fingerprints)
+    };
+    ledger.versions.iter().find(|(_, facts)| same(facts)).map(|(version, _)| version.clone())
 }
 
 fn verified(ledger: Ledger, event: &Event) -> Applied {
@@ -302,7 +314,6 @@ fn revoked(ledger: Ledger, ended: Ended) -> Applied {
         }
         facts.ended = Some(ended.clone());
     }
-    ledger.revision += 1;
     Ok(ledger)
 }
 

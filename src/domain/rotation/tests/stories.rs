@@ -78,6 +78,22 @@ fn the_same_key_submitted_again_revokes_nothing_then_or_by_mistake_later() {
 }
 
 #[test]
+fn the_same_key_is_recognised_by_its_id_and_by_its_value() {
+    let mut world = World::enrolled(true);
+    let original = world.ledger.current.clone();
+    let plan = world.plan(Origin::Submitted, "submitted");
+    let version = plan.version.clone();
+    world.journal(Event::Planned { plan });
+    let by_id = world.issued(&key("submitted-1"), None);
+    let Event::Issued { issued_at, fingerprints, .. } = by_id.clone() else { panic!("issued") };
+    let by_value = Event::Issued { key_id: None, issued_at, expires_at: None, fingerprints, copy_of: None };
+    for event in [by_id, by_value] {
+        let ledger = apply(&world.ledger, &event).unwrap();
+        assert_eq!(ledger.versions[&version].copy_of, original);
+    }
+}
+
+#[test]
 fn windows_bind_issue_promotion_and_revocation() {
     let mut world = World::enrolled(true);
     world.policy.windows = vec![window("0 9 * * Mon-Thu", "UTC", "8h")];

@@ -1,0 +1,122 @@
+//! Why the engine refuses what it is asked. Closed: the API and the command line branch on the kind.
+
+use crate::domain::ids::FieldName;
+use crate::domain::material::ValueProblem;
+
+/// Why a value isn't disclosed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ReadError {
+    /// Not listed, or doesn't exist: both are answered alike.
+    #[error("this credential isn't in the caller's document")]
+    Forbidden,
+    #[error("nothing was submitted for this credential yet, or nothing that may be served")]
+    NoVersion,
+    #[error("this application has too many instances: give each copy one lasting name")]
+    TooManyInstances,
+    #[error("the store can't be reached and nothing is cached")]
+    StoreUnavailable,
+    #[error("the audit trail can't be written, and this would be a first disclosure")]
+    AuditUnavailable,
+}
+
+/// Why a confirmation doesn't count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ConfirmError {
+    #[error("this credential isn't in the caller's document")]
+    Forbidden,
+    /// Two living instances are both called `default`.
+    #[error("two living instances of this application don't name themselves: send the header Keywright-Instance")]
+    AmbiguousInstance,
+    #[error("the version isn't the newest that this instance was served")]
+    NotNewest,
+    #[error("the proof doesn't fit the value of this field")]
+    WrongProof,
+    #[error("the confirmation can't be made durable")]
+    Unavailable,
+    #[error("the audit trail can't be written")]
+    AuditUnavailable,
+}
+
+/// Why a submission is refused. Nothing of a refused value is kept.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SubmitError {
+    #[error("there is no such credential in the policies")]
+    UnknownCredential,
+    #[error("a rotation is open: wait for it, or look at `keywright status`")]
+    RotationOpen,
+    #[error("{}", field_problems(.0))]
+    InvalidFields(Vec<(FieldName, FieldProblem)>),
+    /// The value belongs elsewhere. `reasons` are for people and hold nothing of the value.
+    #[error("the key doesn't belong to this environment: {reasons}")]
+    EnvironmentMismatch { reasons: String },
+    #[error("nothing proves that the key belongs to this environment: {reasons}")]
+    Undetermined { reasons: String },
+    #[error("the provider doesn't accept the key: {reason}")]
+    ProviderRefused { reason: String },
+    /// Nothing is known about the key because the provider didn't answer clearly: try again.
+    #[error("the provider can't be asked now: {reason}")]
+    ProviderUnavailable { reason: String },
+    #[error("the store or the journal can't be reached")]
+    StoreUnavailable,
+    #[error("the audit trail can't be written")]
+    AuditUnavailable,
+}
+
+/// What is wrong with one submitted field.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum FieldProblem {
+    #[error("is missing")]
+    Missing,
+    #[error("isn't a field of this provider")]
+    Unknown,
+    #[error(transparent)]
+    Value(#[from] ValueProblem),
+}
+
+fn field_problems(problems: &[(FieldName, FieldProblem)]) -> String {
+    let texts: Vec<String> = problems.iter().map(|(field, problem)| format!("`{field}` {problem}")).collect();
+    texts.join("; ")
+}
+
+/// Why a rotation isn't begun.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum RotateError {
+    #[error("there is no such credential in the policies")]
+    UnknownCredential,
+    #[error("a rotation of this credential is open already")]
+    RotationOpen,
+    #[error("nothing was submitted yet: `keywright submit` first")]
+    NoVersion,
+    #[error("the provider refuses the current key: `keywright submit` a working one")]
+    CurrentRefused,
+    #[error("it is paused: `keywright resume` first")]
+    Paused,
+    #[error("the provider's description has no way to make a key")]
+    CannotMint,
+    #[error("the store or the journal can't be reached")]
+    StoreUnavailable,
+    #[error("the audit trail can't be written")]
+    AuditUnavailable,
+}
+
+/// Why an instance isn't released.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ReleaseError {
+    #[error("there is no such application, and no such instance")]
+    Unknown,
+    #[error("the release can't be made durable")]
+    Unavailable,
+    #[error("the audit trail can't be written")]
+    AuditUnavailable,
+}
+
+/// Why the engine can't start.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StartError {
+    #[error(transparent)]
+    Journal(#[from] crate::journal::JournalError),
+    #[error(transparent)]
+    Store(#[from] crate::stores::StoreError),
+    #[error("the journal of `{credential}` doesn't add up ({reason}): restore it from a backup")]
+    JournalBroken { credential: crate::domain::ids::Name, reason: String },
+}
