@@ -47,3 +47,6 @@ pub fn may_read(policies: &Policies, application: &Application, credential: &Nam
     let environment = |name: &Name| -> Option<Environment> { policies.credentials.get(name).map(|c| c.environment) };
     application.credentials.contains(credential) && environment(credential) == Some(application.environment)
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::Serialize;
-use uuid::Uuid;
 
 use super::credential::Credential;
 use super::ids::Name;
@@ -65,7 +64,7 @@ pub enum StuckReason {
     CurrentRefused,
     /// Too many creates with unknown outcome: look at the provider, remove what is left over, then `rotate`.
     PossibleOrphans,
-    /// The description has no way to make a key.
+    /// It is due, and the description has no way to make a key: submit a new one.
     NoCreateCall,
 }
 
@@ -106,7 +105,6 @@ pub fn decide(facts: &Facts<'_>) -> Decision {
         .or_else(|| missing(facts))
         .or_else(|| current_refused(facts))
         .or_else(|| paused(facts))
-        .or_else(|| cannot_mint(facts))
         .or_else(|| requested(facts))
         .or_else(|| possible_orphans(facts))
         .unwrap_or_else(|| by_time(facts))
@@ -132,12 +130,8 @@ fn paused(facts: &Facts<'_>) -> Option<Decision> {
     facts.ledger.paused.then_some(Decision::Blocked { reason: BlockReason::Paused, until: None })
 }
 
-fn cannot_mint(facts: &Facts<'_>) -> Option<Decision> {
-    (!facts.provider.can_mint()).then_some(Decision::Stuck { reason: StuckReason::NoCreateCall })
-}
-
 fn requested(facts: &Facts<'_>) -> Option<Decision> {
-    facts.requested.then_some(Decision::Due { reason: DueReason::Requested })
+    facts.requested.then(|| start(facts, DueReason::Requested))
 }
 
 fn possible_orphans(facts: &Facts<'_>) -> Option<Decision> {
@@ -146,20 +140,33 @@ fn possible_orphans(facts: &Facts<'_>) -> Option<Decision> {
 
 fn by_time(facts: &Facts<'_>) -> Decision {
     let Some(current) = facts.ledger.current_facts() else { return Decision::Missing };
-    let schedule = schedule(facts.credential, facts.policy, facts.provider, facts.ledger.generation, current);
-    let now = facts.now.wall;
-    if now < schedule.starts_at {
-        return Decision::Steady { wake_at: schedule.starts_at };
-    }
+    // A clock that isn't believed can't say "not yet" either: what was due stays due when it jumps back (I13).
     if !facts.now.trusted {
         return Decision::Blocked { reason: BlockReason::ClockUntrusted, until: None };
+    }
+    let now = facts.now.wall;
+    let wanted = wanted_start(facts.credential, facts.policy, facts.provider, facts.ledger.generation, current);
+    if now < wanted {
+        // Windows can only move it later, and are searched for when the time has come: most looks end here.
+        return Decision::Steady { wake_at: wanted };
+    }
+    let schedule = in_window(facts.policy, facts.provider, current, wanted);
+    if now < schedule.starts_at {
+        return Decision::Steady { wake_at: schedule.starts_at };
     }
     match &facts.ledger.failure {
         Some(failure) if now < failure.next_try_at => {
             Decision::Blocked { reason: BlockReason::RetryLater, until: Some(failure.next_try_at) }
         }
-        _ => Decision::Due { reason: schedule.reason },
+        _ => start(facts, schedule.reason),
     }
+}
+
+fn start(facts: &Facts<'_>, reason: DueReason) -> Decision {
+    if !facts.provider.can_mint() {
+        return Decision::Stuck { reason: StuckReason::NoCreateCall };
+    }
+    Decision::Due { reason }
 }
 
 /// By when a version is to be dead: `issued_at + maxAge`, or the provider's own end if that is sooner.
@@ -176,15 +183,25 @@ pub fn schedule(
     generation: u64,
     current: &VersionFacts,
 ) -> Schedule {
-    let deadline_at = deadline_of(current, policy);
+    in_window(policy, provider, current, wanted_start(credential, policy, provider, generation, current))
+}
+
+/// The start that the deadline asks for, before windows are looked at.
+fn wanted_start(credential: &Credential, policy: &RotationPolicy, provider: &Provider, generation: u64, current: &VersionFacts) -> Timestamp {
     let overlap = policy.terms.overlap.as_duration();
     let spread = policy.spread.mul_f64(spread_factor(&credential.name, generation));
-    let wanted = earlier(deadline_at, overlap + spread + reserve(policy, provider));
-    let latest = earlier(deadline_at, overlap + policy.propagation(provider));
+    earlier(deadline_of(current, policy), overlap + spread + reserve(policy, provider))
+}
+
+/// Moves a start into the next window, unless that would be too late to end by the deadline.
+fn in_window(policy: &RotationPolicy, provider: &Provider, current: &VersionFacts, wanted: Timestamp) -> Schedule {
+    let deadline_at = deadline_of(current, policy);
+    let lead = provider.timing.manual_lead.unwrap_or_default();
+    let latest = earlier(deadline_at, policy.terms.overlap.as_duration() + policy.propagation(provider) + lead);
     let by_age = later(current.issued_at, policy.max_age.as_duration());
     let reason = if deadline_at < by_age { DueReason::Expires } else { DueReason::MaxAge };
     match windows::next_open(&policy.windows, wanted) {
-        Some(open) if open <= latest.max(wanted) => Schedule { starts_at: open, deadline_at, reason },
+        Some(open) if open <= latest => Schedule { starts_at: open, deadline_at, reason },
         _ => Schedule { starts_at: wanted, deadline_at, reason: DueReason::NoWindowBeforeDeadline },
     }
 }
@@ -198,11 +215,19 @@ pub fn reserve(policy: &RotationPolicy, provider: &Provider) -> Duration {
 }
 
 /// In [0, 1), by hash of name and generation: the same for ever, so that a restart moves nothing (I15).
+///
+/// FNV-1a with a finaliser that lets each bit reach all others: asked for each credential at each look, so it allocates
+/// nothing. It needs no secrecy, only evenness.
 pub fn spread_factor(credential: &Name, generation: u64) -> f64 {
-    let hash = Uuid::new_v5(&Uuid::NAMESPACE_URL, format!("keywright:spread:{credential}:{generation}").as_bytes());
-    let (high, _) = hash.as_u64_pair();
+    let generation = generation.to_be_bytes();
+    let bytes = b"keywright:spread:".iter().chain(credential.as_str().as_bytes()).chain(&generation);
+    let mut hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
+    for factor in [0xff51_afd7_ed55_8ccd_u64, 0xc4ce_b9fe_1a85_ec53] {
+        hash = (hash ^ (hash >> 33)).wrapping_mul(factor);
+    }
+    hash ^= hash >> 33;
     // 32 bits are exact in an f64, and divided by 2^32 they stay below one.
-    f64::from(u32::try_from(high >> 32).unwrap_or(0)) / 4_294_967_296.0
+    f64::from(u32::try_from(hash >> 32).unwrap_or(0)) / 4_294_967_296.0
 }
 
 /// Whether an application that was never seen may hold this old version from elsewhere: only what a person submitted
@@ -219,3 +244,6 @@ fn later(at: Timestamp, by: Duration) -> Timestamp {
 fn earlier(at: Timestamp, by: Duration) -> Timestamp {
     at.checked_sub(by).unwrap_or(Timestamp::MIN)
 }
+
+#[cfg(test)]
+mod tests;

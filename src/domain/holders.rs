@@ -110,6 +110,8 @@ pub fn barrier<'a>(
 }
 
 #[cfg(test)]
+mod tables;
+#[cfg(test)]
 mod tests {
     use super::*;
 

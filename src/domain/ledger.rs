@@ -28,6 +28,9 @@ pub struct Ledger {
     pub failure: Option<Failure>,
     /// Creates whose reply was lost where the provider can't tell us what became of them.
     pub possible_orphans: Vec<PossibleOrphan>,
+    /// How many of them a person was shown before they had a rotation started: these no longer stand in the way.
+    #[serde(default)]
+    pub possible_orphans_seen: usize,
     /// Keys with our marker that the journal doesn't know: being revoked.
     pub orphans: BTreeSet<KeyId>,
     /// Since when the provider refuses the current version, if it does.
@@ -105,6 +108,13 @@ pub struct PossibleOrphan {
     pub at: Timestamp,
 }
 
+impl VersionFacts {
+    /// Revoked, or about to be: never current again (I10).
+    pub fn is_going(&self) -> bool {
+        self.doomed || self.ended.is_some()
+    }
+}
+
 impl Ledger {
     pub fn current_facts(&self) -> Option<&VersionFacts> {
         self.versions.get(self.current.as_ref()?)
@@ -112,7 +122,9 @@ impl Ledger {
 
     /// The version that still lives beside the current one, while a rotation is open.
     pub fn previous(&self) -> Option<&VersionId> {
-        let rotation = self.rotation.as_ref()?;
+        let open = self.rotation.as_ref()?;
+        // A rollback that isn't promoted yet changes nothing: what it turned round still holds.
+        let rotation = open.turned.as_deref().unwrap_or(open);
         let old = rotation.old.as_ref()?;
         let beside = self.current.as_ref() == Some(&rotation.version) && self.versions.get(old)?.ended.is_none();
         beside.then_some(old)
@@ -131,11 +143,22 @@ impl Ledger {
 
     fn root_of<'a>(&'a self, version: &'a VersionId) -> &'a VersionId {
         let mut root = version;
-        // A copy is always younger than what it copies: this ends.
-        while let Some(older) = self.versions.get(root).and_then(|facts| facts.copy_of.as_ref()) {
+        // A copy is always younger than what it copies; bounded all the same, because a damaged journal may say otherwise.
+        for _ in 0..self.versions.len() {
+            let Some(older) = self.versions.get(root).and_then(|facts| facts.copy_of.as_ref()) else { break };
             root = older;
         }
         root
+    }
+
+    /// Whether this rotation leaves an old key to be revoked: not the first, and not one that enrols the same key again.
+    pub fn replaces_a_key(&self, rotation: &Rotation) -> bool {
+        rotation.old.as_ref().is_some_and(|old| self.root_of(old) != self.root_of(&rotation.version))
+    }
+
+    /// Creates of unknown outcome that no person has been shown yet.
+    pub fn unseen_possible_orphans(&self) -> usize {
+        self.possible_orphans.len().saturating_sub(self.possible_orphans_seen)
     }
 
     /// Whether a key at the provider is one that the journal knows as ours, and hasn't given up. A key that should be dead and

@@ -64,6 +64,8 @@ pub enum ValueProblem {
     TooLong,
     #[error("begins or ends with white space: was it cut out of a longer text?")]
     Padded,
+    #[error("is not text (UTF-8): the store couldn't give it back unchanged")]
+    NotText,
     #[error("looks like a placeholder or a redaction mark, not like a value")]
     Placeholder,
 }
@@ -76,6 +78,9 @@ pub fn check_value(value: &Secret) -> Result<(), ValueProblem> {
     }
     if bytes.len() > Secret::LENGTH_MAX {
         return Err(ValueProblem::TooLong);
+    }
+    if value.expose_str().is_none() {
+        return Err(ValueProblem::NotText);
     }
     // A PEM key ends with a newline and means it.
     let body = bytes.strip_suffix(b"-----\n").unwrap_or(bytes);
@@ -277,6 +282,7 @@ mod tests {
             assert_eq!(check_value(&secret(text)), Err(problem), "{text}");
         }
         assert_eq!(check_value(&Secret::new(vec![b'a'; 65_537])), Err(ValueProblem::TooLong));
+        assert_eq!(check_value(&Secret::new(vec![b'a', 0xff, b'b'])), Err(ValueProblem::NotText));
         for good in ["dinie_cs_live_0123456789abcdef", "-----BEGIN X-----\nabc\n-----END X-----\n"] {
             assert_eq!(check_value(&secret(good)), Ok(()));
         }

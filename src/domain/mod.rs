@@ -7,6 +7,8 @@ pub mod access;
 pub mod credential;
 pub mod due;
 pub mod environment;
+#[cfg(test)]
+mod fixtures;
 pub mod holders;
 pub mod ids;
 pub mod ledger;

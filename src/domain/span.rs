@@ -26,8 +26,13 @@ impl Span {
     /// Ten years: longer than any key should live, short enough that sums never overflow.
     pub const MAX: Span = Span(3650 * 86_400);
 
+    /// Brought into the bounds: one computed from others (a tenth of five seconds) must still be readable once written.
     pub const fn from_secs(seconds: u64) -> Span {
-        Span(seconds)
+        match seconds {
+            0 => Span(1),
+            seconds if seconds > Self::MAX.0 => Self::MAX,
+            seconds => Span(seconds),
+        }
     }
 
     pub const fn as_secs(self) -> u64 {
@@ -101,6 +106,10 @@ mod tests {
         }
         assert_eq!(Span::from_secs(86_400).to_string(), "1d");
         assert_eq!(Span::from_secs(90).to_string(), "90s");
+        for seconds in [0, 1, u64::MAX] {
+            let span = Span::from_secs(seconds);
+            assert_eq!(span.to_string().parse(), Ok(span));
+        }
     }
 
     #[test]

@@ -93,20 +93,28 @@ impl Window {
     /// at its first instant only; one that the spring change skips opens when the clock has jumped over it.
     fn openings_after(&self, after: Timestamp) -> impl Iterator<Item = Timestamp> + '_ {
         // Worked in local wall time, where the cron crate can neither skip nor double: the zone is applied afterwards.
+        // Early enough that a local time within a jump isn't passed over: no jump of a zone in use exceeds three hours.
         let local = self.timezone.from_utc_datetime(&to_chrono(after).naive_utc()).naive_local();
         let start = chrono::Utc.from_utc_datetime(&(local - chrono::Duration::hours(4)));
         let limit = after.checked_add(LOOK_AHEAD).unwrap_or(Timestamp::MAX);
+        let mut last = after;
         self.schedule
-            .after_owned(start)
+            .after(&start)
             .filter_map(|naive| self.resolve(naive.naive_utc()))
-            .skip_while(move |opening| *opening <= after)
             .take_while(move |opening| *opening <= limit)
+            // Several skipped local times open at the same instant.
+            .filter(move |opening| {
+                let later = *opening > last;
+                last = last.max(*opening);
+                later
+            })
     }
 
     fn resolve(&self, local: chrono::NaiveDateTime) -> Option<Timestamp> {
-        // A gap is an hour nearly everywhere, half an hour at Lord Howe; no change of a zone has exceeded a day.
-        (0..=24 * 4).find_map(|quarters| {
-            let candidate = local + chrono::Duration::minutes(15 * quarters);
+        // Minute by minute out of a gap, so that everything within it opens at its very end, and nothing before what
+        // follows: a gap is an hour nearly everywhere, half an hour at Lord Howe, never more than a day.
+        (0..=24 * 60).find_map(|minutes| {
+            let candidate = local + chrono::Duration::minutes(minutes);
             let resolved = match self.timezone.from_local_datetime(&candidate) {
                 chrono::LocalResult::None => return None,
                 chrono::LocalResult::Single(one) => one,
@@ -134,38 +142,34 @@ pub fn next_open(windows: &[Window], at: Timestamp) -> Option<Timestamp> {
     windows.iter().filter_map(|window| window.next_open(at)).min()
 }
 
-/// The longest wait for a window, looking `within` ahead from `from`: the widest gap between two openings.
+/// How many openings [`longest_wait`] looks at: five weeks of one each minute, centuries of one a day.
+const OPENINGS_MAX: usize = 50_000;
+
+/// The longest wait for a window, looking `within` ahead from `from`: the widest time in which none is open.
 pub fn longest_wait(windows: &[Window], from: Timestamp, within: Duration) -> Duration {
     if windows.is_empty() {
         return Duration::ZERO;
     }
     let end = from.checked_add(within).unwrap_or(Timestamp::MAX);
+    let mut heads: Vec<_> = windows.iter().map(|window| openings_around(window, from).peekable()).collect();
     let mut longest = Duration::ZERO;
-    let mut at = from;
-    // Bounded: a schedule of each minute over ten years would otherwise be walked in full.
-    for _ in 0..1_000 {
-        let Some(closed) = next_closed(windows, at, end) else { break };
-        let open = next_open(windows, closed).unwrap_or(end).min(end);
-        longest = longest.max(Duration::try_from(open.duration_since(closed)).unwrap_or_default());
-        if open >= end {
-            break;
-        }
-        at = open;
+    let mut open_until = from;
+    for _ in 0..OPENINGS_MAX {
+        let soonest = (0..heads.len()).filter_map(|index| Some((*heads[index].peek()?, index))).min();
+        let opening = soonest.map_or(end, |(opening, _)| opening).min(end);
+        longest = longest.max(Duration::try_from(opening.duration_since(open_until)).unwrap_or_default());
+        let Some((_, index)) = soonest.filter(|_| opening < end) else { break };
+        heads[index].next();
+        let closing = opening.checked_add(windows[index].open.as_duration()).unwrap_or(Timestamp::MAX);
+        open_until = open_until.max(closing);
     }
     longest
 }
 
-/// The first time from `at` on at which no window is open, if there is one before `end`.
-fn next_closed(windows: &[Window], at: Timestamp, end: Timestamp) -> Option<Timestamp> {
-    let mut at = at;
-    for _ in 0..1_000 {
-        let Some(window) = windows.iter().find(|window| window.is_open(at)) else { return Some(at) };
-        let from = at.checked_sub(window.open.as_duration()).ok()?;
-        let opened = window.openings_after(from).take_while(|opening| *opening <= at).last()?;
-        at = opened.checked_add(window.open.as_duration()).ok()?;
-        if at >= end {
-            return None;
-        }
-    }
-    None
+/// Openings from the one that may still be open at this time.
+fn openings_around(window: &Window, at: Timestamp) -> impl Iterator<Item = Timestamp> + '_ {
+    window.openings_after(at.checked_sub(window.open.as_duration()).unwrap_or(Timestamp::MIN))
 }
+
+#[cfg(test)]
+mod tests;

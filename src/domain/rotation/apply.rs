@@ -1,8 +1,11 @@
 //! The one transition function. An event that doesn't fit is an error, never ignored.
 
-use super::{Event, Phase, Plan, Rotation};
+use super::undo::{abandon, orphan, rollback_planned};
+use super::{Event, POSSIBLE_ORPHANS_MAX, Phase, Plan, Rotation};
+use crate::domain::environment::Verdict;
+use crate::domain::holders::Blocker;
 use crate::domain::ids::VersionId;
-use crate::domain::ledger::{Closure, Ended, Failure, Ledger, Origin, PossibleOrphan, VersionFacts};
+use crate::domain::ledger::{Ended, Ledger, Origin, VersionFacts};
 
 /// An event that doesn't fit where the rotation stands: a defect, or a damaged journal.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -12,7 +15,7 @@ pub struct IllegalEvent {
     pub why: &'static str,
 }
 
-type Applied = Result<Ledger, IllegalEvent>;
+pub(super) type Applied = Result<Ledger, IllegalEvent>;
 
 /// Adds one event to a ledger. Pure: the same ledger and event give the same ledger.
 ///
@@ -31,19 +34,16 @@ pub fn apply(ledger: &Ledger, event: &Event) -> Applied {
             rotation.refusals += u32::from(*counted);
         }),
         Event::Promoted { .. } => promoted(ledger, event),
-        Event::Confirmed { stragglers } => in_phase(ledger, "confirmed", &[Phase::Promoted], |rotation| {
-            rotation.phase = Phase::Confirmed;
-            rotation.stragglers.clone_from(stragglers);
-        }),
-        Event::Retired { term } => in_phase(ledger, "retired", &[Phase::Confirmed, Phase::Retired], |rotation| {
-            rotation.phase = Phase::Retired;
-            rotation.retired_term = Some(*term);
-        }),
+        Event::Confirmed { stragglers } => confirmed(ledger, stragglers),
+        Event::Retired { term } => retired(ledger, *term),
         Event::RevokeIntended => revoke_intended(ledger),
         Event::Revoked { at, closure } => revoked(ledger, Ended { at: *at, closure: *closure }),
         Event::Closed => closed(ledger),
         Event::Abandoning { .. } | Event::Undone | Event::Abandoned { .. } => abandon(ledger, event),
         Event::OrphanFound { .. } | Event::OrphanRevoked { .. } | Event::PossibleOrphan { .. } => orphan(ledger, event),
+        Event::CurrentRefused { .. } | Event::CurrentAccepted if ledger.current.is_none() => {
+            illegal("current-refused", "there is no current version")
+        }
         Event::CurrentRefused { at } => Ok(Ledger { refused_since: ledger.refused_since.or(Some(*at)), ..ledger }),
         Event::CurrentAccepted => Ok(Ledger { refused_since: None, ..ledger }),
         Event::RollbackPlanned { plan } => rollback_planned(ledger, plan),
@@ -61,7 +61,7 @@ const ALL_PHASES: [Phase; 8] = [
     Phase::Planned, Phase::Issued, Phase::Stored, Phase::Verified, Phase::Promoted, Phase::Confirmed, Phase::Retired, Phase::Revoked,
 ];
 
-fn illegal<T>(event: &'static str, why: &'static str) -> Result<T, IllegalEvent> {
+pub(super) fn illegal<T>(event: &'static str, why: &'static str) -> Result<T, IllegalEvent> {
     Err(IllegalEvent { event, why })
 }
 
@@ -78,7 +78,7 @@ fn in_phase(mut ledger: Ledger, event: &'static str, phases: &[Phase], change: i
     Ok(ledger)
 }
 
-fn open(plan: &Plan, old: Option<VersionId>, phase: Phase) -> Rotation {
+pub(super) fn open(plan: &Plan, old: Option<VersionId>, phase: Phase) -> Rotation {
     Rotation {
         attempt: plan.attempt,
         operation: plan.operation,
@@ -108,6 +108,14 @@ fn planned(mut ledger: Ledger, plan: &Plan) -> Applied {
     if plan.generation != ledger.generation + 1 || plan.attempt != ledger.attempts + 1 {
         return illegal("planned", "generation and attempt aren't the next ones");
     }
+    if plan.origin == Origin::RolledBack {
+        return illegal("planned", "a rollback turns an open rotation round");
+    }
+    if ledger.unseen_possible_orphans() >= POSSIBLE_ORPHANS_MAX {
+        // Time alone starts nothing now: a person did, and was told to look first. The count starts anew, so that the
+        // credential isn't stuck for ever; what may be left over stays listed.
+        ledger.possible_orphans_seen = ledger.possible_orphans.len();
+    }
     ledger.attempts = plan.attempt;
     ledger.rotation = Some(open(plan, ledger.current.clone(), Phase::Planned));
     Ok(ledger)
@@ -117,6 +125,14 @@ fn create_intended(mut ledger: Ledger, event: &Event) -> Applied {
     let Event::CreateIntended { attempt, operation, version, .. } = event else { return illegal("create-intended", "another event") };
     let attempts = ledger.attempts;
     let mut grown = attempts;
+    match &ledger.rotation {
+        Some(rotation) if rotation.plan.origin != Origin::Minted => return illegal("create-intended", "nothing is to be made"),
+        // An idempotency key must never bring a revoked key back (I10).
+        Some(rotation) if rotation.attempt_burned && *attempt <= rotation.attempt => {
+            return illegal("create-intended", "the attempt is burned: the next one is due");
+        }
+        _ => {}
+    }
     ledger = in_phase(ledger, "create-intended", &[Phase::Planned], |rotation| {
         rotation.attempt = *attempt;
         rotation.operation = *operation;
@@ -134,6 +150,13 @@ fn create_intended(mut ledger: Ledger, event: &Event) -> Applied {
 
 fn issued(ledger: Ledger, event: &Event) -> Applied {
     let Event::Issued { key_id, issued_at, expires_at, fingerprints, copy_of } = event else { return illegal("issued", "another event") };
+    if let Some(rotation) = &ledger.rotation
+        && rotation.phase == Phase::Planned
+        && let Some(why) = unfit_issue(&ledger, rotation, event)
+    {
+        return illegal("issued", why);
+    }
+    let copy_of = copy_of.clone().or_else(|| known_original(&ledger, event));
     let mut facts = None;
     let mut ledger = in_phase(ledger, "issued", &[Phase::Planned], |rotation| {
         rotation.phase = Phase::Issued;
@@ -163,8 +186,42 @@ fn issued(ledger: Ledger, event: &Event) -> Applied {
     Ok(ledger)
 }
 
+/// Why what was issued can't become a version, if it can't: each key is ours under one intent, once (I1, I10).
+fn unfit_issue(ledger: &Ledger, rotation: &Rotation, event: &Event) -> Option<&'static str> {
+    let Event::Issued { key_id, copy_of, .. } = event else { return Some("another event") };
+    if rotation.plan.origin == Origin::Minted {
+        let Some(key_id) = key_id else { return Some("a minted key has an id: it couldn't be revoked without") };
+        if !rotation.create_open {
+            return Some("no create was intended");
+        }
+        if ledger.versions.values().any(|facts| facts.key_id.as_ref() == Some(key_id)) || ledger.orphans.contains(key_id) {
+            return Some("the key is another version's: undoing this one would revoke that");
+        }
+        return copy_of.is_some().then_some("a minted key is no copy");
+    }
+    let original = copy_of.clone().or_else(|| known_original(ledger, event));
+    match original.map(|original| ledger.versions.get(&original)) {
+        Some(None) => Some("the original of the copy is unknown"),
+        Some(Some(original)) if original.is_going() => Some("the value was revoked, or is about to be"),
+        _ => None,
+    }
+}
+
+/// The version that has this very key already, if one has: a key that is submitted again must never be revoked as its own
+/// predecessor, whether or not anybody noticed.
+fn known_original(ledger: &Ledger, event: &Event) -> Option<VersionId> {
+    let Event::Issued { key_id, fingerprints, .. } = event else { return None };
+    let same = |facts: &VersionFacts| {
+        (key_id.is_some() && facts.key_id == *key_id) || (!fingerprints.is_empty() && facts.fingerprints == *fingerprints)
+    };
+    ledger.versions.iter().find(|(_, facts)| same(facts)).map(|(version, _)| version.clone())
+}
+
 fn verified(ledger: Ledger, event: &Event) -> Applied {
     let Event::Verified { proof, term } = event else { return illegal("verified", "another event") };
+    if proof.verdict == Verdict::Mismatch {
+        return illegal("verified", "the environment is disproved");
+    }
     let mut version = None;
     let mut ledger = in_phase(ledger, "verified", &[Phase::Stored, Phase::Verified], |rotation| {
         rotation.phase = Phase::Verified;
@@ -179,7 +236,7 @@ fn verified(ledger: Ledger, event: &Event) -> Applied {
 
 fn promoted(ledger: Ledger, event: &Event) -> Applied {
     let Event::Promoted { at } = event else { return illegal("promoted", "another event") };
-    let doomed = |version: &VersionId| ledger.versions.get(version).is_none_or(|facts| facts.doomed || facts.ended.is_some());
+    let doomed = |version: &VersionId| ledger.versions.get(version).is_none_or(VersionFacts::is_going);
     match &ledger.rotation {
         Some(rotation) if rotation.verified_term.is_none() => return illegal("promoted", "the version was never verified"),
         Some(rotation) if doomed(&rotation.version) => return illegal("promoted", "the version is to be revoked, or was"),
@@ -204,7 +261,31 @@ fn promoted(ledger: Ledger, event: &Event) -> Applied {
     Ok(ledger)
 }
 
+/// Says again who is left, too: who came late is named as well, before the key goes.
+fn confirmed(ledger: Ledger, stragglers: &[Blocker]) -> Applied {
+    if ledger.rotation.as_ref().is_some_and(|rotation| rotation.old.is_none()) {
+        return illegal("confirmed", "there is no old version");
+    }
+    in_phase(ledger, "confirmed", &[Phase::Promoted, Phase::Confirmed, Phase::Retired], |rotation| {
+        rotation.phase = rotation.phase.max(Phase::Confirmed);
+        rotation.stragglers = stragglers.to_vec();
+    })
+}
+
+fn retired(ledger: Ledger, term: u64) -> Applied {
+    let mut ledger = in_phase(ledger, "retired", &[Phase::Confirmed, Phase::Retired], |rotation| {
+        rotation.phase = Phase::Retired;
+        rotation.retired_term = Some(term);
+    })?;
+    // The current version was accepted just now.
+    ledger.refused_since = None;
+    Ok(ledger)
+}
+
 fn revoke_intended(ledger: Ledger) -> Applied {
+    if ledger.refused_since.is_some() {
+        return illegal("revoke-intended", "the provider refuses the current version");
+    }
     let mut old = None;
     let mut ledger = in_phase(ledger, "revoke-intended", &[Phase::Retired], |rotation| old = rotation.old.clone())?;
     let Some(old) = old else { return illegal("revoke-intended", "there is no old version") };
@@ -238,114 +319,11 @@ fn revoked(ledger: Ledger, ended: Ended) -> Applied {
 
 fn closed(mut ledger: Ledger) -> Applied {
     let Some(rotation) = &ledger.rotation else { return illegal("closed", "no rotation is open") };
-    let first = rotation.phase == Phase::Promoted && rotation.old.is_none();
-    if rotation.phase != Phase::Revoked && !first {
+    let nothing_to_revoke = rotation.phase == Phase::Promoted && !ledger.replaces_a_key(rotation);
+    if rotation.phase != Phase::Revoked && !nothing_to_revoke {
         return illegal("closed", "the old version isn't revoked");
     }
     ledger.rotation = None;
     ledger.trim();
-    Ok(ledger)
-}
-
-fn abandon(mut ledger: Ledger, event: &Event) -> Applied {
-    let Some(rotation) = ledger.rotation.as_mut() else { return illegal("abandoning", "no rotation is open") };
-    match event {
-        Event::Abandoning { .. } if rotation.phase >= Phase::Promoted => illegal("abandoning", "after promotion it rolls forward"),
-        Event::Abandoning { reason } => {
-            rotation.abandoning.get_or_insert(*reason);
-            Ok(ledger)
-        }
-        _ if rotation.abandoning.is_none() => illegal("undone", "the rotation isn't being abandoned"),
-        Event::Undone => {
-            rotation.key_id = None;
-            rotation.create_open = false;
-            Ok(ledger)
-        }
-        Event::Abandoned { .. } => abandoned(ledger, event),
-        _ => illegal("abandoning", "another event"),
-    }
-}
-
-fn abandoned(mut ledger: Ledger, event: &Event) -> Applied {
-    let Event::Abandoned { at, next_try_at } = event else { return illegal("abandoned", "another event") };
-    let Some(rotation) = ledger.rotation.take() else { return illegal("abandoned", "no rotation is open") };
-    let minted = rotation.plan.origin == Origin::Minted;
-    if rotation.create_open || (minted && rotation.key_id.is_some()) {
-        return illegal("abandoned", "the new key isn't undone");
-    }
-    if minted {
-        if let Some(facts) = ledger.versions.get_mut(&rotation.version) {
-            facts.doomed = true;
-            facts.ended = Some(Ended { at: *at, closure: Closure::Reported });
-        }
-    } else {
-        // Nothing of a refused submission is kept; a failed copy leaves the original as it is.
-        ledger.versions.remove(&rotation.version);
-    }
-    let count = ledger.failure.as_ref().map_or(0, |failure| failure.count).saturating_add(1);
-    if let (Some(reason), true) = (rotation.abandoning, minted) {
-        ledger.failure = Some(Failure { reason, count, next_try_at: *next_try_at });
-    }
-    ledger.rotation = rotation.turned.map(|turned| *turned);
-    ledger.trim();
-    Ok(ledger)
-}
-
-fn orphan(mut ledger: Ledger, event: &Event) -> Applied {
-    match event {
-        Event::OrphanFound { key_id, burns_attempt } => {
-            if ledger.knows_key(key_id) {
-                return illegal("orphan-found", "the key is in the journal");
-            }
-            ledger.orphans.insert(key_id.clone());
-            if let (Some(rotation), true) = (ledger.rotation.as_mut(), *burns_attempt) {
-                rotation.attempt_burned = true;
-            }
-        }
-        Event::OrphanRevoked { key_id } => {
-            if !ledger.orphans.remove(key_id) {
-                return illegal("orphan-revoked", "no such orphan was found");
-            }
-        }
-        Event::PossibleOrphan { operation, at } => {
-            ledger.possible_orphans.push(PossibleOrphan { operation: *operation, at: *at });
-            if let Some(rotation) = ledger.rotation.as_mut() {
-                rotation.create_open = false;
-                rotation.attempt_burned = true;
-            }
-        }
-        _ => return illegal("orphan-found", "another event"),
-    }
-    Ok(ledger)
-}
-
-fn rollback_planned(mut ledger: Ledger, plan: &Plan) -> Applied {
-    let Some(rotation) = ledger.rotation.take() else { return illegal("rollback-planned", "no rotation is open") };
-    if !matches!(rotation.phase, Phase::Promoted | Phase::Confirmed) {
-        return illegal("rollback-planned", "there is a way back between promotion and retirement only");
-    }
-    let Some(original) = rotation.old.clone() else { return illegal("rollback-planned", "there is no old version") };
-    let Some(facts) = ledger.versions.get(&original).cloned() else { return illegal("rollback-planned", "the old version is unknown") };
-    if facts.doomed || facts.ended.is_some() {
-        return illegal("rollback-planned", "the old key is being revoked");
-    }
-    if plan.generation != ledger.generation + 1 || plan.attempt != ledger.attempts + 1 {
-        return illegal("rollback-planned", "generation and attempt aren't the next ones");
-    }
-    ledger.attempts = plan.attempt;
-    let copy = VersionFacts {
-        operation: plan.operation,
-        generation: plan.generation,
-        origin: Origin::RolledBack,
-        copy_of: Some(original),
-        proof: None,
-        ..facts
-    };
-    let mut back = open(plan, ledger.current.clone(), Phase::Issued);
-    back.key_id.clone_from(&copy.key_id);
-    back.issued_at = Some(copy.issued_at);
-    back.turned = Some(Box::new(rotation));
-    ledger.versions.insert(plan.version.clone(), copy);
-    ledger.rotation = Some(back);
     Ok(ledger)
 }

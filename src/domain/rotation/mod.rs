@@ -5,6 +5,9 @@
 
 mod apply;
 mod next;
+#[cfg(test)]
+mod tests;
+mod undo;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -26,6 +29,8 @@ pub(crate) use next::too_many_possible_orphans;
 
 /// How often a candidate may be refused, after its propagation delay, before it is abandoned (I16).
 pub const CANDIDATE_REFUSALS_MAX: u32 = 3;
+/// How many attempts one rotation risks whose replies are lost, where the provider lists what they left behind (I16).
+pub const CREATE_ATTEMPTS_MAX: u32 = 5;
 /// How many creates with unknown outcome are risked where the provider can't list keys (I2).
 pub const POSSIBLE_ORPHANS_MAX: usize = 3;
 
@@ -121,9 +126,17 @@ pub struct Moment {
 
 impl Moment {
     /// The smaller of wall time and running time since then (I13).
+    ///
+    /// A wall clock that is believed and yet stands before `then` shows that it ran ahead then, and was set right since: it
+    /// tells nothing of the time between, or an overlap begun under a clock ten years ahead would last ten years. Running time
+    /// alone is safe: it never counts more than has passed.
     pub fn since(&self, then: Instant) -> Duration {
-        let wall = Duration::try_from(self.wall.duration_since(then.wall)).unwrap_or_default();
-        wall.min(self.running.saturating_sub(then.running))
+        let running = self.running.saturating_sub(then.running);
+        match Duration::try_from(self.wall.duration_since(then.wall)) {
+            Ok(wall) => wall.min(running),
+            Err(_) if self.trusted => running,
+            Err(_) => Duration::ZERO,
+        }
     }
 
     pub fn instant(&self) -> Instant {
@@ -231,7 +244,7 @@ pub enum Step {
     /// Verify the current version afresh, before the old one goes.
     Retire,
     Revoke,
-    /// Remove the bytes of the old version from the store.
+    /// Remove the bytes of the old version from the store, and of all that carry its key ([`Ledger::same_key`]).
     Forget,
     /// Revoke the key of a candidate that is given up.
     UndoKey { key_id: KeyId },
@@ -299,6 +312,7 @@ pub struct Facts<'a> {
     /// The open create intent was written by this process, and the create certainly had no effect yet.
     pub create_unsent: bool,
     /// The provider's keys as this process last listed them, if that was after the last create of unknown outcome.
+    /// Empty, and not absent, where the provider can't list.
     pub seen: Option<&'a BTreeSet<KeyId>>,
     pub installation: InstallationId,
     /// An operator asked for a rotation.

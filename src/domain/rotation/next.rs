@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{AbandonReason, CANDIDATE_REFUSALS_MAX, Event, Facts, POSSIBLE_ORPHANS_MAX, Phase, Rotation, Step, Wait, WaitReason};
+use super::{AbandonReason, CANDIDATE_REFUSALS_MAX, CREATE_ATTEMPTS_MAX, Event, Facts, POSSIBLE_ORPHANS_MAX, Phase, Rotation, Step, Wait, WaitReason};
 use crate::domain::due::deadline_of;
+use crate::domain::holders::Blocker;
 use crate::domain::ids::OperationId;
 use crate::domain::ledger::Origin;
 use crate::domain::policy::{Confirmation, Unconfirmed};
@@ -14,10 +15,16 @@ use crate::domain::windows;
 /// The next step. `rotation` is the open one of `facts.ledger`.
 pub fn next(rotation: &Rotation, facts: &Facts<'_>) -> Step {
     if let Some(key_id) = facts.ledger.orphans.first() {
-        return Step::RevokeOrphan { key_id: key_id.clone() };
+        if !facts.ledger.paused {
+            return Step::RevokeOrphan { key_id: key_id.clone() };
+        }
+        // No further key while one too many lives. What is past its create goes on.
+        if rotation.phase == Phase::Planned {
+            return wait(WaitReason::Paused, None);
+        }
     }
-    if let Some(reason) = rotation.abandoning {
-        return undo(rotation, facts, reason);
+    if rotation.abandoning.is_some() {
+        return undo(rotation, facts);
     }
     let tighter = rotation.plan.terms.safer(facts.policy.terms);
     if tighter != rotation.plan.terms {
@@ -58,7 +65,12 @@ fn issue(rotation: &Rotation, facts: &Facts<'_>) -> Step {
     if rotation.attempt_burned && !facts.provider.can_find_orphans() {
         return abandon(AbandonReason::ReplyLost);
     }
-    if let Some(closed) = window_closed(rotation, facts) {
+    // Each lost reply costs the provider a key made and revoked: pause, and let the next try wait longer.
+    if rotation.attempt_burned && rotation.attempt + 1 >= rotation.plan.attempt + CREATE_ATTEMPTS_MAX {
+        return abandon(AbandonReason::ReplyLost);
+    }
+    let before_deadline = overlap(rotation) + facts.policy.propagation(facts.provider);
+    if let Some(closed) = window_closed(rotation, facts, before_deadline) {
         return closed;
     }
     let Some(seen) = facts.seen else { return Step::Survey };
@@ -79,7 +91,7 @@ fn promote(rotation: &Rotation, facts: &Facts<'_>) -> Step {
     }
     // What a person submits takes effect at once: the person chose the time.
     if rotation.plan.origin == Origin::Minted
-        && let Some(closed) = window_closed(rotation, facts)
+        && let Some(closed) = window_closed(rotation, facts, overlap(rotation))
     {
         return closed;
     }
@@ -87,14 +99,17 @@ fn promote(rotation: &Rotation, facts: &Facts<'_>) -> Step {
 }
 
 fn confirm(rotation: &Rotation, facts: &Facts<'_>) -> Step {
-    if rotation.old.is_none() {
+    if !facts.ledger.replaces_a_key(rotation) {
         return Step::Journal(Event::Closed);
     }
     if facts.blockers.is_empty() {
         return Step::Journal(Event::Confirmed { stragglers: Vec::new() });
     }
     let left = overlap_left(rotation, facts);
-    if left.is_zero() && rotation.plan.terms.unconfirmed == Unconfirmed::Revoke && facts.now.trusted {
+    if left.is_zero() && rotation.plan.terms.unconfirmed == Unconfirmed::Revoke {
+        if !facts.now.trusted {
+            return wait(WaitReason::ClockUntrusted, None);
+        }
         return Step::Journal(Event::Confirmed { stragglers: facts.blockers.to_vec() });
     }
     held(rotation, facts, left)
@@ -114,51 +129,60 @@ fn held(rotation: &Rotation, facts: &Facts<'_>, left: Duration) -> Step {
 }
 
 fn retire(rotation: &Rotation, facts: &Facts<'_>) -> Step {
-    let left = overlap_left(rotation, facts);
-    if !left.is_zero() {
-        return wait(WaitReason::Overlap, Some(later(facts, left)));
-    }
-    may_destroy(rotation, facts).unwrap_or(Step::Retire)
+    // The clock needn't be believed for this: verifying destroys nothing, and the provider's answer brings its time.
+    held_back(rotation, facts).unwrap_or(Step::Retire)
 }
 
 fn revoke(rotation: &Rotation, facts: &Facts<'_>) -> Step {
     let doomed = rotation.old.as_ref().and_then(|old| facts.ledger.versions.get(old)).is_some_and(|old| old.doomed);
-    // An intent to revoke is final: what follows only finishes it.
-    if !doomed {
-        if let Some(wait) = may_destroy(rotation, facts) {
-            return wait;
-        }
-        if rotation.retired_term != Some(facts.term) {
-            return Step::Retire;
-        }
-        return Step::Journal(Event::RevokeIntended);
+    // An intent to revoke is final: what follows only finishes it, and asks neither holders nor windows again.
+    let waits = if doomed { paused(facts) } else { held_back(rotation, facts) };
+    if let Some(wait) = waits {
+        return wait;
     }
-    if facts.ledger.paused {
-        return wait(WaitReason::Paused, None);
-    }
-    if rotation.retired_term != Some(facts.term) {
+    // Afresh means: in this term, and not refused since.
+    if rotation.retired_term != Some(facts.term) || facts.ledger.refused_since.is_some() {
         return Step::Retire;
     }
-    Step::Revoke
-}
-
-/// What stands in the way of destroying the old key, if anything does.
-fn may_destroy(rotation: &Rotation, facts: &Facts<'_>) -> Option<Step> {
-    if facts.ledger.paused {
-        return Some(wait(WaitReason::Paused, None));
-    }
     if !facts.now.trusted {
-        return Some(wait(WaitReason::ClockUntrusted, None));
+        return wait(WaitReason::ClockUntrusted, None);
     }
-    let terms = rotation.plan.terms;
-    let held_back = !facts.blockers.is_empty() && terms.unconfirmed == Unconfirmed::Hold && terms.confirmation != Confirmation::None;
-    if held_back {
-        return Some(held(rotation, facts, Duration::ZERO));
-    }
-    window_closed(rotation, facts)
+    if doomed { Step::Revoke } else { Step::Journal(Event::RevokeIntended) }
 }
 
-fn undo(rotation: &Rotation, facts: &Facts<'_>, _reason: AbandonReason) -> Step {
+fn paused(facts: &Facts<'_>) -> Option<Step> {
+    facts.ledger.paused.then(|| wait(WaitReason::Paused, None))
+}
+
+/// What keeps the old key alive after its overlap, beside a clock that isn't believed.
+fn held_back(rotation: &Rotation, facts: &Facts<'_>) -> Option<Step> {
+    let terms = rotation.plan.terms;
+    let left = overlap_left(rotation, facts);
+    if !left.is_zero() {
+        return Some(wait(WaitReason::Overlap, Some(later(facts, left))));
+    }
+    if facts.ledger.paused {
+        return paused(facts);
+    }
+    if !facts.blockers.is_empty() && terms.confirmation != Confirmation::None {
+        if terms.unconfirmed == Unconfirmed::Hold {
+            return Some(held(rotation, facts, Duration::ZERO));
+        }
+        if let Some(names) = unnamed_stragglers(rotation, facts) {
+            return Some(Step::Journal(Event::Confirmed { stragglers: names }));
+        }
+    }
+    window_closed(rotation, facts, Duration::ZERO)
+}
+
+/// All stragglers, if some came after the others were named: nobody's key dies unnamed (I5).
+fn unnamed_stragglers(rotation: &Rotation, facts: &Facts<'_>) -> Option<Vec<Blocker>> {
+    let late = facts.blockers.iter().filter(|blocker| !rotation.stragglers.contains(blocker));
+    let all: Vec<Blocker> = rotation.stragglers.iter().chain(late).cloned().collect();
+    (all.len() > rotation.stragglers.len()).then_some(all)
+}
+
+fn undo(rotation: &Rotation, facts: &Facts<'_>) -> Step {
     if rotation.plan.origin == Origin::Minted {
         if facts.ledger.paused && rotation.key_id.is_some() {
             return wait(WaitReason::Paused, None);
@@ -186,23 +210,28 @@ fn undo_create(rotation: &Rotation, facts: &Facts<'_>) -> Step {
     }
 }
 
-/// A wait for the next window, unless none opens before the deadline: then the deadline comes first.
-fn window_closed(rotation: &Rotation, facts: &Facts<'_>) -> Option<Step> {
-    if windows::any_open(&facts.policy.windows, facts.now.wall) {
+/// A wait for the next window, unless none opens in time: then the deadline comes first. What follows the action takes
+/// `before_deadline`: a window that opens later than that is as good as none.
+fn window_closed(rotation: &Rotation, facts: &Facts<'_>, before_deadline: Duration) -> Option<Step> {
+    let opens = windows::next_open(&facts.policy.windows, facts.now.wall)?;
+    if opens <= facts.now.wall {
         return None;
     }
-    let opens = windows::next_open(&facts.policy.windows, facts.now.wall)?;
     let old = rotation.old.as_ref().and_then(|old| facts.ledger.versions.get(old));
-    let in_time = old.is_none_or(|old| opens < deadline_of(old, facts.policy));
+    let latest = |old| deadline_of(old, facts.policy).checked_sub(before_deadline).unwrap_or(Timestamp::MIN);
+    let in_time = old.is_none_or(|old| opens < latest(old));
     in_time.then(|| wait(WaitReason::WindowClosed, Some(opens)))
+}
+
+fn overlap(rotation: &Rotation) -> Duration {
+    rotation.plan.terms.overlap.as_duration()
 }
 
 /// How much of the overlap is left, by the smaller of wall time and running time (I13).
 fn overlap_left(rotation: &Rotation, facts: &Facts<'_>) -> Duration {
-    let overlap = rotation.plan.terms.overlap.as_duration();
     match rotation.promoted {
-        Some(at) => overlap.saturating_sub(facts.now.since(at)),
-        None => overlap,
+        Some(at) => overlap(rotation).saturating_sub(facts.now.since(at)),
+        None => overlap(rotation),
     }
 }
 
@@ -212,5 +241,5 @@ fn later(facts: &Facts<'_>, wait: Duration) -> Timestamp {
 
 /// Whether so many creates were lost that a person must look first.
 pub(crate) fn too_many_possible_orphans(facts: &Facts<'_>) -> bool {
-    facts.ledger.possible_orphans.len() >= POSSIBLE_ORPHANS_MAX
+    facts.ledger.unseen_possible_orphans() >= POSSIBLE_ORPHANS_MAX
 }

@@ -1,0 +1,55 @@
+//! What must always hold, asked of the model after every event.
+
+use super::World;
+use crate::domain::ids::KeyId;
+use crate::domain::ledger::Ledger;
+use crate::domain::policy::Unconfirmed;
+use crate::domain::rotation::Instant;
+
+impl World {
+    /// I5, worked out here once more.
+    pub(super) fn check_last_moment(&self) {
+        let rotation = self.rotation();
+        let promoted: Instant = rotation.promoted.unwrap();
+        let running = i64::try_from(self.now.running.saturating_sub(promoted.running).as_secs()).unwrap();
+        // Negative only where the wall clock was wrong at the promotion: it is trusted now.
+        let wall = Some(self.now.wall.duration_since(promoted.wall).as_secs()).filter(|wall| *wall >= 0);
+        let overlap = i64::try_from(rotation.plan.terms.overlap.as_secs()).unwrap();
+        assert!(running.min(wall.unwrap_or(running)) >= overlap, "I5, I13: by the smaller clock");
+        assert!(self.now.trusted && !self.ledger.paused && self.ledger.refused_since.is_none());
+        assert_eq!(rotation.retired_term, Some(self.term), "the current version was verified afresh");
+        let named = self.blockers.iter().all(|blocker| rotation.stragglers.contains(blocker));
+        assert!(self.blockers.is_empty() || (rotation.plan.terms.unconfirmed == Unconfirmed::Revoke && named), "held, or unnamed");
+    }
+
+    /// What holds after every event.
+    pub(super) fn check(&self, before: &Ledger) {
+        for (version, facts) in &before.versions {
+            let Some(after) = self.ledger.versions.get(version) else { continue };
+            assert!(after.doomed >= facts.doomed && after.ended.is_some() >= facts.ended.is_some(), "I10: the end is final");
+        }
+        if let Some(current) = &self.ledger.current {
+            assert!(!self.ledger.versions[current].is_going(), "I10: current is never on its way out");
+            let key = &self.bytes[current];
+            assert!(self.alive.contains(key) || self.killed_outside.contains(key), "I3: current is accepted");
+        }
+        assert!(self.ledger.revision >= before.revision && self.ledger.generation >= before.generation);
+        if self.provider.can_find_orphans() {
+            let ours = self.alive.iter().filter(|key| self.made.contains_key(*key)).count();
+            assert!(ours <= 2, "I9: two slots are enough");
+        }
+    }
+
+    /// What holds when nothing is open: no key of ours but the current one lives, and none that lives is forgotten.
+    pub(super) fn check_at_rest(&self) {
+        let current = self.ledger.current.as_ref();
+        let same = current.map(|current| self.ledger.same_key(current)).unwrap_or_default();
+        for (version, facts) in &self.ledger.versions {
+            assert!(facts.ended.is_some() || same.contains(version), "{version} is neither ended nor current");
+        }
+        let stray = |key: &&KeyId| self.made.contains_key(*key) && Some(*key) != self.current_key().as_ref();
+        let strays = self.alive.iter().filter(stray).count();
+        assert!(strays <= self.ledger.possible_orphans.len(), "I2: {strays} keys of ours live unknown");
+        assert_eq!(self.store_current.as_ref(), current);
+    }
+}

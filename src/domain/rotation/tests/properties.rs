@@ -1,0 +1,263 @@
+//! What holds whatever happens: random lives of one credential, and journals that no engine would write.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::domain::environment::Says;
+use crate::domain::fixtures::{proof, window};
+use crate::domain::ledger::Closure;
+use crate::domain::span::Span;
+
+/// One thing that can happen to a credential.
+#[derive(Debug, Clone, Copy)]
+enum Happens {
+    Steps(u8),
+    Passes { seconds: u32 },
+    /// The wall clock jumps, and is noticed.
+    Jumps { days: i32 },
+    /// The provider's clock sets it right.
+    ClockSet,
+    Crash,
+    Fault(Option<Fault>),
+    CandidateWorks(bool),
+    Blocked(u8),
+    Unconfirmed(Unconfirmed),
+    Overlap { hours: u8 },
+    Windows(bool),
+    Paused(bool),
+    Requested,
+    Submits { number: u8 },
+    RollsBack,
+    GivesUp,
+    Sweeps,
+}
+
+fn happens() -> impl Strategy<Value = Happens> {
+    let fault = prop_oneof![Just(None), Just(Some(Fault::ReplyLost)), Just(Some(Fault::NeverArrived)), Just(Some(Fault::Refused))];
+    let unconfirmed = prop_oneof![Just(Unconfirmed::Hold), Just(Unconfirmed::Revoke)];
+    prop_oneof![
+        20 => (1..8_u8).prop_map(Happens::Steps),
+        10 => (0..200_000_u32).prop_map(|seconds| Happens::Passes { seconds }),
+        2 => (1..100_u32).prop_map(|days| Happens::Passes { seconds: days * 86_400 }),
+        3 => prop_oneof![Just(3_650), Just(-3_650), -400..400].prop_map(|days| Happens::Jumps { days }),
+        3 => Just(Happens::ClockSet),
+        4 => Just(Happens::Crash),
+        4 => fault.prop_map(Happens::Fault),
+        2 => any::<bool>().prop_map(Happens::CandidateWorks),
+        3 => (0..3_u8).prop_map(Happens::Blocked),
+        2 => unconfirmed.prop_map(Happens::Unconfirmed),
+        1 => (1..60_u8).prop_map(|hours| Happens::Overlap { hours }),
+        1 => any::<bool>().prop_map(Happens::Windows),
+        2 => any::<bool>().prop_map(Happens::Paused),
+        4 => Just(Happens::Requested),
+        3 => (0..4_u8).prop_map(|number| Happens::Submits { number }),
+        3 => Just(Happens::RollsBack),
+        1 => Just(Happens::GivesUp),
+        2 => Just(Happens::Sweeps),
+    ]
+}
+
+impl World {
+    fn happen(&mut self, what: Happens, skew: &mut i64) {
+        match what {
+            Happens::Steps(count) => (0..count).for_each(|_| drop(self.step())),
+            Happens::Passes { seconds } => self.advance(Duration::from_secs(u64::from(seconds))),
+            Happens::Jumps { days } => {
+                *skew += i64::from(days) * 86_400;
+                self.now.wall = Timestamp::from_second(self.now.wall.as_second() + i64::from(days) * 86_400).unwrap_or(self.now.wall);
+                self.now.trusted = false;
+            }
+            Happens::ClockSet => {
+                self.now.wall = Timestamp::from_second(self.now.wall.as_second() - *skew).unwrap();
+                (*skew, self.now.trusted) = (0, true);
+            }
+            Happens::Crash => self.crash(),
+            Happens::Fault(fault) => self.fault = fault,
+            Happens::CandidateWorks(works) => self.candidate_works = works,
+            Happens::Blocked(count) => self.blockers = (0..count).map(|number| blocker((number > 0).then_some("pod-1"))).collect(),
+            Happens::Unconfirmed(unconfirmed) => self.policy.terms.unconfirmed = unconfirmed,
+            Happens::Overlap { hours } => self.policy.terms.overlap = Span::from_secs(u64::from(hours) * 3_600),
+            Happens::Windows(some) => self.policy.windows = some.then(|| window("0 9 * * Mon-Thu", "UTC", "8h")).into_iter().collect(),
+            Happens::Paused(true) => self.journal(Event::Paused),
+            Happens::Paused(false) => self.journal(Event::Resumed),
+            Happens::Requested => self.requested = true,
+            Happens::Submits { number } => drop(self.submit(&key(&format!("submitted-{number}")))),
+            Happens::RollsBack => drop(self.roll_back()),
+            Happens::GivesUp => {
+                let event = Event::Abandoning { reason: AbandonReason::BadValue };
+                if apply(&self.ledger, &event).is_ok() {
+                    self.journal(event);
+                }
+            }
+            Happens::Sweeps => self.survey(),
+        }
+    }
+
+    /// Everything is well again.
+    fn calm(&mut self, skew: &mut i64) {
+        self.happen(Happens::ClockSet, skew);
+        self.fault = None;
+        self.candidate_works = true;
+        self.blockers.clear();
+        self.policy.windows.clear();
+        self.requested = false;
+        self.journal(Event::Resumed);
+    }
+}
+
+/// A life, with its invariants checked after each event by the driver itself.
+fn live(lists: bool, life: &[Happens]) -> (World, i64) {
+    let mut world = World::empty(lists);
+    let mut skew = 0;
+    life.iter().for_each(|what| world.happen(*what, &mut skew));
+    (world, skew)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// I3, I4, I5, I9, I10 hold throughout (the driver checks them), and nothing is ever stuck: once all is well, what is
+    /// open ends within bounds, with one living key.
+    #[test]
+    fn every_life_keeps_the_promises_and_comes_to_rest(lists: bool, life in proptest::collection::vec(happens(), 0..120)) {
+        let (mut world, mut skew) = live(lists, &life);
+        world.calm(&mut skew);
+        // Promoted under a clock that ran ahead: the overlap is counted again from the right time on.
+        world.step_until(|world| world.ledger.rotation.is_none() && world.ledger.orphans.is_empty());
+        if lists {
+            world.check_at_rest();
+        }
+        prop_assert!(world.ledger.rotation.is_none());
+    }
+
+    /// I8: replaying any prefix, any number of times, in one go or with a snapshot in between, gives the same ledger; what
+    /// is written reads back as it was.
+    #[test]
+    fn every_journal_replays_to_the_same_ledger(lists: bool, life in proptest::collection::vec(happens(), 0..60), cut: prop::sample::Index) {
+        let (world, _) = live(lists, &life);
+        prop_assert_eq!(&replay(&world.events), &world.ledger);
+        let (before, after) = world.events.split_at(cut.index(world.events.len() + 1));
+        let halfway = replay(before);
+        prop_assert_eq!(&replay(before), &halfway);
+        let snapshot = Event::Snapshot { ledger: Box::new(halfway.clone()) };
+        let compacted: Vec<Event> = std::iter::once(snapshot).chain(after.iter().cloned()).collect();
+        prop_assert_eq!(&replay(&compacted), &world.ledger);
+        for event in compacted {
+            let json = serde_json::to_string(&event).unwrap();
+            prop_assert_eq!(serde_json::from_str::<Event>(&json).unwrap(), event);
+        }
+        let json = serde_json::to_vec(&world.ledger).unwrap();
+        prop_assert_eq!(serde_json::from_slice::<Ledger>(&json).unwrap(), world.ledger);
+    }
+
+    /// I13: while the clock isn't believed nothing is revoked, started by time, or called not yet due.
+    #[test]
+    fn no_jump_of_the_clock_revokes_or_starts_anything(life in proptest::collection::vec(happens(), 0..60), days in -3_650..3_650_i32) {
+        let (mut world, mut skew) = live(true, &life);
+        world.requested = false;
+        world.happen(Happens::Jumps { days }, &mut skew);
+        let (open, old_keys) = (world.ledger.rotation.is_some(), world.revocations);
+        for _ in 0..40 {
+            let had_rotation = world.ledger.rotation.is_some();
+            let progress = world.step();
+            prop_assert!(had_rotation || world.ledger.rotation.is_none(), "started by a jump");
+            prop_assert!(!matches!(progress, Progress::Rests(Decision::Steady { .. })), "an untrusted clock says `not yet`");
+            if progress != Progress::Moved {
+                break;
+            }
+        }
+        prop_assert_eq!(world.revocations, old_keys);
+        prop_assert!(open || world.ledger.rotation.is_none());
+    }
+
+    /// I13: the overlap is measured by the smaller of the two clocks; by the running one where the wall clock has gone back,
+    /// and not at all while that isn't believed.
+    #[test]
+    fn the_overlap_is_measured_by_the_smaller_clock(days in -3_650..3_650_i64, ran in 0..200_000_u64, trusted: bool) {
+        let mut world = World::in_phase(Phase::Promoted, true);
+        world.now.running += Duration::from_secs(ran);
+        world.now.wall = Timestamp::from_second(world.now.wall.as_second() + days * 86_400).unwrap();
+        world.now.trusted = trusted;
+        let elapsed = u64::try_from(days * 86_400).unwrap_or(ran).min(ran);
+        for _ in 0..20 {
+            if world.step() != Progress::Moved {
+                break;
+            }
+        }
+        prop_assert_eq!(world.revocations > 0, trusted && elapsed >= DAY);
+        prop_assert!(trusted || days >= 0 || world.phase() == Some(Phase::Confirmed), "nor retired by a clock that went back");
+    }
+}
+
+/// An event that fits by its form, wherever it comes from.
+fn any_event() -> impl Strategy<Value = (u8, u8)> {
+    (0..25_u8, 0..4_u8)
+}
+
+fn wild_event((kind, number): (u8, u8), world: &World) -> Event {
+    let wall = world.now.wall;
+    let rotation = world.ledger.rotation.as_ref();
+    let plan = |origin| world.plan(origin, "wild");
+    let origin = [Origin::Minted, Origin::Submitted, Origin::RolledBack, Origin::Minted][usize::from(number)];
+    let attempt = world.ledger.attempts + u32::from(number % 2);
+    let operation = OperationId::new(installation(), &world.credential.name, world.ledger.generation + 1, attempt);
+    let known: Vec<&VersionId> = world.ledger.versions.keys().collect();
+    let copy_of = (number == 3).then(|| known.first().map(|version| (*version).clone())).flatten();
+    match kind {
+        0..=2 => Event::Planned { plan: plan(origin) },
+        3 => Event::CreateIntended { attempt, operation, version: operation.version(world.ledger.generation + 1), seen: BTreeSet::new() },
+        4..=6 => world.issued(&key(&format!("wild-{number}-{}", world.ledger.versions.len() % 4)), copy_of),
+        7 | 8 => Event::Stored,
+        9 | 10 => Event::Verified { proof: proof([Says::For, Says::For, Says::Nothing, Says::Against][usize::from(number)]), term: 1 },
+        11 => Event::Refused { at: world.now.instant(), counted: number > 1 },
+        12 | 13 => Event::Promoted { at: world.now.instant() },
+        14 => Event::Confirmed { stragglers: Vec::new() },
+        15 => Event::Retired { term: 1 },
+        16 => Event::RevokeIntended,
+        17 => Event::Revoked { at: wall, closure: Closure::Unproved },
+        18 => Event::Closed,
+        19 => Event::Abandoning { reason: AbandonReason::NoFreeSlot },
+        20 if number > 1 => Event::Undone,
+        20 => Event::Abandoned { at: wall, next_try_at: wall },
+        21 => Event::OrphanFound { key_id: key(&format!("wild-{number}-0")), burns_attempt: number > 1 },
+        22 if number > 1 => Event::OrphanRevoked { key_id: key(&format!("wild-{number}-0")) },
+        22 => Event::PossibleOrphan { operation: rotation.map_or(operation, |rotation| rotation.operation), at: wall },
+        23 if number > 1 => Event::CurrentRefused { at: wall },
+        23 => Event::CurrentAccepted,
+        _ => Event::RollbackPlanned { plan: plan(Origin::RolledBack) },
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 600, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Whatever is appended: what is accepted keeps the ledger sound, what isn't changes nothing, and nothing panics.
+    #[test]
+    fn no_journal_makes_an_unsound_ledger(kinds in proptest::collection::vec(any_event(), 0..300)) {
+        let mut world = World::empty(true);
+        let mut left: BTreeSet<VersionId> = BTreeSet::new();
+        for kind in kinds {
+            let event = wild_event(kind, &world);
+            let before = world.ledger.clone();
+            let Ok(after) = apply(&before, &event) else { continue };
+            for (version, facts) in &before.versions {
+                let kept = after.versions.get(version);
+                prop_assert!(kept.is_none_or(|kept| kept.is_going() >= facts.is_going()), "I10: {version} came back");
+            }
+            if before.current != after.current {
+                prop_assert!(matches!(event, Event::Promoted { .. }), "only a promotion moves current");
+                left.extend(before.current.clone());
+                prop_assert!(after.current.as_ref().is_some_and(|current| !left.contains(current)), "a label returned");
+            }
+            if let Some(current) = &after.current {
+                prop_assert!(!after.versions[current].is_going(), "I10");
+                prop_assert!(after.versions[current].proof.is_some(), "I4, I18");
+                for version in after.same_key(current) {
+                    prop_assert!(!after.versions[&version].is_going(), "I5: current's key goes under another name");
+                }
+            }
+            prop_assert!(after.revision >= before.revision && after.generation >= before.generation);
+            world.ledger = after;
+        }
+    }
+}

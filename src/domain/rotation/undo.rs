@@ -1,0 +1,116 @@
+//! The way back: giving a rotation up, turning it round, and keys that nobody knows.
+
+use super::apply::{Applied, illegal, open};
+use super::{Event, Phase, Plan};
+use crate::domain::ledger::{Closure, Ended, Failure, Ledger, Origin, PossibleOrphan, VersionFacts};
+
+pub(super) fn abandon(mut ledger: Ledger, event: &Event) -> Applied {
+    let Some(rotation) = ledger.rotation.as_mut() else { return illegal("abandoning", "no rotation is open") };
+    match event {
+        Event::Abandoning { .. } if rotation.phase >= Phase::Promoted => illegal("abandoning", "after promotion it rolls forward"),
+        Event::Abandoning { reason } => {
+            rotation.abandoning.get_or_insert(*reason);
+            Ok(ledger)
+        }
+        _ if rotation.abandoning.is_none() => illegal("undone", "the rotation isn't being abandoned"),
+        Event::Undone => {
+            rotation.key_id = None;
+            rotation.create_open = false;
+            Ok(ledger)
+        }
+        Event::Abandoned { .. } => abandoned(ledger, event),
+        _ => illegal("abandoning", "another event"),
+    }
+}
+
+fn abandoned(mut ledger: Ledger, event: &Event) -> Applied {
+    let Event::Abandoned { at, next_try_at } = event else { return illegal("abandoned", "another event") };
+    let Some(rotation) = ledger.rotation.take() else { return illegal("abandoned", "no rotation is open") };
+    let minted = rotation.plan.origin == Origin::Minted;
+    if rotation.create_open || (minted && rotation.key_id.is_some()) {
+        return illegal("abandoned", "the new key isn't undone");
+    }
+    if minted {
+        if let Some(facts) = ledger.versions.get_mut(&rotation.version) {
+            facts.doomed = true;
+            facts.ended = Some(Ended { at: *at, closure: Closure::Reported });
+        }
+    } else {
+        // Nothing of a refused submission is kept; a failed copy leaves the original as it is.
+        ledger.versions.remove(&rotation.version);
+    }
+    let count = ledger.failure.as_ref().map_or(0, |failure| failure.count).saturating_add(1);
+    if let (Some(reason), true) = (rotation.abandoning, minted) {
+        ledger.failure = Some(Failure { reason, count, next_try_at: *next_try_at });
+    }
+    ledger.rotation = rotation.turned.map(|turned| *turned);
+    ledger.trim();
+    Ok(ledger)
+}
+
+pub(super) fn orphan(mut ledger: Ledger, event: &Event) -> Applied {
+    match event {
+        Event::OrphanFound { key_id, burns_attempt } => {
+            if ledger.knows_key(key_id) {
+                return illegal("orphan-found", "the key is in the journal");
+            }
+            if !ledger.orphans.insert(key_id.clone()) {
+                return illegal("orphan-found", "the orphan was found before");
+            }
+            if let (Some(rotation), true) = (ledger.rotation.as_mut(), *burns_attempt) {
+                rotation.attempt_burned = true;
+            }
+        }
+        Event::OrphanRevoked { key_id } => {
+            if !ledger.orphans.remove(key_id) {
+                return illegal("orphan-revoked", "no such orphan was found");
+            }
+        }
+        Event::PossibleOrphan { operation, at } => {
+            let open = ledger.rotation.as_mut().filter(|rotation| rotation.create_open && rotation.operation == *operation);
+            let Some(rotation) = open else { return illegal("possible-orphan", "no such create is under way") };
+            rotation.create_open = false;
+            rotation.attempt_burned = true;
+            ledger.possible_orphans.push(PossibleOrphan { operation: *operation, at: *at });
+        }
+        _ => return illegal("orphan-found", "another event"),
+    }
+    Ok(ledger)
+}
+
+pub(super) fn rollback_planned(mut ledger: Ledger, plan: &Plan) -> Applied {
+    let Some(rotation) = ledger.rotation.take() else { return illegal("rollback-planned", "no rotation is open") };
+    if !matches!(rotation.phase, Phase::Promoted | Phase::Confirmed) {
+        return illegal("rollback-planned", "there is a way back between promotion and retirement only");
+    }
+    let Some(original) = rotation.old.clone() else { return illegal("rollback-planned", "there is no old version") };
+    let Some(facts) = ledger.versions.get(&original).cloned() else { return illegal("rollback-planned", "the old version is unknown") };
+    if facts.is_going() {
+        return illegal("rollback-planned", "the old key is being revoked");
+    }
+    if plan.generation != ledger.generation + 1 || plan.attempt != ledger.attempts + 1 {
+        return illegal("rollback-planned", "generation and attempt aren't the next ones");
+    }
+    if plan.origin != Origin::RolledBack {
+        return illegal("rollback-planned", "the plan is of another kind");
+    }
+    if ledger.versions.contains_key(&plan.version) {
+        return illegal("rollback-planned", "the version exists already");
+    }
+    ledger.attempts = plan.attempt;
+    let copy = VersionFacts {
+        operation: plan.operation,
+        generation: plan.generation,
+        origin: Origin::RolledBack,
+        copy_of: Some(original),
+        proof: None,
+        ..facts
+    };
+    let mut back = open(plan, ledger.current.clone(), Phase::Issued);
+    back.key_id.clone_from(&copy.key_id);
+    back.issued_at = Some(copy.issued_at);
+    back.turned = Some(Box::new(rotation));
+    ledger.versions.insert(plan.version.clone(), copy);
+    ledger.rotation = Some(back);
+    Ok(ledger)
+}
