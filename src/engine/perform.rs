@@ -154,6 +154,10 @@ impl Engine {
     }
 
     async fn create(&self, work: &mut Work, context: &Context, ledger: &Ledger, rotation: &Rotation) -> Outcome {
+        let tells_time = context.provider.calls.create.as_ref().is_some_and(|create| create.issued_at.is_some());
+        if !tells_time && !self.seams.clock.now().trusted {
+            return Err(Hindrance::new("clock-untrusted", "the age of a new key would be counted by a clock that jumped: waiting until it is believed"));
+        }
         let acting = self.acting(context, ledger).await?;
         let name = &context.credential.name;
         let request = CreateRequest {
@@ -166,11 +170,16 @@ impl Engine {
         };
         work.create_unsent = false;
         work.seen = None;
+        if ledger.versions.values().any(|facts| facts.key_id.as_ref() == Some(&minted.key_id)) {
+            // An old key in place of a new one: undoing it must not touch the key that it is.
+            return one(Event::Abandoning { reason: AbandonReason::BadValue });
+        }
         let sealed = self.seal(context, &rotation.version, &minted.material)?;
         let now = self.seams.clock.now().wall;
         let event = Event::Issued {
             key_id: Some(minted.key_id),
-            issued_at: minted.issued_at.unwrap_or(now),
+            // A provider's clock that is ahead must not postpone the next rotation.
+            issued_at: minted.issued_at.map_or(now, |theirs| theirs.min(now)),
             expires_at: minted.expires_at,
             fingerprints: self.fingerprints(&context.provider, &minted.material),
             copy_of: None,

@@ -138,7 +138,7 @@ impl Engine {
         }
         let ledger = cell.ledger();
         let deadline = ledger.current_facts().map_or(now.wall, |facts| deadline_of(facts, &context.policy));
-        let upkeep = sweep_due(&work, &context, now.running) || check_due(&work, &context, &ledger, now.running);
+        let upkeep = sweep_due(&work, &context, now.running) || check_due(&work, &context, &ledger, now);
         if upkeep && ledger.current.is_some() && !work.upkeep_backoff.is_waiting(now.running) {
             return Some(Look::Act { deadline });
         }

@@ -11,7 +11,7 @@ use crate::domain::environment::{Acceptance, Evidence, EvidenceKind, Proof, Says
 use crate::domain::ids::VersionId;
 use crate::domain::ledger::{Ledger, Origin};
 use crate::domain::material::Material;
-use crate::domain::rotation::{AbandonReason, Event, Rotation};
+use crate::domain::rotation::{AbandonReason, Event, Moment, Phase, Rotation};
 use crate::issuers::{IssuerError, ProbeOutcome, ProbeReport};
 use crate::sealing::{Context as SealContext, Sealed};
 
@@ -50,6 +50,11 @@ impl Engine {
     /// Verifies the candidate by the strongest check described. A provider's replicas learn of a new key one by one, so one
     /// acceptance isn't enough: several in a row are (I3).
     pub(super) async fn verify_candidate(&self, work: &mut Work, context: &Context, ledger: &Ledger, rotation: &Rotation) -> Outcome {
+        // A crash between the store's promotion and its event: the candidate is current already, and giving it up would revoke a
+        // key that is in use. The store has the truth about stages.
+        if rotation.phase == Phase::Verified && self.seams.store.stages(&context.slot()).await?.current.as_ref() == Some(&rotation.version) {
+            return Ok(vec![Performed::plain(Event::Promoted { at: self.seams.clock.now().instant() })]);
+        }
         let material = self.full_material(context, &rotation.version).await?;
         let verification = loop {
             let verification = self.examine(context, &material).await?;
@@ -112,7 +117,7 @@ impl Engine {
             work.checked_at = work.swept_at;
             return Ok(());
         }
-        if check_due(work, context, ledger, running) {
+        if check_due(work, context, ledger, self.seams.clock.now()) {
             let events = self.check_current(work, context, ledger).await?;
             work.checked_at = Some(running);
             self.append_all(cell, work, events).await?;
@@ -130,7 +135,11 @@ impl Engine {
     async fn check_current(&self, work: &mut Work, context: &Context, ledger: &Ledger) -> Outcome {
         let Some(current) = &ledger.current else { return Ok(Vec::new()) };
         let material = self.full_material(context, current).await?;
-        if !self.seams.issuer.is_dead(&self.target(context), &material).await? {
+        let report = self.seams.issuer.probe(&self.target(context), &material).await?;
+        if let Some(theirs) = report.provider_time {
+            self.seams.clock.heard(theirs);
+        }
+        if matches!(report.outcome, ProbeOutcome::Works | ProbeOutcome::Narrow) {
             work.current_accepted();
             return Ok(ledger.refused_since.map(|_| Performed::plain(Event::CurrentAccepted)).into_iter().collect());
         }
@@ -164,11 +173,13 @@ pub(super) fn sweep_due(work: &Work, context: &Context, running: Duration) -> bo
     context.provider.can_find_orphans() && elapsed(work.swept_at, context.policy.sweep_every(), running)
 }
 
-/// Whether the current key is to be looked at again: by policy, and sooner while it is refused.
-pub(super) fn check_due(work: &Work, context: &Context, ledger: &Ledger, running: Duration) -> bool {
+/// Whether the current key is to be looked at again: by policy, and sooner while it is refused, or while our clock isn't
+/// believed, because the provider's answer brings its time along.
+pub(super) fn check_due(work: &Work, context: &Context, ledger: &Ledger, now: Moment) -> bool {
     let by_policy = context.policy.verify_every.as_duration();
-    let every = if ledger.refused_since.is_some() { by_policy.min(context.policy.sweep_every()) } else { by_policy };
-    elapsed(work.checked_at, every, running)
+    let soon = ledger.refused_since.is_some() || !now.trusted;
+    let every = if soon { by_policy.min(context.policy.sweep_every()) } else { by_policy };
+    elapsed(work.checked_at, every, now.running)
 }
 
 fn elapsed(last: Option<Duration>, every: Duration, running: Duration) -> bool {
