@@ -3,9 +3,11 @@
 mod audit;
 mod check;
 mod client;
+mod daemon;
 mod demo;
 mod failure;
 mod get;
+mod measures;
 mod plan;
 mod release;
 mod rotate;

@@ -24,10 +24,12 @@ use zeroize::Zeroizing;
 
 use crate::domain::credential::Environment;
 use crate::domain::material::Material;
+use crate::runtime::shutdown::Shutdown;
 
 use super::client::{Call, Client, SUBMIT_TIMEOUT};
+use super::daemon::{DaemonHandle, start_daemon};
 use super::failure::Failure;
-use super::run::{DaemonHandle, prepare_process, start_daemon};
+use super::run::prepare_process;
 use super::settings::Settings;
 use super::submit::submission;
 use super::terminal::Terminal;
@@ -69,7 +71,7 @@ async fn perform(options: DemoArguments, terminal: Terminal) -> Result<ExitCode,
     offer_a_production_key(&stage, &mut story).await?;
     let first = make_first_keys(&stage)?;
     enrol(&stage, &first, &mut story).await?;
-    let application = start_application(&stage)?;
+    let application = start_application(&stage);
     let seen = watch::watch(&mut stage, &application, &mut story).await?;
     let claims = verdict::judge(stage, application, &first, &seen, &story).await?;
     conclude(&claims, &story, &options, terminal)
@@ -89,7 +91,7 @@ async fn set_the_stage(options: &DemoArguments, story: &mut Story) -> Result<Sta
 
     prepare_process(Some(&folder.log()))?;
     let config = Settings::new(Some(folder.configuration())).config()?;
-    let daemon = start_daemon(config).await?;
+    let daemon = start_daemon(config, Shutdown::new()).await?;
     let client = Client::new(daemon.socket());
     story.step("daemon", format!("ready at {} and on its socket; configuration, policies and log in {}", places.api, folder.path().display()))?;
     story.more(format!("policy: {MAX_AGE_SECONDS} s stand for 90 days; old and new key work side by side for {OVERLAP_SECONDS} s"))?;
@@ -140,10 +142,9 @@ async fn enrol(stage: &Stage, material: &Material, story: &mut Story) -> Result<
     Ok(())
 }
 
-fn start_application(stage: &Stage) -> Result<Application, Failure> {
-    let daemon = stage.daemon.address().ok_or_else(|| Failure::failed("demo", "the demo can't go on", "the daemon doesn't listen on loopback"))?;
-    let token = stage.token.clone();
-    Ok(Application::start(Surroundings { daemon, provider: stage.sandbox.address, token, news: stage.sender.clone() }))
+fn start_application(stage: &Stage) -> Application {
+    let (daemon, provider) = (stage.daemon.address(), stage.sandbox.address);
+    Application::start(Surroundings { daemon, provider, token: stage.token.clone(), news: stage.sender.clone() })
 }
 
 fn conclude(claims: &[Claim], story: &Story, options: &DemoArguments, terminal: Terminal) -> Result<ExitCode, Failure> {
