@@ -37,7 +37,7 @@ pub(super) async fn status(name: Option<&Name>, client: &Client, terminal: Termi
 }
 
 fn overview(view: &StatusView) -> Table {
-    let mut rows = table(&["CREDENTIAL", "ENVIRONMENT", "PHASE", "VERSION", "AGE", "DUE", "DEADLINE", "PROOF", "HOLDERS"]);
+    let mut rows = table(&["CREDENTIAL", "ENVIRONMENT", "PHASE", "VERSION", "AGE", "DUE (UTC)", "DEADLINE (UTC)", "PROOF", "HOLDERS"]);
     for credential in &view.credentials {
         rows.add_row([
             printable(&credential.name),

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::cli::client::Call;
 use crate::cli::failure::Failure;
 use crate::cli::views::{CredentialView, StatusView};
 
@@ -38,6 +39,7 @@ pub(super) async fn watch(stage: &mut Stage, application: &Application, story: &
     look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     let mut told = Instant::now();
     let deadline = Instant::now() + WATCH_MAX;
+    let mut pushed_before = None;
     while !seen.closed && Instant::now() < deadline {
         tokio::select! {
             // News first: they happened before the look that shows their effect.
@@ -53,12 +55,25 @@ pub(super) async fn watch(stage: &mut Stage, application: &Application, story: &
         if told.elapsed() >= TELL_EVERY {
             told = Instant::now();
             tell_the_day(&seen, application, story)?;
+            if seen.made.is_none() {
+                pushed_before = pushing_seconds(stage).await;
+            }
         }
+    }
+    if let (Some(before), Some(after)) = (pushed_before, pushing_seconds(stage).await) {
+        story.step("measured", format!("{:.0} ms from the promotion until the application was served the new key", (after - before) * 1000.0))?;
     }
     if !seen.closed {
         story.step("too late", "the rotation didn't end in time")?;
     }
     Ok(seen)
+}
+
+/// What all pushes took so far, as the daemon's own metrics say.
+async fn pushing_seconds(stage: &Stage) -> Option<f64> {
+    let reply = stage.client.send(Call::get("/metrics")).await.ok()?;
+    let text = std::str::from_utf8(&reply.body).ok()?;
+    text.lines().find_map(|line| line.strip_prefix("keywright_push_latency_seconds_sum ")?.trim().parse().ok())
 }
 
 /// While nothing happens: which day of the ninety it would be.
@@ -77,9 +92,8 @@ impl Seen {
                 self.made = Some(at);
                 story.step("new key", format!("made at the provider under the name {name}"))
             }
-            News::Pushed { version, at } if self.first_version.is_none() => {
+            News::Pushed { version, .. } if self.first_version.is_none() => {
                 self.first_version = Some(version.clone());
-                let _ = at;
                 story.step("application", format!("{NAME}/{INSTANCE} started and took {version} up from the stream"))
             }
             News::Pushed { version, at } if self.first_version.as_ref() != Some(&version) => {
