@@ -1,44 +1,98 @@
-//! `audit verify`: checks the hash chain of the trail, offline.
+//! `audit verify`: checks the hash chain offline.
 
-use std::path::PathBuf;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use serde_json::json;
-
-use crate::runtime::audit::{VerifyError, verify as verify_chain};
+use crate::runtime::audit::{VerifyError, verify};
 
 use super::failure::Failure;
 use super::settings::Settings;
-use super::terminal::{BAD, CAUTION, Terminal};
+use super::terminal::Terminal;
 
-pub(super) fn verify(file: Option<PathBuf>, settings: &Settings, terminal: Terminal) -> Result<ExitCode, Failure> {
+/// `audit verify`, of the file that was named or of the configuration's.
+pub(super) fn verify_trail(file: Option<PathBuf>, settings: &Settings, terminal: Terminal) -> Result<ExitCode, Failure> {
     let path = match file {
         Some(path) => path,
-        None => settings.audit_file()?,
+        None => settings.config()?.audit,
     };
-    match verify_chain(&path, None) {
-        Ok(verified) if terminal.json => {
-            terminal.print_json(&json!({"records": verified.records, "torn_bytes": verified.torn_bytes}))?;
+    match audit_verify(&path, terminal.json, &mut anstream::stdout(), &mut anstream::stderr()) {
+        Ok(true) => Ok(ExitCode::SUCCESS),
+        Ok(false) => Ok(ExitCode::FAILURE),
+        Err(error) => Err(Failure::failed("audit-unreadable", "the audit trail can't be checked", error.to_string())
+            .then("name the file: `keywright audit verify FILE`")),
+    }
+}
+
+/// Checks the trail and says how it is: `N records verified`, or `record N: reason`. True if it is whole.
+///
+/// # Errors
+/// If the file can't be read, with its path and the reason; or if the answer can't be written.
+fn audit_verify(path: &Path, json: bool, out: &mut dyn Write, err: &mut dyn Write) -> io::Result<bool> {
+    match verify(path, None) {
+        Ok(verified) if json => {
+            let answer = serde_json::json!({"records": verified.records, "torn_bytes": verified.torn_bytes});
+            writeln!(out, "{answer}")?;
+            Ok(true)
         }
         Ok(verified) => {
+            writeln!(out, "{} records verified", verified.records)?;
             if verified.torn_bytes > 0 {
-                terminal.remark(&format!("{CAUTION}the last line has no end{CAUTION:#}: it is no record, and the next start removes it"));
+                let bytes = verified.torn_bytes;
+                writeln!(
+                    err,
+                    "the last line ({bytes} bytes) was never finished and is no record: the next start removes it and records that"
+                )?;
             }
-            terminal.print(&format!("{} records verified", verified.records))?;
+            Ok(true)
+        }
+        Err(VerifyError::Broken(broken)) if json => {
+            let answer = serde_json::json!({"record": broken.record, "reason": broken.reason.to_string()});
+            writeln!(out, "{answer}")?;
+            Ok(false)
         }
         Err(VerifyError::Broken(broken)) => {
-            if terminal.json {
-                terminal.print_json(&json!({"record": broken.record, "reason": broken.reason.to_string()}))?;
-            } else {
-                terminal.print(&format!("{BAD}record {}{BAD:#}: {}", broken.record, broken.reason))?;
-            }
-            return Ok(ExitCode::FAILURE);
+            writeln!(out, "{broken}")?;
+            Ok(false)
         }
-        Err(error) => {
-            let detail = format!("{}: {error}", path.display());
-            return Err(Failure::failed("audit-unreadable", "the audit trail can't be read", detail)
-                .then("name the file: `keywright audit verify FILE`"));
+        Err(VerifyError::Unreadable(kind)) => {
+            Err(io::Error::new(kind, format!("could not read the audit file `{}`: {kind}", path.display())))
         }
     }
-    Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::audit::{Action, Actor, Audit as _};
+    use crate::runtime::audit::AuditFile;
+
+    fn answer(path: &Path, json: bool) -> (bool, String, String) {
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let whole = audit_verify(path, json, &mut out, &mut err).unwrap();
+        (whole, String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
+    }
+
+    #[tokio::test]
+    async fn cli_audit_says_how_the_trail_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("audit.jsonl");
+        let missing = audit_verify(&path, false, &mut io::sink(), &mut io::sink()).unwrap_err();
+        assert!(missing.to_string().contains("audit.jsonl"), "{missing}");
+        let trail = AuditFile::open(&path, jiff::Timestamp::UNIX_EPOCH).unwrap();
+        for word in ["planned", "promoted"] {
+            let action = Action { actor: Actor::Daemon, action: word.into(), credential: None, version: None, detail: None };
+            trail.record(jiff::Timestamp::UNIX_EPOCH, action).await.unwrap();
+        }
+        assert_eq!(answer(&path, false), (true, "2 records verified\n".into(), String::new()));
+        let whole = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(&path, format!("{whole}{{\"seq\"")).unwrap();
+        let (verified, out, err) = answer(&path, false);
+        assert!(verified && out == "2 records verified\n" && err.contains("6 bytes"));
+        assert_eq!(answer(&path, true).1, "{\"records\":2,\"torn_bytes\":6}\n");
+        std::fs::write(&path, whole.replace("promoted", "demoted")).unwrap();
+        assert_eq!(answer(&path, false), (false, "record 2: its hash doesn't match its contents: it was changed\n".into(), String::new()));
+        let json: serde_json::Value = serde_json::from_str(&answer(&path, true).1).unwrap();
+        assert_eq!(json["record"], 2);
+    }
 }

@@ -6,19 +6,18 @@ use std::process::ExitCode;
 use serde_json::json;
 
 use crate::domain::policy::Policies;
-use crate::policies::{Problems, read_folder};
-use crate::runtime::clock::wall_now;
+use crate::policies::Problems;
 
 use super::failure::Failure;
-use super::settings::Settings;
-use super::terminal::{GOOD, Terminal};
+use super::settings::{Settings, read_policies};
+use super::terminal::{GOOD, Terminal, counted};
 
 pub(super) fn check(path: Option<PathBuf>, settings: &Settings, terminal: Terminal) -> Result<ExitCode, Failure> {
-    let path = match path {
-        Some(path) => path,
-        None => settings.policies()?,
+    let read = match path {
+        Some(path) => read_policies(&path, None),
+        None => settings.config().map(|config| read_policies(&config.policies, config.max_stale))?,
     };
-    match read_folder(&path, wall_now()) {
+    match read {
         Ok(policies) if terminal.json => terminal.print_json(&json!({"problems": []})).map(|()| policies),
         Ok(policies) => terminal.print(&summary(&policies)).map(|()| policies),
         Err(problems) => return report(&problems, terminal),
@@ -44,8 +43,4 @@ fn summary(policies: &Policies) -> String {
         counted(policies.providers.len(), "provider known", "providers known"),
     ];
     format!("{GOOD}valid{GOOD:#}: {}", parts.join(", "))
-}
-
-fn counted(count: usize, one: &str, many: &str) -> String {
-    format!("{count} {}", if count == 1 { one } else { many })
 }

@@ -8,16 +8,16 @@ use std::time::Duration;
 
 use tokio::task::{JoinHandle, JoinSet};
 
-use crate::api::engine_service::EngineService;
-use crate::api::{App, Limits, Listener, bind_address, bind_socket, serve};
+use crate::api::{App, EngineService, Limits, Listener, bind_address, bind_socket, serve};
 use crate::delivery::stream::StreamHub;
 use crate::domain::policy::Policies;
+use crate::domain::span::Span;
 use crate::embedded::Embedded;
 use crate::engine::audit::{Action, Actor, Audit};
 use crate::engine::{Engine, Options, Seams};
 use crate::issuers::declarative::DeclarativeIssuer;
 use crate::journal::Journal;
-use crate::policies::{Problems, read_folder};
+use crate::policies::Problems;
 use crate::runtime::audit::AuditFile;
 use crate::runtime::clock::{SystemClock, wall_now};
 use crate::runtime::config::Config;
@@ -27,6 +27,7 @@ use crate::runtime::shutdown::Shutdown;
 
 use super::failure::Failure;
 use super::measures::{Counting, render};
+use super::settings::read_policies;
 
 /// How often repeated disclosures are written down (I17).
 const FLUSH_EVERY: Duration = Duration::from_secs(60);
@@ -99,7 +100,7 @@ pub(super) async fn start_daemon(config: Config, shutdown: Shutdown) -> Result<D
         keyring: opened.embedded.keyring(),
     };
     announce_start(opened.audit.as_ref(), &opened.policies).await?;
-    let options = Options { base_urls: config.base_urls() };
+    let options = Options { base_urls: config.providers.clone() };
     let engine = Engine::start(seams, opened.policies, options).await.map_err(|error| cannot_start("the engine can't start", &error))?;
     let (listeners, address) = listen(&config).await?;
     let ready = Arc::new(AtomicBool::new(false));
@@ -114,7 +115,7 @@ pub(super) async fn start_daemon(config: Config, shutdown: Shutdown) -> Result<D
     let mut tasks = JoinSet::new();
     tasks.spawn(Arc::clone(&engine).run(shutdown.token()));
     tasks.spawn(serve(listeners, app, shutdown.token()));
-    tasks.spawn(follow_policies(config.policies.clone(), opened.watch, engine));
+    tasks.spawn(follow_policies(config.policies, config.max_stale, opened.watch, engine));
     tasks.spawn(flush_repeats(Arc::clone(&opened.audit), shutdown.clone()));
     ready.store(true, Ordering::Release);
     tracing::info!(socket = %config.listen.socket.display(), address = %address, "ready");
@@ -125,12 +126,12 @@ pub(super) async fn start_daemon(config: Config, shutdown: Shutdown) -> Result<D
 async fn open(config: &Config, shutdown: &Shutdown) -> Result<Opened, Failure> {
     // Made before the policies are read, so that a change in between is noticed.
     let watch = PolicyWatch::new(config.policies.clone(), LOOK_EVERY, shutdown.clone());
-    let policies = read_policies(config.policies.clone()).await?.map_err(|problems| {
+    let policies = look_up_policies(&config.policies, config.max_stale).await?.map_err(|problems| {
         log_problems(&problems);
-        let detail = format!("{} problems in {}", problems.as_slice().len(), config.policies.display());
-        Failure::invalid("policies-invalid", "the policies are invalid", detail).then("`keywright check` shows each with its place")
+        Failure::documents("policies-invalid", "the policies are invalid", &problems)
+            .then(format!("mend them in {}; `keywright check` looks again", config.policies.display()))
     })?;
-    let (directory, key, trail) = (config.store_directory().to_owned(), config.key.clone(), config.audit.clone());
+    let (directory, key, trail) = (config.data_directory().to_owned(), config.key.clone(), config.audit.clone());
     let embedded = blocking(move || Embedded::open(&directory, &key)).await?.map_err(|error| cannot_start("the store can't be opened", &error))?;
     let audit = blocking(move || AuditFile::open(&trail, wall_now())).await?;
     let audit = audit.map_err(|error| cannot_start("the audit trail can't be opened", &error))?;
@@ -198,10 +199,10 @@ async fn flush_repeats(audit: Arc<AuditFile>, shutdown: Shutdown) {
 }
 
 /// Bad policies leave the last good ones in force, loudly.
-async fn follow_policies(folder: PathBuf, mut watch: PolicyWatch, engine: Arc<Engine>) {
+async fn follow_policies(folder: PathBuf, max_stale: Option<Span>, mut watch: PolicyWatch, engine: Arc<Engine>) {
     const CODE: &str = "policies-invalid";
     while watch.next().await.is_some() {
-        match read_policies(folder.clone()).await {
+        match look_up_policies(&folder, max_stale).await {
             Ok(Ok(policies)) => {
                 tracing::info!(digest = policies.digest, "policies were read again");
                 if policies.digest != engine.policies().digest {
@@ -220,8 +221,10 @@ async fn follow_policies(folder: PathBuf, mut watch: PolicyWatch, engine: Arc<En
     }
 }
 
-async fn read_policies(folder: PathBuf) -> Result<Result<Policies, Problems>, Failure> {
-    blocking(move || read_folder(&folder, wall_now())).await
+/// Off the async threads: a disk can be slow.
+async fn look_up_policies(folder: &Path, max_stale: Option<Span>) -> Result<Result<Policies, Problems>, Failure> {
+    let folder = folder.to_owned();
+    blocking(move || read_policies(&folder, max_stale)).await
 }
 
 fn log_problems(problems: &Problems) {

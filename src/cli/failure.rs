@@ -5,7 +5,9 @@ use std::process::ExitCode;
 
 use serde::{Deserialize, Serialize};
 
-use super::terminal::printable;
+use crate::policies::Problems;
+
+use super::terminal::{counted, printable};
 
 const PROBLEM_BASE: &str = "https://keywright.dev/problems/";
 
@@ -38,6 +40,8 @@ pub(crate) struct Failure {
     pub(crate) problem: Problem,
     /// What to do next.
     pub(crate) next: Option<String>,
+    /// Problems of our own documents, rendered with excerpts; coloured, and stripped where nobody sees it.
+    pub(crate) excerpts: Option<String>,
     exit: u8,
 }
 
@@ -52,7 +56,7 @@ impl Failure {
             request_id: None,
             more: serde_json::Map::new(),
         };
-        Failure { problem, next: None, exit: 1 }
+        Failure { problem, next: None, excerpts: None, exit: 1 }
     }
 
     /// Wrong usage, or invalid policies or configuration: exit status 2.
@@ -60,10 +64,19 @@ impl Failure {
         Failure { exit: 2, ..Failure::failed(slug, title, detail) }
     }
 
+    /// Policies or a configuration with problems: each with its place. Exit status 2.
+    pub(crate) fn documents(slug: &str, title: &str, problems: &Problems) -> Failure {
+        let mut failure = Failure::invalid(slug, title, format!("{} in it", counted(problems.as_slice().len(), "problem", "problems")));
+        let list = serde_json::to_value(problems.as_slice()).unwrap_or_default();
+        failure.problem.more.insert("problems".to_owned(), list);
+        failure.excerpts = Some(problems.render(true).trim_end().to_owned());
+        failure
+    }
+
     /// What the daemon answered instead of what was asked for.
     pub(crate) fn answered(problem: Problem) -> Failure {
         let next = next_step(problem.slug()).map(str::to_owned);
-        Failure { problem, next, exit: 1 }
+        Failure { problem, next, excerpts: None, exit: 1 }
     }
 
     pub(crate) fn no_daemon(socket: &Path, reason: &str) -> Failure {

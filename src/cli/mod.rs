@@ -145,7 +145,7 @@ fn dispatch(arguments: Arguments, terminal: Terminal) -> Result<ExitCode, Failur
         Command::Run => on_all_cores(async { Ok(run::run(settings.path()).await) }),
         Command::Demo(options) => on_all_cores(demo::demo(options, terminal)),
         Command::Check { path } => check::check(path, &settings, terminal),
-        Command::Audit(AuditCommand::Verify { file }) => audit::verify(file, &settings, terminal),
+        Command::Audit(AuditCommand::Verify { file }) => audit::verify_trail(file, &settings, terminal),
         Command::Plan { days } => asking(async { plan::plan(days, &settings.client()?, terminal).await }),
         Command::Status { name } => asking(async { status::status(name.as_ref(), &settings.client()?, terminal).await }),
         Command::Submit { name } => asking(async { submit::submit(&name, &settings.client()?, terminal).await }),

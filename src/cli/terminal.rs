@@ -75,6 +75,9 @@ impl Terminal {
             say(&serde_json::to_string(&failure.problem).unwrap_or_default());
             return;
         }
+        if let Some(excerpts) = &failure.excerpts {
+            say(excerpts);
+        }
         for (index, line) in failure.lines().iter().enumerate() {
             match index {
                 0 => say(&format!("{BAD}error{BAD:#}: {BOLD}{line}{BOLD:#}")),
@@ -106,6 +109,10 @@ pub(crate) fn table_text(table: &Table) -> String {
 /// Text that may come from another machine: control characters can't reach the terminal.
 pub(crate) fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+pub(crate) fn counted(count: usize, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
 }
 
 /// A length of time for people: its two largest units.

@@ -138,9 +138,11 @@ impl Ledger {
         root
     }
 
-    /// Whether a key at the provider is one that the journal knows as ours, and hasn't given up.
+    /// Whether a key at the provider is one that the journal knows as ours, and hasn't given up. A key that should be dead and
+    /// is met alive is not known: it is revoked again.
     pub fn knows_key(&self, key_id: &KeyId) -> bool {
-        let of_version = self.versions.values().any(|facts| facts.key_id.as_ref() == Some(key_id));
+        let living = |facts: &VersionFacts| facts.ended.is_none() && facts.key_id.as_ref() == Some(key_id);
+        let of_version = self.versions.values().any(living);
         let of_rotation = self.rotation.as_ref().is_some_and(|rotation| rotation.key_id.as_ref() == Some(key_id));
         of_version || of_rotation
     }

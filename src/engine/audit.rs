@@ -1,5 +1,8 @@
 //! What is written down before it takes effect: the seam to the audit trail (I17).
 
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use async_trait::async_trait;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -11,8 +14,13 @@ pub enum Actor {
     /// The daemon, following a policy.
     Daemon,
     /// An operator, by uid or by the short form of its token's hash.
-    Operator { who: String },
-    Application { name: String, instance: String },
+    Operator {
+        who: String,
+    },
+    Application {
+        name: String,
+        instance: String,
+    },
 }
 
 /// What is about to happen, or was refused. Holds names, never material.
@@ -44,4 +52,98 @@ pub trait Audit: Send + Sync {
 
     /// A repetition of a disclosure that was recorded before: counted, and written once a minute.
     fn repeated(&self, action: Action);
+}
+
+/// What goes wrong with one record of a [`MemoryAudit`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AuditFault {
+    /// Nothing is written, and the caller is told.
+    Refused,
+    /// Written, but the caller is told that it wasn't: an fsync that failed late.
+    WrittenAndRefused,
+}
+
+/// A trail in memory, with faults: for tests and simulations.
+#[derive(Debug, Default)]
+pub struct MemoryAudit {
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    records: Vec<(Timestamp, Action)>,
+    repeated: Vec<Action>,
+    /// What happens to the next records, one by one.
+    script: VecDeque<Option<AuditFault>>,
+    /// What happens to all records once the script is over.
+    always: Option<AuditFault>,
+}
+
+impl MemoryAudit {
+    pub fn new() -> MemoryAudit {
+        MemoryAudit::default()
+    }
+
+    /// All records until `None` is given.
+    pub fn fail_always(&self, fault: Option<AuditFault>) {
+        self.state().always = fault;
+    }
+
+    /// One record, after `after` that are not touched. Replaces what was planned before.
+    pub fn fail_once(&self, after: usize, fault: AuditFault) {
+        self.state().script = std::iter::repeat_n(None, after).chain([Some(fault)]).collect();
+    }
+
+    /// All that was written, oldest first.
+    pub fn records(&self) -> Vec<(Timestamp, Action)> {
+        self.state().records.clone()
+    }
+
+    /// All that was counted as a repetition.
+    pub fn repetitions(&self) -> Vec<Action> {
+        self.state().repeated.clone()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[async_trait]
+impl Audit for MemoryAudit {
+    async fn record(&self, at: Timestamp, action: Action) -> Result<(), AuditError> {
+        let mut state = self.state();
+        let fault = state.script.pop_front().unwrap_or(state.always);
+        if fault != Some(AuditFault::Refused) {
+            state.records.push((at, action));
+        }
+        fault.map_or(Ok(()), |_| Err(AuditError))
+    }
+
+    fn repeated(&self, action: Action) {
+        self.state().repeated.push(action);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_memory_audit_fails_where_it_is_told_to() {
+        let audit = MemoryAudit::new();
+        let action = |word: &str| Action { actor: Actor::Daemon, action: word.into(), credential: None, version: None, detail: None };
+        audit.fail_once(1, AuditFault::Refused);
+        let mut outcomes = Vec::new();
+        for word in ["a", "b", "c"] {
+            outcomes.push(audit.record(Timestamp::UNIX_EPOCH, action(word)).await.is_ok());
+        }
+        audit.fail_always(Some(AuditFault::WrittenAndRefused));
+        outcomes.push(audit.record(Timestamp::UNIX_EPOCH, action("d")).await.is_ok());
+        audit.repeated(action("e"));
+        assert_eq!(outcomes, [true, false, true, false]);
+        let words: Vec<String> = audit.records().into_iter().map(|(_, action)| action.action).collect();
+        assert_eq!(words, ["a", "c", "d"]);
+        assert_eq!(audit.repetitions(), [action("e")]);
+    }
 }

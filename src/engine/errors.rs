@@ -11,6 +11,8 @@ pub enum ReadError {
     Forbidden,
     #[error("nothing was submitted for this credential yet, or nothing that may be served")]
     NoVersion,
+    #[error("this application has too many instances: give each copy one lasting name")]
+    TooManyInstances,
     #[error("the store can't be reached and nothing is cached")]
     StoreUnavailable,
     #[error("the audit trail can't be written, and this would be a first disclosure")]

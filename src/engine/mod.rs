@@ -1,8 +1,238 @@
 //! Gathers facts, asks the domain what is next, performs it through the seams, and journals it.
 //!
-//! **Architecture invariant:** sees traits only; no adapter is named here.
+//! **Architecture invariant:** sees traits only; no adapter is named here. What is decided is decided in `domain`.
 
 pub mod audit;
+mod backoff;
+mod book;
+mod cell;
 pub mod clock;
+mod confirm;
+mod drive;
 pub mod errors;
+mod gather;
+mod holdings;
+pub mod meter;
+mod perform;
+mod reads;
+mod reconcile;
+mod start;
+mod status;
+mod submit;
+mod verify;
 pub mod views;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+use crate::delivery::{Change, Delivery};
+use crate::domain::credential::Environment;
+use crate::domain::ids::{InstallationId, InstanceName, Name, OperationId};
+use crate::domain::policy::{Application, Policies, Uptake};
+use crate::issuers::Issuer;
+use crate::journal::Journal;
+use crate::sealing::Keyring;
+use crate::stores::SecretStore;
+
+use audit::{Action, Actor, Audit};
+use book::Book;
+use cell::Cell;
+use clock::Clock;
+use errors::RotateError;
+use meter::Meter;
+
+pub use holdings::StreamGuard;
+
+/// Who reads.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Reader {
+    Application {
+        application: Name,
+        instance: InstanceName,
+    },
+    /// A person with the right to read. Persons hold nothing.
+    Operator {
+        who: String,
+    },
+}
+
+impl Reader {
+    fn actor(&self) -> Actor {
+        match self {
+            Reader::Application { application, instance } => {
+                Actor::Application { name: application.to_string(), instance: instance.to_string() }
+            }
+            Reader::Operator { who } => Actor::Operator { who: who.clone() },
+        }
+    }
+}
+
+/// Everything outside that the engine works through.
+pub struct Seams {
+    pub store: Arc<dyn SecretStore>,
+    pub journal: Arc<dyn Journal>,
+    pub issuer: Arc<dyn Issuer>,
+    pub audit: Arc<dyn Audit>,
+    pub clock: Arc<dyn Clock>,
+    pub delivery: Arc<dyn Delivery>,
+    pub meter: Arc<dyn Meter>,
+    pub keyring: Arc<Keyring>,
+}
+
+impl fmt::Debug for Seams {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Seams(..)")
+    }
+}
+
+/// What the configuration says to the engine.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// Where a provider's environments really are, where that isn't as described.
+    pub base_urls: BTreeMap<Name, BTreeMap<Environment, String>>,
+}
+
+/// The engine of one process. Always behind an `Arc`.
+pub struct Engine {
+    seams: Seams,
+    options: Options,
+    installation: InstallationId,
+    term: u64,
+    policies: RwLock<Arc<Policies>>,
+    cells: RwLock<BTreeMap<Name, Arc<Cell>>>,
+    book: Book,
+    /// Minting, slots and orphan search are serialised per account.
+    accounts: Mutex<BTreeMap<Name, Arc<tokio::sync::Mutex<()>>>>,
+    /// One submission at a time, so that two can't bring the same value past the fingerprints.
+    submissions: tokio::sync::Mutex<()>,
+    problems: Mutex<BTreeMap<&'static str, String>>,
+    /// Credentials to look at now, whatever the schedule says.
+    looks: Mutex<BTreeSet<Name>>,
+    wake: Notify,
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine").field("installation", &self.installation).field("term", &self.term).finish_non_exhaustive()
+    }
+}
+
+impl Engine {
+    pub fn policies(&self) -> Arc<Policies> {
+        self.policies.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Takes over policies that were read again. Open rotations keep their terms, save for safer ones.
+    pub async fn set_policies(&self, policies: Policies) {
+        let detail = Some(format!("digest {}", policies.digest));
+        let action = Action { actor: Actor::Daemon, action: "policies-loaded".to_owned(), credential: None, version: None, detail };
+        // A reload that can't be audited isn't applied: the last good policies stay in force.
+        if self.seams.audit.record(self.seams.clock.now().wall, action).await.is_err() {
+            self.set_problem("audit-unavailable", Some("new policies wait until the audit trail can be written".to_owned()));
+            return;
+        }
+        *self.policies.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(policies);
+        self.adopt_policies();
+        self.seams.delivery.announce(Change::Policies);
+        let names: Vec<Name> = self.all_cells().iter().map(|cell| cell.name.clone()).collect();
+        names.iter().for_each(|name| self.look_at(name));
+    }
+
+    /// Cells for new documents, leases for known instances.
+    fn adopt_policies(&self) {
+        let policies = self.policies();
+        let mut cells = self.cells.write().unwrap_or_else(PoisonError::into_inner);
+        for name in policies.credentials.keys() {
+            cells.entry(name.clone()).or_insert_with(|| Arc::new(Cell::empty(name.clone())));
+        }
+        drop(cells);
+        for application in policies.applications.values() {
+            self.book.set_lease(&application.name, lease_of(application, &policies));
+        }
+    }
+
+    /// A problem of the daemon itself, shown in `status` until it is cleared with `None`.
+    pub fn set_problem(&self, code: &'static str, message: Option<String>) {
+        let mut problems = self.problems.lock().unwrap_or_else(PoisonError::into_inner);
+        match message {
+            Some(message) => drop(problems.insert(code, message)),
+            None => drop(problems.remove(code)),
+        }
+    }
+
+    fn cell(&self, name: &Name) -> Option<Arc<Cell>> {
+        self.cells.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    }
+
+    fn all_cells(&self) -> Vec<Arc<Cell>> {
+        self.cells.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    fn account(&self, name: &Name) -> Arc<tokio::sync::Mutex<()>> {
+        self.accounts.lock().unwrap_or_else(PoisonError::into_inner).entry(name.clone()).or_default().clone()
+    }
+
+    async fn audit(
+        &self,
+        actor: Actor,
+        action: &str,
+        credential: &Name,
+        version: Option<String>,
+        detail: Option<String>,
+    ) -> Result<(), audit::AuditError> {
+        let action = Action { actor, action: action.to_owned(), credential: Some(credential.to_string()), version, detail };
+        self.seams.audit.record(self.seams.clock.now().wall, action).await
+    }
+
+    /// Rotates now, spread and schedule aside; windows still bind.
+    ///
+    /// # Errors
+    /// [`RotateError`] if one is open, or none can begin.
+    pub async fn rotate(&self, actor: Actor, name: &Name) -> Result<OperationId, RotateError> {
+        let (Some(cell), Some(context)) = (self.cell(name), self.context(name)) else { return Err(RotateError::UnknownCredential) };
+        let ledger = cell.ledger();
+        if ledger.rotation.is_some() {
+            return Err(RotateError::RotationOpen);
+        }
+        if ledger.current.is_none() {
+            return Err(RotateError::NoVersion);
+        }
+        if ledger.refused_since.is_some() {
+            return Err(RotateError::CurrentRefused);
+        }
+        if ledger.paused {
+            return Err(RotateError::Paused);
+        }
+        if !context.provider.can_mint() {
+            return Err(RotateError::CannotMint);
+        }
+        self.audit(actor, "rotation-requested", name, None, None).await.map_err(|_| RotateError::AuditUnavailable)?;
+        // Planned here, so that the answer is durable; the steps follow in the loop.
+        let mut work = cell.work.lock().await;
+        if cell.ledger().rotation.is_some() {
+            return Err(RotateError::RotationOpen);
+        }
+        let operation = self.plan_rotation(&cell, &mut work, &context, "requested").await.map_err(|_| RotateError::StoreUnavailable)?;
+        work.backoff.succeeded();
+        drop(work);
+        self.look_at(name);
+        Ok(operation)
+    }
+}
+
+/// The lease of an application's instances: the document's, else `min(15 min, overlap)` for streams, else none.
+fn lease_of(application: &Application, policies: &Policies) -> Option<Duration> {
+    if let Some(lease) = application.lease {
+        return Some(lease.as_duration());
+    }
+    if application.uptake == Uptake::Start {
+        return None;
+    }
+    let listed = application.credentials.iter().filter_map(|name| policies.credentials.get(name));
+    let overlaps = listed.filter_map(|credential| policies.rotation_of(credential)).map(|policy| policy.terms.overlap.as_duration());
+    Some(overlaps.min().unwrap_or(Duration::MAX).min(Duration::from_secs(900)))
+}

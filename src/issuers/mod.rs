@@ -2,6 +2,12 @@
 //!
 //! Errors are closed and hold nothing of a reply: a provider may echo our secret (I20).
 
+pub mod contract;
+pub mod declarative;
+#[cfg(test)]
+pub(crate) mod fixtures;
+pub mod memory;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;

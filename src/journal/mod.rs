@@ -3,6 +3,13 @@
 //! Each append is a compare-and-set on (term, revision): a deposed leader's append fails (I7). Events hold no material; the
 //! sealed copy of a minted reply lies beside them, from `issued` until `stored` (I11).
 
+pub mod contract;
+pub mod embedded;
+mod faulty;
+pub mod memory;
+#[cfg(test)]
+mod tests;
+
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -13,6 +20,8 @@ use crate::domain::holders::Holding;
 use crate::domain::ids::{InstallationId, InstanceName, Name};
 use crate::domain::rotation::Event;
 use crate::sealing::Sealed;
+
+pub use faulty::FaultyJournal;
 
 /// How far the journal of one credential has come. The first append expects the default.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,9 +52,16 @@ pub struct History {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HoldingChange {
     Put(Holding),
-    Remove { application: Name, instance: InstanceName, credential: Name },
+    Remove {
+        application: Name,
+        instance: InstanceName,
+        credential: Name,
+    },
     /// The application was served this credential, or a person released it: it no longer counts as never seen.
-    Seen { application: Name, credential: Name },
+    Seen {
+        application: Name,
+        credential: Name,
+    },
 }
 
 /// All that is durable about instances.
@@ -96,9 +112,16 @@ pub trait Journal: Send + Sync {
     /// # Errors
     /// [`JournalError::Conflict`] if the position isn't `expected`, or `term` is lower than the highest begun;
     /// nothing has changed then.
-    async fn append(&self, credential: &Name, expected: Position, term: u64, event: &Event, sealed: SealedCopy) -> Result<Position, JournalError>;
+    async fn append(
+        &self,
+        credential: &Name,
+        expected: Position,
+        term: u64,
+        event: &Event,
+        sealed: SealedCopy,
+    ) -> Result<Position, JournalError>;
 
-    /// Replaces all events of a credential by one snapshot, under the same compare-and-set.
+    /// Replaces all events of a credential by one snapshot, under the same compare-and-set. Counts as one append; the sealed copy stays.
     async fn compact(&self, credential: &Name, expected: Position, term: u64, snapshot: &Event) -> Result<Position, JournalError>;
 
     async fn holdings(&self) -> Result<Holdings, JournalError>;

@@ -1,1 +1,10 @@
 //! What surrounds the engine in a process: configuration, clock, audit, telemetry, hardening, shutdown.
+
+pub mod audit;
+pub mod clock;
+pub mod config;
+pub mod hardening;
+pub mod metrics;
+pub mod reload;
+pub mod shutdown;
+pub mod telemetry;

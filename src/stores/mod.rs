@@ -2,11 +2,21 @@
 //!
 //! The truth about stages is the store's. What native readers of a store see as current is always the promoted version.
 
+pub mod contract;
+pub mod embedded;
+mod faulty;
+mod labels;
+pub mod memory;
+#[cfg(test)]
+mod tests;
+
 use async_trait::async_trait;
 
 use crate::domain::credential::Environment;
 use crate::domain::ids::{Name, VersionId};
 use crate::domain::material::Material;
+
+pub use faulty::Faulty;
 
 /// Where one credential lies in the store.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -32,12 +42,22 @@ pub struct VersionBytes {
     pub management: Material,
 }
 
+impl VersionBytes {
+    pub fn duplicate(&self) -> VersionBytes {
+        VersionBytes { served: self.served.duplicate(), management: self.management.duplicate() }
+    }
+
+    pub fn same_as(&self, other: &VersionBytes) -> bool {
+        self.served.same_as(&other.served) && self.management.same_as(&other.management)
+    }
+}
+
 /// What a store may answer instead of success. Closed, and free of material: the engine branches on it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
     #[error("version `{version}` of `{credential}` isn't in the store")]
     NotFound { credential: Name, version: VersionId },
-    /// The version exists with other bytes.
+    /// The version exists with other bytes, or was forgotten.
     #[error("version `{version}` of `{credential}` is in the store with another value")]
     DifferentValue { credential: Name, version: VersionId },
     #[error("could not promote version `{version}` of `{credential}`: current changed since read")]
@@ -59,10 +79,10 @@ pub trait SecretStore: Send + Sync {
     async fn stages(&self, slot: &Slot) -> Result<Stages, StoreError>;
 
     /// Writes a version and makes it pending; moves the stage away from another pending version. The same bytes again
-    /// are a no-op, also when the version has been promoted since.
+    /// are a no-op, also when the version has been promoted since, or another one has become pending.
     ///
     /// # Errors
-    /// [`StoreError::DifferentValue`] if the version exists with other bytes.
+    /// [`StoreError::DifferentValue`] if the version exists with other bytes; also where the store remembers that it was forgotten.
     async fn put_pending(&self, slot: &Slot, version: &VersionId, bytes: &VersionBytes) -> Result<(), StoreError>;
 
     async fn read(&self, slot: &Slot, version: &VersionId) -> Result<VersionBytes, StoreError>;
@@ -71,7 +91,8 @@ pub trait SecretStore: Send + Sync {
     /// when `version` is current already, is a no-op. The stage `pending` leaves the version.
     ///
     /// # Errors
-    /// [`StoreError::CurrentChanged`] if another version is current; nothing has changed then.
+    /// [`StoreError::CurrentChanged`] if another version than `replacing` is current, or if `version` was current before and is no
+    /// more: a stage never returns to a version that it left. Nothing has changed then.
     async fn promote(&self, slot: &Slot, version: &VersionId, replacing: Option<&VersionId>) -> Result<(), StoreError>;
 
     /// Removes the bytes of a version, both parts, and every stage it has. Absent is fine.

@@ -233,7 +233,6 @@ fn revoked(ledger: Ledger, ended: Ended) -> Applied {
         }
         facts.ended = Some(ended.clone());
     }
-    ledger.revision += 1;
     Ok(ledger)
 }
 

@@ -1,0 +1,291 @@
+//! The book of instances: who streams, whose lease runs, who holds what. In memory; what must last is in the journal.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::domain::holders::{Holding, NotNewest};
+use crate::domain::ids::{InstanceName, Name, VersionId};
+use crate::journal::{HoldingChange, Holdings};
+
+/// The most instances that one application may have: an application that names itself anew with each call must not fill
+/// the memory of all.
+pub(super) const INSTANCES_MAX: usize = 10_000;
+
+/// All instances of all applications.
+#[derive(Debug, Default)]
+pub(super) struct Book {
+    pages: Mutex<Pages>,
+}
+
+#[derive(Debug, Default)]
+struct Pages {
+    instances: BTreeMap<(Name, InstanceName), Instance>,
+    /// (credential, application) that was served it once, or was released.
+    seen: BTreeSet<(Name, Name)>,
+}
+
+#[derive(Debug, Default)]
+struct Instance {
+    streams: usize,
+    /// Running time since which the lease runs.
+    lease_from: Duration,
+    /// As its document said when it was last here: a removed document frees nobody.
+    lease: Option<Duration>,
+    holdings: BTreeMap<Name, Entry>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    holding: Holding,
+    /// Versions whose disclosure is audited and durable.
+    recorded: BTreeSet<VersionId>,
+}
+
+/// An instance whose lease has run out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Expired {
+    pub(super) application: Name,
+    pub(super) instance: InstanceName,
+    pub(super) credentials: Vec<Name>,
+}
+
+impl Book {
+    /// Takes up what the journal remembers. All leases start anew: nobody is forgotten while we were away.
+    pub(super) fn load(holdings: Holdings, running: Duration) -> Book {
+        let mut pages = Pages::default();
+        for holding in holdings.holdings {
+            let key = (holding.application.clone(), holding.instance.clone());
+            let instance = pages.instances.entry(key).or_default();
+            instance.lease_from = running;
+            let recorded = holding.held.iter().cloned().collect();
+            instance.holdings.insert(holding.credential.clone(), Entry { holding, recorded });
+        }
+        pages.seen = holdings.seen.into_iter().map(|(application, credential)| (credential, application)).collect();
+        Book { pages: Mutex::new(pages) }
+    }
+
+    // A panic while it was held leaves whole entries: each change is one insertion.
+    fn pages(&self) -> MutexGuard<'_, Pages> {
+        self.pages.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Any sign of life: the lease runs from now. Who holds nothing and streams nothing isn't on the books.
+    pub(super) fn touch(&self, application: &Name, instance: &InstanceName, lease: Option<Duration>, running: Duration) {
+        if let Some(entry) = self.pages().instances.get_mut(&(application.clone(), instance.clone())) {
+            entry.lease_from = running;
+            entry.lease = lease;
+        }
+    }
+
+    /// Whether the application has so many instances that another one is more likely a defect than a copy.
+    pub(super) fn is_full(&self, application: &Name, instance: &InstanceName) -> bool {
+        let pages = self.pages();
+        let known = pages.instances.contains_key(&(application.clone(), instance.clone()));
+        !known && pages.instances.keys().filter(|(name, _)| name == application).count() >= INSTANCES_MAX
+    }
+
+    pub(super) fn stream_began(&self, application: &Name, instance: &InstanceName) {
+        self.pages().instances.entry((application.clone(), instance.clone())).or_default().streams += 1;
+    }
+
+    pub(super) fn stream_ended(&self, application: &Name, instance: &InstanceName, running: Duration) {
+        if let Some(entry) = self.pages().instances.get_mut(&(application.clone(), instance.clone())) {
+            entry.streams = entry.streams.saturating_sub(1);
+            entry.lease_from = running;
+        }
+    }
+
+    /// Two living instances that both don't name themselves.
+    pub(super) fn is_ambiguous(&self, application: &Name, instance: &InstanceName) -> bool {
+        let key = (application.clone(), instance.clone());
+        instance.is_unnamed() && self.pages().instances.get(&key).is_some_and(|entry| entry.streams > 1)
+    }
+
+    /// Notes that this version goes to this instance. The answer is what must be durable before it goes, if that isn't yet.
+    pub(super) fn serve(
+        &self,
+        application: &Name,
+        instance: &InstanceName,
+        credential: &Name,
+        version: &VersionId,
+    ) -> Option<Vec<HoldingChange>> {
+        let mut pages = self.pages();
+        let entry = pages.instances.entry((application.clone(), instance.clone())).or_default();
+        let known = entry.holdings.entry(credential.clone()).or_insert_with(|| Entry {
+            holding: Holding::first(application.clone(), instance.clone(), credential.clone(), version.clone()),
+            recorded: BTreeSet::new(),
+        });
+        known.holding.serve(version);
+        if known.recorded.contains(version) {
+            return None;
+        }
+        let put = HoldingChange::Put(known.holding.clone());
+        let seen = HoldingChange::Seen { application: application.clone(), credential: credential.clone() };
+        Some(vec![put, seen])
+    }
+
+    /// The disclosure is audited and durable.
+    pub(super) fn recorded(&self, application: &Name, instance: &InstanceName, credential: &Name, version: &VersionId) {
+        let mut pages = self.pages();
+        pages.seen.insert((credential.clone(), application.clone()));
+        let known = pages.instances.get_mut(&(application.clone(), instance.clone())).and_then(|entry| entry.holdings.get_mut(credential));
+        if let Some(known) = known {
+            known.recorded.insert(version.clone());
+        }
+    }
+
+    /// What this instance holds of a credential.
+    pub(super) fn holding(&self, application: &Name, instance: &InstanceName, credential: &Name) -> Option<Holding> {
+        let pages = self.pages();
+        Some(pages.instances.get(&(application.clone(), instance.clone()))?.holdings.get(credential)?.holding.clone())
+    }
+
+    /// The confirmation is durable: takes it over, unless the instance was served a newer version meanwhile.
+    pub(super) fn confirm(&self, confirmed: &Holding, version: &VersionId) -> Result<(), NotNewest> {
+        let mut pages = self.pages();
+        let key = (confirmed.application.clone(), confirmed.instance.clone());
+        let Some(known) = pages.instances.get_mut(&key).and_then(|entry| entry.holdings.get_mut(&confirmed.credential)) else {
+            return Err(NotNewest);
+        };
+        known.holding.confirm(version)?;
+        known.recorded.retain(|recorded| recorded == version);
+        Ok(())
+    }
+
+    /// What everyone holds of a credential.
+    pub(super) fn holdings_of(&self, credential: &Name) -> Vec<Holding> {
+        let pages = self.pages();
+        pages.instances.values().filter_map(|entry| entry.holdings.get(credential)).map(|entry| entry.holding.clone()).collect()
+    }
+
+    pub(super) fn was_seen(&self, application: &Name, credential: &Name) -> bool {
+        self.pages().seen.contains(&(credential.clone(), application.clone()))
+    }
+
+    /// Whether the application has an instance that counts.
+    pub(super) fn instances_of(&self, application: &Name) -> Vec<(InstanceName, Vec<Name>)> {
+        let pages = self.pages();
+        let of_application = pages.instances.iter().filter(|((name, _), _)| name == application);
+        of_application.map(|((_, instance), entry)| (instance.clone(), entry.holdings.keys().cloned().collect())).collect()
+    }
+
+    /// Instances whose lease has run out: without a stream, and without a sign of life for so long.
+    pub(super) fn expired(&self, running: Duration) -> Vec<Expired> {
+        let pages = self.pages();
+        let out =
+            |entry: &Instance| entry.streams == 0 && entry.lease.is_some_and(|lease| running.saturating_sub(entry.lease_from) >= lease);
+        let expired = pages.instances.iter().filter(|(_, entry)| out(entry));
+        expired
+            .map(|((application, instance), entry)| Expired {
+                application: application.clone(),
+                instance: instance.clone(),
+                credentials: entry.holdings.keys().cloned().collect(),
+            })
+            .collect()
+    }
+
+    /// Sets the leases of all instances of an application, after its document was read again.
+    pub(super) fn set_lease(&self, application: &Name, lease: Option<Duration>) {
+        for ((name, _), entry) in &mut self.pages().instances {
+            if name == application {
+                entry.lease = lease;
+            }
+        }
+    }
+
+    /// The running time at which the next lease runs out.
+    pub(super) fn next_expiry(&self) -> Option<Duration> {
+        let pages = self.pages();
+        pages.instances.values().filter(|entry| entry.streams == 0).filter_map(|entry| Some(entry.lease_from + entry.lease?)).min()
+    }
+
+    /// Removes an instance, unless it has come back to life since `expired` was asked (`running`: the time of that look).
+    pub(super) fn remove(&self, application: &Name, instance: &InstanceName, still_expired_at: Option<Duration>) -> bool {
+        let mut pages = self.pages();
+        let key = (application.clone(), instance.clone());
+        let Some(entry) = pages.instances.get(&key) else { return false };
+        if let Some(running) = still_expired_at {
+            let out = entry.streams == 0 && entry.lease.is_some_and(|lease| running.saturating_sub(entry.lease_from) >= lease);
+            if !out {
+                return false;
+            }
+        }
+        // Open streams go on; they only hold nothing any more until they are served again.
+        match pages.instances.get_mut(&key) {
+            Some(entry) if entry.streams > 0 => entry.holdings.clear(),
+            _ => drop(pages.instances.remove(&key)),
+        }
+        true
+    }
+
+    /// A person says that this application holds nothing of a credential that it was never served.
+    pub(super) fn mark_seen(&self, application: &Name, credential: &Name) {
+        self.pages().seen.insert((credential.clone(), application.clone()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LEASE: Option<Duration> = Some(Duration::from_secs(5));
+
+    fn names() -> (Name, InstanceName, Name, VersionId) {
+        ("app".parse().unwrap(), "one".parse().unwrap(), "key".parse().unwrap(), "v1".parse().unwrap())
+    }
+
+    #[test]
+    fn a_lease_runs_from_the_end_of_the_stream() {
+        let (app, one, key, v1) = names();
+        let book = Book::default();
+        let at = Duration::from_secs;
+        book.stream_began(&app, &one);
+        book.touch(&app, &one, LEASE, at(0));
+        assert!(book.serve(&app, &one, &key, &v1).is_some());
+        assert!(book.expired(at(100)).is_empty());
+        book.stream_ended(&app, &one, at(100));
+        assert!(book.expired(at(104)).is_empty());
+        assert_eq!(book.expired(at(105)).len(), 1);
+        book.touch(&app, &one, LEASE, at(105));
+        assert!(!book.remove(&app, &one, Some(at(105))), "it came back");
+        assert!(book.remove(&app, &one, None));
+        assert!(book.holdings_of(&key).is_empty());
+    }
+
+    #[test]
+    fn only_what_is_durable_is_not_asked_for_again() {
+        let (app, one, key, v1) = names();
+        let book = Book::default();
+        assert!(book.serve(&app, &one, &key, &v1).is_some());
+        assert!(book.serve(&app, &one, &key, &v1).is_some(), "the first write failed");
+        book.recorded(&app, &one, &key, &v1);
+        assert!(book.serve(&app, &one, &key, &v1).is_none());
+        assert!(book.was_seen(&app, &key));
+    }
+
+    #[test]
+    fn a_restart_starts_leases_anew_and_frees_nobody() {
+        let (app, one, key, v1) = names();
+        let holding = Holding::first(app.clone(), one, key.clone(), v1);
+        let book = Book::load(Holdings { holdings: vec![holding], seen: Vec::new() }, Duration::from_secs(1_000));
+        assert!(book.expired(Duration::from_secs(9_000_000)).is_empty(), "no document has told its lease yet");
+        book.set_lease(&app, LEASE);
+        assert!(book.expired(Duration::from_secs(1_004)).is_empty());
+        assert_eq!(book.expired(Duration::from_secs(1_005)).len(), 1);
+    }
+
+    #[test]
+    fn two_unnamed_streams_are_ambiguous() {
+        let (app, one, ..) = names();
+        let book = Book::default();
+        let unnamed = InstanceName::unnamed();
+        for instance in [&one, &unnamed] {
+            book.stream_began(&app, instance);
+            assert!(!book.is_ambiguous(&app, instance));
+            book.stream_began(&app, instance);
+        }
+        assert!(!book.is_ambiguous(&app, &one));
+        assert!(book.is_ambiguous(&app, &unnamed));
+    }
+}

@@ -1,0 +1,129 @@
+//! The state of one credential in memory: its ledger, what is served, and what only the driving task may touch.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::backoff::Backoff;
+use crate::domain::ids::{KeyId, Name, VersionId};
+use crate::domain::ledger::Ledger;
+use crate::domain::material::Material;
+use crate::journal::Position;
+use crate::sealing::Sealed;
+
+/// One credential.
+pub(super) struct Cell {
+    pub(super) name: Name,
+    ledger: RwLock<Arc<Ledger>>,
+    served: RwLock<Option<Arc<Served>>>,
+    /// Held by whoever drives the rotation: one at a time.
+    pub(super) work: tokio::sync::Mutex<Work>,
+    /// What last went wrong, for `status`; constant words, nothing of a reply.
+    trouble: Mutex<Option<Trouble>>,
+}
+
+/// The current version as applications get it.
+pub(super) struct Served {
+    pub(super) version: VersionId,
+    pub(super) revision: u64,
+    pub(super) issued_at: Timestamp,
+    /// Served fields only.
+    pub(super) fields: Arc<Material>,
+}
+
+/// Belongs to the driving task.
+#[derive(Default)]
+pub(super) struct Work {
+    pub(super) position: Position,
+    /// Events since the last snapshot.
+    pub(super) events: usize,
+    pub(super) sealed: Option<Sealed>,
+    /// The open create intent was written by this task, and the create certainly had no effect yet.
+    pub(super) create_unsent: bool,
+    /// The provider's keys as last listed, if that was after the last create of unknown outcome.
+    pub(super) seen: Option<BTreeSet<KeyId>>,
+    pub(super) backoff: Backoff,
+    /// How often in a row the candidate was accepted.
+    pub(super) candidate_accepted: u32,
+    /// Refusals of the current version in a row, and the running time of the first.
+    pub(super) current_refusals: u32,
+    pub(super) current_refused_first: Option<Duration>,
+    /// Running times of the last search for orphans and of the last look at the current key.
+    pub(super) swept_at: Option<Duration>,
+    pub(super) checked_at: Option<Duration>,
+    pub(super) upkeep_backoff: Backoff,
+}
+
+impl Work {
+    pub(super) fn current_accepted(&mut self) {
+        self.current_refusals = 0;
+        self.current_refused_first = None;
+    }
+
+    /// Counts a refusal of the current version. True once it is to be believed: seen several times, over at least the time in
+    /// which the provider's replicas may differ.
+    pub(super) fn current_refused(&mut self, running: Duration, replicas_differ: Duration) -> bool {
+        let first = *self.current_refused_first.get_or_insert(running);
+        self.current_refusals += 1;
+        let believed = self.current_refusals >= CURRENT_REFUSALS_MIN && running.saturating_sub(first) >= replicas_differ;
+        if believed {
+            self.current_accepted();
+        }
+        believed
+    }
+}
+
+/// How often in a row the current version is refused before that is believed.
+const CURRENT_REFUSALS_MIN: u32 = 3;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Trouble {
+    /// `provider-throttled`, `store-unavailable`, …
+    pub(super) code: &'static str,
+    pub(super) message: String,
+}
+
+impl Cell {
+    pub(super) fn empty(name: Name) -> Cell {
+        Cell::new(name, Ledger::default(), Work::default())
+    }
+
+    pub(super) fn new(name: Name, ledger: Ledger, work: Work) -> Cell {
+        Cell {
+            name,
+            ledger: RwLock::new(Arc::new(ledger)),
+            served: RwLock::new(None),
+            work: tokio::sync::Mutex::new(work),
+            trouble: Mutex::new(None),
+        }
+    }
+
+    pub(super) fn ledger(&self) -> Arc<Ledger> {
+        self.ledger.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn set_ledger(&self, ledger: Ledger) {
+        *self.ledger.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(ledger);
+    }
+
+    /// What is served, if it is in memory and still the current version.
+    pub(super) fn served(&self) -> Option<Arc<Served>> {
+        let served = self.served.read().unwrap_or_else(PoisonError::into_inner).clone()?;
+        let ledger = self.ledger();
+        (ledger.current.as_ref() == Some(&served.version) && ledger.revision == served.revision).then_some(served)
+    }
+
+    pub(super) fn set_served(&self, served: Option<Arc<Served>>) {
+        *self.served.write().unwrap_or_else(PoisonError::into_inner) = served;
+    }
+
+    pub(super) fn trouble(&self) -> Option<Trouble> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn set_trouble(&self, trouble: Option<Trouble>) {
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
+    }
+}

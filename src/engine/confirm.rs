@@ -1,0 +1,89 @@
+//! Confirmations: an application's proof that it uses a version and no older one. Durable before it is answered.
+
+use super::audit::Actor;
+use super::errors::ConfirmError;
+use super::{Engine, audit::Action};
+use crate::domain::access::may_read;
+use crate::domain::ids::{FieldName, InstanceName, Name, VersionId};
+use crate::domain::material::Secret;
+use crate::domain::provider::FieldClass;
+use crate::journal::HoldingChange;
+use crate::sealing::hmac_sha256_matches;
+
+impl Engine {
+    /// Counts a confirmation. Repeating it is fine.
+    ///
+    /// # Errors
+    /// [`ConfirmError`]; nothing has changed then.
+    pub async fn confirm(
+        &self,
+        application: &Name,
+        instance: &InstanceName,
+        credential: &Name,
+        version: &VersionId,
+        field: &FieldName,
+        proof: &str,
+    ) -> Result<(), ConfirmError> {
+        self.may_confirm(application, credential)?;
+        if self.book.is_ambiguous(application, instance) {
+            return Err(ConfirmError::AmbiguousInstance);
+        }
+        let Some(mut holding) = self.book.holding(application, instance, credential) else { return Err(ConfirmError::NotNewest) };
+        if holding.newest != *version {
+            return Err(ConfirmError::NotNewest);
+        }
+        let value = self.secret_of(credential, version, field).await?;
+        let message = format!("keywright-confirm\n{credential}\n{version}\n{instance}");
+        if !hmac_sha256_matches(&value, message.as_bytes(), proof) {
+            return Err(ConfirmError::WrongProof);
+        }
+        self.book.touch(application, instance, self.lease(application), self.seams.clock.now().running);
+        if holding.confirmed.as_ref() == Some(version) && holding.held.len() == 1 {
+            return Ok(());
+        }
+        let actor = Actor::Application { name: application.to_string(), instance: instance.to_string() };
+        let action = Action {
+            actor,
+            action: "confirmed".to_owned(),
+            credential: Some(credential.to_string()),
+            version: Some(version.to_string()),
+            detail: None,
+        };
+        self.seams.audit.record(self.seams.clock.now().wall, action).await.map_err(|_| ConfirmError::AuditUnavailable)?;
+        holding.confirm(version).map_err(|_| ConfirmError::NotNewest)?;
+        self.seams.journal.write_holdings(&[HoldingChange::Put(holding.clone())]).await.map_err(|_| ConfirmError::Unavailable)?;
+        let confirmed = self.book.confirm(&holding, version);
+        if confirmed.is_err() {
+            // It was served a newer version meanwhile: what is durable must say so.
+            if let Some(now) = self.book.holding(application, instance, credential) {
+                self.write_holdings(vec![HoldingChange::Put(now)]).await.map_err(|_| ConfirmError::Unavailable)?;
+            }
+            return Err(ConfirmError::NotNewest);
+        }
+        self.look_at(credential);
+        Ok(())
+    }
+
+    fn may_confirm(&self, application: &Name, credential: &Name) -> Result<(), ConfirmError> {
+        let policies = self.policies();
+        let known = policies.applications.get(application);
+        match known {
+            Some(application) if may_read(&policies, application, credential) => Ok(()),
+            _ => Err(ConfirmError::Forbidden),
+        }
+    }
+
+    /// The value of a served secret field: what the proof is keyed with.
+    async fn secret_of(&self, credential: &Name, version: &VersionId, field: &FieldName) -> Result<Secret, ConfirmError> {
+        let Some(context) = self.context(credential) else { return Err(ConfirmError::Forbidden) };
+        let described = context.provider.fields.get(field);
+        if !described.is_some_and(|field| field.class == FieldClass::Secret && field.served) {
+            return Err(ConfirmError::WrongProof);
+        }
+        if let Some(served) = self.cell(credential).and_then(|cell| cell.served()).filter(|served| served.version == *version) {
+            return served.fields.get(field).map(Secret::duplicate).ok_or(ConfirmError::WrongProof);
+        }
+        let bytes = self.seams.store.read(&context.slot(), version).await.map_err(|_| ConfirmError::Unavailable)?;
+        bytes.served.get(field).map(Secret::duplicate).ok_or(ConfirmError::WrongProof)
+    }
+}

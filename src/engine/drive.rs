@@ -1,0 +1,311 @@
+//! Drives one credential: decide, perform, journal, again, until there is something to wait for.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::audit::Actor;
+use super::cell::{Cell, Trouble, Work};
+use super::gather::Context;
+use super::{Engine, perform::Performed};
+use crate::delivery::Change;
+use crate::domain::due::{Decision, decide};
+use crate::domain::ids::OperationId;
+use crate::domain::ledger::Origin;
+use crate::domain::rotation::{Event, Phase, Plan, Step, apply};
+use crate::journal::{JournalError, SealedCopy};
+
+/// Steps in one go; then others get their turn.
+const STEPS_MAX: usize = 64;
+/// A journal of more events than this is replaced by a snapshot when its rotation is closed.
+const EVENTS_MAX: usize = 200;
+
+/// What hinders a step. The kind decides; the message is for `status`, and of our own words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Hindrance {
+    pub(super) trouble: Trouble,
+    pub(super) retry_after: Option<Duration>,
+}
+
+impl Hindrance {
+    pub(super) fn new(code: &'static str, message: impl Into<String>) -> Hindrance {
+        Hindrance { trouble: Trouble { code, message: message.into() }, retry_after: None }
+    }
+}
+
+impl From<JournalError> for Hindrance {
+    fn from(error: JournalError) -> Hindrance {
+        Hindrance::new("journal-unavailable", error.to_string())
+    }
+}
+
+impl From<super::audit::AuditError> for Hindrance {
+    fn from(error: super::audit::AuditError) -> Hindrance {
+        Hindrance::new("audit-unavailable", error.to_string())
+    }
+}
+
+/// What a step that wasn't hindered means for the next wait.
+enum Progress {
+    Advanced,
+    /// It only prepared the step that counts: a failure of that one waits as long as if this had never succeeded.
+    Looked,
+    /// The provider refused the candidate: the next try waits.
+    Refused,
+}
+
+impl Engine {
+    /// Looks at one credential and does what is next. Returns at once if it is being driven already.
+    pub(super) async fn drive(&self, cell: &Arc<Cell>) {
+        let Ok(mut work) = cell.work.try_lock() else { return };
+        let Some(context) = self.context(&cell.name) else { return };
+        self.advance(cell, &mut work, &context).await;
+        self.upkeep(cell, &mut work, &context).await;
+    }
+
+    /// Performs what is next until there is something to wait for.
+    pub(super) async fn advance(&self, cell: &Cell, work: &mut Work, context: &Context) {
+        // Between drives, time has passed: what the provider holds is looked at again before anything is created.
+        work.create_unsent = false;
+        work.seen = None;
+        // Kept from the first look at the provider's keys until the new key is in the journal.
+        let mut account_guard = None;
+        for _ in 0..STEPS_MAX {
+            if work.backoff.is_waiting(self.seams.clock.now().running) {
+                return;
+            }
+            let ledger = cell.ledger();
+            let blockers = self.blockers(context, &ledger);
+            let decision = decide(&self.facts(context, &ledger, work, &blockers, false));
+            let outcome = match decision {
+                Decision::Due { reason } => self.plan_rotation(cell, work, context, reason.as_str()).await.map(|_| Progress::Advanced),
+                Decision::Step(Step::Wait(_)) => break,
+                Decision::Step(step) => {
+                    if account_guard.is_none() && touches_account(&step) {
+                        let account = self.account(&context.credential.account);
+                        account_guard = Some(account.lock_owned().await);
+                    }
+                    let outcome = self.step(cell, work, context, step).await;
+                    if cell.ledger().rotation.as_ref().is_none_or(|rotation| rotation.phase != Phase::Planned) {
+                        account_guard = None;
+                    }
+                    outcome
+                }
+                Decision::Missing | Decision::Steady { .. } | Decision::Blocked { .. } | Decision::Stuck { .. } => break,
+            };
+            self.note(cell, work, context, outcome);
+        }
+    }
+
+    fn note(&self, cell: &Cell, work: &mut Work, context: &Context, outcome: Result<Progress, Hindrance>) {
+        match outcome {
+            Ok(Progress::Looked) => {}
+            Ok(Progress::Advanced) => {
+                work.backoff.succeeded();
+                cell.set_trouble(None);
+            }
+            Ok(Progress::Refused) => {
+                let running = self.seams.clock.now().running;
+                work.backoff.failed(&cell.name, running, context.policy.retry_wait_max(), None);
+            }
+            Err(hindrance) => {
+                tracing::warn!(credential = %cell.name, code = hindrance.trouble.code, "a step didn't succeed and will be tried again");
+                let running = self.seams.clock.now().running;
+                work.backoff.failed(&cell.name, running, context.policy.retry_wait_max(), hindrance.retry_after);
+                cell.set_trouble(Some(hindrance.trouble));
+            }
+        }
+    }
+
+    async fn step(&self, cell: &Cell, work: &mut Work, context: &Context, step: Step) -> Result<Progress, Hindrance> {
+        let looks_only = matches!(step, Step::Survey | Step::Journal(Event::CreateIntended { .. }));
+        let word = step_word(&step);
+        let began = self.seams.clock.now().running;
+        let performed = self.perform(cell, work, context, step).await;
+        self.seams.meter.step_took(word, self.seams.clock.now().running.saturating_sub(began));
+        let mut refused = false;
+        for Performed { event, sealed } in performed? {
+            refused |= matches!(event, Event::Refused { .. });
+            self.append(cell, work, &event, sealed).await?;
+        }
+        Ok(match (refused, looks_only) {
+            (true, _) => Progress::Refused,
+            (false, true) => Progress::Looked,
+            (false, false) => Progress::Advanced,
+        })
+    }
+
+    /// Fixes ids, generation and token of a rotation, durably, before anything is done (I1).
+    pub(super) async fn plan_rotation(
+        &self,
+        cell: &Cell,
+        work: &mut Work,
+        context: &Context,
+        reason: &str,
+    ) -> Result<OperationId, Hindrance> {
+        let plan = self.new_plan(cell, context, Origin::Minted, reason);
+        let operation = plan.operation;
+        self.append(cell, work, &Event::Planned { plan }, SealedCopy::Keep).await?;
+        Ok(operation)
+    }
+
+    pub(super) fn new_plan(&self, cell: &Cell, context: &Context, origin: Origin, reason: &str) -> Plan {
+        let ledger = cell.ledger();
+        let (generation, attempt) = (ledger.generation + 1, ledger.attempts + 1);
+        let operation = OperationId::new(self.installation, &cell.name, generation, attempt);
+        Plan {
+            generation,
+            attempt,
+            operation,
+            version: operation.version(generation),
+            origin,
+            reason: reason.to_owned(),
+            terms: context.policy.terms,
+            planned_at: self.seams.clock.now().wall,
+        }
+    }
+
+    /// Journals one event and takes it over. Audited before, where it announces an effect (I17).
+    pub(super) async fn append(&self, cell: &Cell, work: &mut Work, event: &Event, sealed: SealedCopy) -> Result<(), Hindrance> {
+        let ledger = cell.ledger();
+        let next = apply(&ledger, event).map_err(|error| Hindrance::new("internal", error.to_string()))?;
+        let version = next.rotation.as_ref().or(ledger.rotation.as_ref()).map(|rotation| rotation.version.to_string());
+        if let Some((action, detail)) = audited(event) {
+            self.audit(Actor::Daemon, action, &cell.name, version, detail).await?;
+        }
+        let appended = self.seams.journal.append(&cell.name, work.position, self.term, event, sealed.clone()).await;
+        let position = match appended {
+            Ok(position) => position,
+            Err(error) => return Err(self.after_failed_append(cell, work, error).await),
+        };
+        work.position = position;
+        work.events += 1;
+        match sealed {
+            SealedCopy::Keep => {}
+            SealedCopy::Put(copy) => work.sealed = Some(copy),
+            SealedCopy::Erase => work.sealed = None,
+        }
+        let changed = next.revision != ledger.revision;
+        let revision = next.revision;
+        let closed = next.rotation.is_none() && ledger.rotation.is_some();
+        cell.set_ledger(next);
+        if changed {
+            self.seams.delivery.announce(Change::Credential { name: cell.name.clone(), revision });
+        }
+        tracing::info!(credential = %cell.name, event = event_word(event), "journaled");
+        if closed {
+            self.seams.meter.rotation_ended(if matches!(event, Event::Abandoned { .. }) { "abandoned" } else { "revoked" });
+            self.compact(cell, work).await;
+        }
+        Ok(())
+    }
+
+    /// Whether an append that failed took effect isn't known: what is durable decides.
+    async fn after_failed_append(&self, cell: &Cell, work: &mut Work, error: JournalError) -> Hindrance {
+        if let Ok(history) = self.seams.journal.load(&cell.name).await {
+            let replayed = history.events.iter().try_fold(crate::domain::ledger::Ledger::default(), |ledger, event| apply(&ledger, event));
+            if let Ok(ledger) = replayed
+                && history.position.term <= self.term
+            {
+                work.position = history.position;
+                work.events = history.events.len();
+                work.sealed = history.sealed;
+                work.create_unsent = false;
+                work.seen = None;
+                let revision = ledger.revision;
+                cell.set_ledger(ledger);
+                self.seams.delivery.announce(Change::Credential { name: cell.name.clone(), revision });
+            }
+        }
+        error.into()
+    }
+
+    /// Replaces a long journal by what it adds up to. A failure is no harm: the journal stays as it is.
+    async fn compact(&self, cell: &Cell, work: &mut Work) {
+        let ledger = cell.ledger();
+        if work.events < EVENTS_MAX || ledger.rotation.is_some() {
+            return;
+        }
+        let snapshot = Event::Snapshot { ledger: Box::new((*ledger).clone()) };
+        match self.seams.journal.compact(&cell.name, work.position, self.term, &snapshot).await {
+            Ok(position) => {
+                work.position = position;
+                work.events = 1;
+            }
+            Err(error) => drop(self.after_failed_append(cell, work, error).await),
+        }
+    }
+}
+
+fn touches_account(step: &Step) -> bool {
+    matches!(step, Step::Survey | Step::Create | Step::RevokeOrphan { .. } | Step::Journal(Event::CreateIntended { .. }))
+}
+
+fn step_word(step: &Step) -> &'static str {
+    match step {
+        Step::Survey => "survey",
+        Step::RevokeOrphan { .. } => "revoke-orphan",
+        Step::Create => "create",
+        Step::Store => "store",
+        Step::Verify => "verify",
+        Step::Promote => "promote",
+        Step::Retire => "retire",
+        Step::Revoke => "revoke",
+        Step::Forget => "forget",
+        Step::UndoKey { .. } => "undo-key",
+        Step::Discard => "discard",
+        Step::Journal(_) => "journal",
+        Step::Wait(_) => "wait",
+    }
+}
+
+pub(super) fn event_word(event: &Event) -> &'static str {
+    match event {
+        Event::Planned { .. } => "planned",
+        Event::CreateIntended { .. } => "create-intended",
+        Event::Issued { .. } => "issued",
+        Event::Stored => "stored",
+        Event::Verified { .. } => "verified",
+        Event::Refused { .. } => "refused",
+        Event::Promoted { .. } => "promoted",
+        Event::Confirmed { .. } => "confirmed",
+        Event::Retired { .. } => "retired",
+        Event::RevokeIntended => "revoke-intended",
+        Event::Revoked { .. } => "revoked",
+        Event::Closed => "closed",
+        Event::Abandoning { .. } => "abandoning",
+        Event::Undone => "undone",
+        Event::Abandoned { .. } => "abandoned",
+        Event::OrphanFound { .. } => "orphan-found",
+        Event::OrphanRevoked { .. } => "orphan-revoked",
+        Event::PossibleOrphan { .. } => "possible-orphan",
+        Event::CurrentRefused { .. } => "current-refused",
+        Event::CurrentAccepted => "current-accepted",
+        Event::RollbackPlanned { .. } => "rollback-planned",
+        Event::TermsTightened { .. } => "terms-tightened",
+        Event::Paused => "paused",
+        Event::Resumed => "resumed",
+        Event::Snapshot { .. } => "snapshot",
+    }
+}
+
+/// Events that are audited before they are journaled: intents, and what a person asks about afterwards.
+fn audited(event: &Event) -> Option<(&'static str, Option<String>)> {
+    let detail = match event {
+        Event::Planned { plan } | Event::RollbackPlanned { plan } => Some(format!("generation {}: {}", plan.generation, plan.reason)),
+        Event::CreateIntended { operation, .. } => Some(format!("operation {operation}")),
+        Event::Issued { key_id, .. } => key_id.as_ref().map(|key_id| format!("key {key_id}")),
+        Event::Abandoning { reason } => Some(reason.as_str().to_owned()),
+        Event::OrphanFound { key_id, .. } | Event::OrphanRevoked { key_id } => Some(format!("key {key_id}")),
+        Event::Revoked { closure, .. } => Some(format!("{closure:?}").to_lowercase()),
+        Event::Confirmed { stragglers } if !stragglers.is_empty() => {
+            let names: Vec<String> = stragglers.iter().map(|straggler| straggler.application.to_string()).collect();
+            Some(format!("in spite of {}", names.join(", ")))
+        }
+        Event::Promoted { .. } | Event::Confirmed { .. } | Event::RevokeIntended | Event::Abandoned { .. } => None,
+        Event::PossibleOrphan { .. } | Event::CurrentRefused { .. } | Event::CurrentAccepted => None,
+        Event::Paused | Event::Resumed | Event::TermsTightened { .. } => None,
+        Event::Stored | Event::Verified { .. } | Event::Refused { .. } | Event::Retired { .. } => return None,
+        Event::Closed | Event::Undone | Event::Snapshot { .. } => return None,
+    };
+    Some((event_word(event), detail))
+}

@@ -1,0 +1,170 @@
+//! Gathers the facts about one credential, so that the domain can decide.
+
+use std::sync::Arc;
+
+use super::cell::{Cell, Work};
+use super::{Engine, lease_of};
+use crate::domain::credential::Credential;
+use crate::domain::due::may_be_held_elsewhere;
+use crate::domain::environment::{BaseUrl, FingerprintHit};
+use crate::domain::holders::{Blocker, barrier};
+use crate::domain::ids::Name;
+use crate::domain::ledger::{Fingerprint, Ledger};
+use crate::domain::material::Material;
+use crate::domain::policy::{Policies, RotationPolicy};
+use crate::domain::provider::{FieldClass, Piece, Provider, Template};
+use crate::domain::rotation::Facts;
+use crate::issuers::Target;
+use crate::stores::Slot;
+
+/// One scope for all fields: the same value is the same under whatever name (I18).
+const FINGERPRINT_SCOPE: &str = "value";
+
+/// The documents that bear on one credential.
+pub(super) struct Context {
+    pub(super) policies: Arc<Policies>,
+    pub(super) credential: Arc<Credential>,
+    pub(super) policy: Arc<RotationPolicy>,
+    pub(super) provider: Arc<Provider>,
+}
+
+impl Context {
+    pub(super) fn slot(&self) -> Slot {
+        Slot { credential: self.credential.name.clone(), environment: self.credential.environment, path: self.credential.path.clone() }
+    }
+}
+
+impl Engine {
+    /// `None` for a credential without a document: it is unmanaged.
+    pub(super) fn context(&self, name: &Name) -> Option<Context> {
+        let policies = self.policies();
+        let credential = policies.credentials.get(name)?.clone();
+        let policy = policies.rotation_of(&credential)?.clone();
+        let provider = policies.provider_of(&credential)?.clone();
+        Some(Context { policies, credential, policy, provider })
+    }
+
+    pub(super) fn target(&self, context: &Context) -> Target {
+        Target {
+            credential: context.credential.name.clone(),
+            provider: context.provider.clone(),
+            environment: context.credential.environment,
+            base_url: self.base_url(context),
+            variables: context.credential.variables.clone(),
+        }
+    }
+
+    /// The environment's address: the configuration's where it names one, else the description's.
+    pub(super) fn base_url(&self, context: &Context) -> BaseUrl {
+        let environment = context.credential.environment;
+        let named = self.options.base_urls.get(&context.provider.name).and_then(|urls| urls.get(&environment));
+        if let Some(url) = named {
+            return BaseUrl { url: url.trim_end_matches('/').to_owned(), overridden: true };
+        }
+        let template = context.provider.environments.get(&environment);
+        let url = template.map(|template| render_base(template, context)).unwrap_or_default();
+        BaseUrl { url, overridden: false }
+    }
+
+    pub(super) fn facts<'a>(
+        &self,
+        context: &'a Context,
+        ledger: &'a Ledger,
+        work: &'a Work,
+        blockers: &'a [Blocker],
+        requested: bool,
+    ) -> Facts<'a> {
+        Facts {
+            now: self.seams.clock.now(),
+            term: self.term,
+            installation: self.installation,
+            credential: &context.credential,
+            policy: &context.policy,
+            provider: &context.provider,
+            ledger,
+            blockers,
+            create_unsent: work.create_unsent,
+            seen: work.seen.as_ref(),
+            requested,
+        }
+    }
+
+    /// Who keeps the old version alive. Asked only while there is one.
+    pub(super) fn blockers(&self, context: &Context, ledger: &Ledger) -> Vec<Blocker> {
+        let (Some(rotation), Some(current)) = (&ledger.rotation, &ledger.current) else { return Vec::new() };
+        let Some(old) = rotation.old.as_ref().filter(|_| *current == rotation.version) else { return Vec::new() };
+        let name = &context.credential.name;
+        let unseen: Vec<Name> = if may_be_held_elsewhere(ledger) {
+            let readers = context.policies.readers_of(name).map(|application| application.name.clone());
+            readers.filter(|application| !self.book.was_seen(application, name)).collect()
+        } else {
+            Vec::new()
+        };
+        let old = ledger.same_key(old);
+        barrier(&old, current, rotation.plan.terms.confirmation, &self.book.holdings_of(name), &unseen)
+    }
+
+    /// Keyed fingerprints of the secret fields that belong to one environment.
+    pub(super) fn fingerprints(&self, provider: &Provider, material: &Material) -> Vec<Fingerprint> {
+        let bound = material
+            .iter()
+            .filter(|(name, _)| provider.fields.get(*name).is_some_and(|field| field.bound && field.class != FieldClass::Public));
+        bound
+            .map(|(name, value)| Fingerprint { field: name.clone(), digest: self.seams.keyring.fingerprint(FINGERPRINT_SCOPE, value) })
+            .collect()
+    }
+
+    /// Where these values were met before.
+    pub(super) fn fingerprint_hits(&self, credential: &Name, fingerprints: &[Fingerprint]) -> Vec<FingerprintHit> {
+        let policies = self.policies();
+        let mut hits = Vec::new();
+        for cell in self.all_cells() {
+            hits.extend(hits_in(&cell, &policies, credential, fingerprints));
+        }
+        hits
+    }
+
+    /// The lease of the instances of an application, by its document; `None` also for one without a document.
+    pub(super) fn lease(&self, application: &Name) -> Option<std::time::Duration> {
+        let policies = self.policies();
+        policies.applications.get(application).and_then(|application| lease_of(application, &policies))
+    }
+}
+
+fn hits_in(cell: &Cell, policies: &Policies, credential: &Name, fingerprints: &[Fingerprint]) -> Vec<FingerprintHit> {
+    let ledger = cell.ledger();
+    let environment = policies.credentials.get(&cell.name).map(|credential| credential.environment);
+    let mut hits = Vec::new();
+    for facts in ledger.versions.values() {
+        for known in &facts.fingerprints {
+            if !fingerprints.iter().any(|asked| asked.digest == known.digest) {
+                continue;
+            }
+            hits.push(FingerprintHit {
+                field: known.field.clone(),
+                credential: cell.name.clone(),
+                // Without its document the environment isn't known; the name alone is against.
+                environment: environment.unwrap_or(crate::domain::credential::Environment::Production),
+                revoked: facts.doomed || facts.ended.is_some(),
+            });
+        }
+    }
+    hits.retain(|hit| hit.revoked || hit.credential != *credential);
+    hits
+}
+
+fn render_base(template: &Template, context: &Context) -> String {
+    let mut url = String::new();
+    for piece in &template.0 {
+        match piece {
+            Piece::Literal(text) => url.push_str(text),
+            Piece::Variable(name) => {
+                let given = context.credential.variables.get(name);
+                let value = given.or_else(|| context.provider.variables.get(name).and_then(Option::as_ref));
+                url.push_str(value.map_or("", Name::as_str));
+            }
+            Piece::Field(_) => {}
+        }
+    }
+    url.trim_end_matches('/').to_owned()
+}

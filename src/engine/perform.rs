@@ -1,0 +1,348 @@
+//! Performs one step through the seams. What happened comes back as events; a hindrance changes nothing.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::Engine;
+use super::audit::Actor;
+use super::backoff::wait_after;
+use super::cell::{Cell, Work};
+use super::drive::Hindrance;
+use super::gather::Context;
+use crate::domain::ids::{KeyId, VersionId, is_marked, marker};
+use crate::domain::ledger::{Closure, Ledger, Origin};
+use crate::domain::material::Material;
+use crate::domain::rotation::{AbandonReason, Event, Rotation, Step};
+use crate::issuers::{CreateRequest, IssuerError, ProbeOutcome};
+use crate::journal::SealedCopy;
+use crate::stores::{StoreError, VersionBytes};
+
+/// What one step led to: an event, and what becomes of the sealed copy with it.
+pub(super) struct Performed {
+    pub(super) event: Event,
+    pub(super) sealed: SealedCopy,
+}
+
+impl Performed {
+    pub(super) fn plain(event: Event) -> Performed {
+        Performed { event, sealed: SealedCopy::Keep }
+    }
+}
+
+pub(super) type Outcome = Result<Vec<Performed>, Hindrance>;
+
+/// How far the provider's clock and ours may be apart where something is destroyed (I13).
+const CLOCKS_APART_MAX: Duration = Duration::from_secs(300);
+
+fn one(event: Event) -> Outcome {
+    Ok(vec![Performed::plain(event)])
+}
+
+impl From<StoreError> for Hindrance {
+    fn from(error: StoreError) -> Hindrance {
+        let code = match error {
+            StoreError::Damaged { .. } => "store-damaged",
+            StoreError::Unavailable(_) => "store-unavailable",
+            _ => "store-refused",
+        };
+        Hindrance::new(code, error.to_string())
+    }
+}
+
+impl From<IssuerError> for Hindrance {
+    fn from(error: IssuerError) -> Hindrance {
+        let code = match error {
+            IssuerError::Unauthenticated => "provider-unauthenticated",
+            IssuerError::Refused { .. } | IssuerError::Impossible(_) => "provider-refused",
+            IssuerError::Full => "no-free-slot",
+            IssuerError::Throttled { .. } => "provider-throttled",
+            IssuerError::Unreachable(_) => "provider-unreachable",
+            IssuerError::Unclear(_) | IssuerError::BadValue => "provider-unclear",
+        };
+        let retry_after = if let IssuerError::Throttled { retry_after } = error { retry_after } else { None };
+        Hindrance { retry_after, ..Hindrance::new(code, error.to_string()) }
+    }
+}
+
+impl Engine {
+    pub(super) async fn perform(&self, cell: &Cell, work: &mut Work, context: &Context, step: Step) -> Outcome {
+        let ledger = cell.ledger();
+        match step {
+            Step::RevokeOrphan { key_id } => self.revoke_orphan(cell, context, &ledger, key_id).await,
+            Step::Survey => self.survey(work, context, &ledger).await,
+            Step::Journal(event) => {
+                work.create_unsent = matches!(event, Event::CreateIntended { .. });
+                one(event)
+            }
+            Step::Wait(_) => Ok(Vec::new()),
+            step => {
+                let Some(rotation) = &ledger.rotation else { return Err(Hindrance::new("internal", "no rotation is open")) };
+                self.perform_in(cell, work, context, &ledger, rotation, step).await
+            }
+        }
+    }
+
+    async fn perform_in(
+        &self,
+        cell: &Cell,
+        work: &mut Work,
+        context: &Context,
+        ledger: &Ledger,
+        rotation: &Rotation,
+        step: Step,
+    ) -> Outcome {
+        match step {
+            Step::Create => self.create(work, context, ledger, rotation).await,
+            Step::Store => self.store(work, context, ledger, rotation).await,
+            Step::Verify => self.verify_candidate(work, context, ledger, rotation).await,
+            Step::Promote => self.promote(cell, context, ledger, rotation).await,
+            Step::Retire => self.retire(work, context, ledger).await,
+            Step::Revoke => self.revoke(cell, context, ledger, rotation).await,
+            Step::Forget => self.forget_old(context, ledger, rotation).await,
+            Step::UndoKey { key_id } => self.undo_key(cell, context, ledger, rotation, key_id).await,
+            Step::Discard => self.discard(cell, context, ledger, rotation).await,
+            Step::Survey | Step::RevokeOrphan { .. } | Step::Journal(_) | Step::Wait(_) => Ok(Vec::new()),
+        }
+    }
+
+    /// All fields of a version, as the issuer needs them.
+    pub(super) async fn full_material(&self, context: &Context, version: &VersionId) -> Result<Material, StoreError> {
+        let bytes = self.seams.store.read(&context.slot(), version).await?;
+        Ok(join(bytes))
+    }
+
+    /// The current version's material: it signs what an application's own key signs.
+    async fn acting(&self, context: &Context, ledger: &Ledger) -> Result<Material, Hindrance> {
+        let Some(current) = &ledger.current else { return Err(Hindrance::new("internal", "there is no current version")) };
+        Ok(self.full_material(context, current).await?)
+    }
+
+    /// Lists the provider's keys. Living ones with our marker that the journal doesn't know are ours, and are given up.
+    pub(super) async fn survey(&self, work: &mut Work, context: &Context, ledger: &Ledger) -> Outcome {
+        if !context.provider.can_find_orphans() {
+            work.seen = Some(BTreeSet::new());
+            return Ok(Vec::new());
+        }
+        let acting = self.acting(context, ledger).await?;
+        let keys = match self.seams.issuer.list(&self.target(context), &acting).await {
+            Ok(keys) => keys,
+            Err(error) => return self.signing_failed(work, context, ledger, error),
+        };
+        work.current_accepted();
+        let name = &context.credential.name;
+        let this_attempt =
+            ledger.rotation.as_ref().map(|rotation| marker(self.installation, name, rotation.plan.generation, rotation.attempt));
+        let orphans = keys.iter().filter(|key| key.alive && !ledger.knows_key(&key.key_id) && !ledger.orphans.contains(&key.key_id));
+        let marked =
+            orphans.filter_map(|key| key.name.as_deref().filter(|text| is_marked(self.installation, name, text)).map(|text| (key, text)));
+        let found: Vec<Performed> = marked
+            .map(|(key, text)| {
+                let burns_attempt = this_attempt.as_deref() == Some(text);
+                Performed::plain(Event::OrphanFound { key_id: key.key_id.clone(), burns_attempt })
+            })
+            .collect();
+        work.seen = Some(keys.into_iter().map(|key| key.key_id).collect());
+        work.swept_at = Some(self.seams.clock.now().running);
+        Ok(found)
+    }
+
+    async fn revoke_orphan(&self, cell: &Cell, context: &Context, ledger: &Ledger, key_id: KeyId) -> Outcome {
+        let acting = self.acting(context, ledger).await?;
+        self.audit(Actor::Daemon, "revoking-orphan", &cell.name, None, Some(format!("key {key_id}"))).await?;
+        self.seams.issuer.revoke(&self.target(context), &acting, &key_id, None).await?;
+        one(Event::OrphanRevoked { key_id })
+    }
+
+    async fn create(&self, work: &mut Work, context: &Context, ledger: &Ledger, rotation: &Rotation) -> Outcome {
+        let acting = self.acting(context, ledger).await?;
+        let name = &context.credential.name;
+        let request = CreateRequest {
+            operation: rotation.operation,
+            marker: marker(self.installation, name, rotation.plan.generation, rotation.attempt),
+        };
+        let minted = match self.seams.issuer.create(&self.target(context), &acting, &request).await {
+            Ok(minted) => minted,
+            Err(error) => return self.create_failed(work, context, ledger, error),
+        };
+        work.create_unsent = false;
+        work.seen = None;
+        let sealed = self.seal(context, &rotation.version, &minted.material)?;
+        let now = self.seams.clock.now().wall;
+        let event = Event::Issued {
+            key_id: Some(minted.key_id),
+            issued_at: minted.issued_at.unwrap_or(now),
+            expires_at: minted.expires_at,
+            fingerprints: self.fingerprints(&context.provider, &minted.material),
+            copy_of: None,
+        };
+        Ok(vec![Performed { event, sealed: SealedCopy::Put(sealed) }])
+    }
+
+    fn create_failed(&self, work: &mut Work, context: &Context, ledger: &Ledger, error: IssuerError) -> Outcome {
+        if !error.had_no_effect() {
+            work.create_unsent = false;
+            work.seen = None;
+        }
+        match error {
+            IssuerError::Refused { .. } | IssuerError::Impossible(_) => one(Event::Abandoning { reason: AbandonReason::CreateRefused }),
+            IssuerError::Full => one(Event::Abandoning { reason: AbandonReason::NoFreeSlot }),
+            IssuerError::BadValue => one(Event::Abandoning { reason: AbandonReason::BadValue }),
+            error => self.signing_failed(work, context, ledger, error),
+        }
+    }
+
+    /// A call that the current version signs has failed. Refused again and again, apart in time: then it is dead, and a
+    /// person must submit a working one.
+    fn signing_failed(&self, work: &mut Work, context: &Context, ledger: &Ledger, error: IssuerError) -> Outcome {
+        if error != IssuerError::Unauthenticated {
+            return Err(error.into());
+        }
+        let propagation = context.policy.propagation(&context.provider);
+        if !work.current_refused(self.seams.clock.now().running, propagation) {
+            return Err(error.into());
+        }
+        let mut events = vec![Performed::plain(Event::CurrentRefused { at: self.seams.clock.now().wall })];
+        let before_promotion =
+            ledger.rotation.as_ref().is_some_and(|rotation| rotation.promoted.is_none() && rotation.abandoning.is_none());
+        if before_promotion {
+            events.push(Performed::plain(Event::Abandoning { reason: AbandonReason::CurrentRefused }));
+        }
+        Ok(events)
+    }
+
+    /// Writes the candidate as pending and reads it back byte by byte (I4, I11).
+    async fn store(&self, work: &mut Work, context: &Context, ledger: &Ledger, rotation: &Rotation) -> Outcome {
+        let material = match rotation.plan.origin {
+            Origin::RolledBack => {
+                let original = ledger.versions.get(&rotation.version).and_then(|facts| facts.copy_of.clone());
+                let Some(original) = original else { return one(Event::Abandoning { reason: AbandonReason::SealedCopyDamaged }) };
+                self.full_material(context, &original).await?
+            }
+            Origin::Minted | Origin::Submitted => {
+                let opened = work.sealed.as_ref().and_then(|sealed| self.unseal(context, &rotation.version, sealed));
+                let Some(material) = opened else { return one(Event::Abandoning { reason: AbandonReason::SealedCopyDamaged }) };
+                material
+            }
+        };
+        let slot = context.slot();
+        let bytes = split(context, material);
+        self.seams.store.put_pending(&slot, &rotation.version, &bytes).await?;
+        let back = self.seams.store.read(&slot, &rotation.version).await?;
+        if !back.served.same_as(&bytes.served) || !back.management.same_as(&bytes.management) {
+            return Err(Hindrance::new("store-differs", "what was read back from the store isn't what was written"));
+        }
+        Ok(vec![Performed { event: Event::Stored, sealed: SealedCopy::Erase }])
+    }
+
+    async fn promote(&self, cell: &Cell, context: &Context, ledger: &Ledger, rotation: &Rotation) -> Outcome {
+        self.audit(Actor::Daemon, "promoting", &cell.name, Some(rotation.version.to_string()), None).await?;
+        let slot = context.slot();
+        let promoted = self.seams.store.promote(&slot, &rotation.version, ledger.current.as_ref()).await;
+        match promoted {
+            Ok(()) => one(Event::Promoted { at: self.seams.clock.now().instant() }),
+            Err(StoreError::CurrentChanged { .. }) => one(Event::Abandoning { reason: AbandonReason::CurrentChanged }),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Looks at the current version afresh: the old one goes only if the new one is alive (I5).
+    async fn retire(&self, work: &mut Work, context: &Context, ledger: &Ledger) -> Outcome {
+        let acting = self.acting(context, ledger).await?;
+        let report = self.seams.issuer.probe(&self.target(context), &acting).await?;
+        let now = self.seams.clock.now();
+        if let Some(theirs) = report.provider_time {
+            self.seams.clock.heard(theirs);
+            if now.wall.duration_since(theirs).unsigned_abs() > CLOCKS_APART_MAX {
+                return Err(Hindrance::new(
+                    "clock-disagrees",
+                    "the provider's clock and ours are more than five minutes apart: nothing is revoked",
+                ));
+            }
+        }
+        match report.outcome {
+            ProbeOutcome::Works | ProbeOutcome::Narrow => {
+                work.current_accepted();
+                let accepted = ledger.refused_since.map(|_| Performed::plain(Event::CurrentAccepted));
+                let retired = Performed::plain(Event::Retired { term: self.term });
+                Ok(accepted.into_iter().chain([retired]).collect())
+            }
+            ProbeOutcome::Dead | ProbeOutcome::WrongEnvironment => {
+                self.signing_failed(work, context, ledger, IssuerError::Unauthenticated).and_then(|events| {
+                    let fresh: Vec<Performed> = events.into_iter().filter(|_| ledger.refused_since.is_none()).collect();
+                    if fresh.is_empty() { Err(IssuerError::Unauthenticated.into()) } else { Ok(fresh) }
+                })
+            }
+        }
+    }
+
+    async fn revoke(&self, cell: &Cell, context: &Context, ledger: &Ledger, rotation: &Rotation) -> Outcome {
+        let at = self.seams.clock.now().wall;
+        let Some(old) = &rotation.old else { return Err(Hindrance::new("internal", "there is no old version")) };
+        let Some(key_id) = ledger.versions.get(old).and_then(|facts| facts.key_id.clone()) else {
+            // Nothing names the key at the provider: it can't be revoked, and nothing can tell whether it lives.
+            return one(Event::Revoked { at, closure: Closure::Unproved });
+        };
+        let acting = self.acting(context, ledger).await?;
+        let doomed = match self.full_material(context, old).await {
+            Ok(material) => Some(material),
+            Err(StoreError::NotFound { .. }) => None,
+            Err(error) => return Err(error.into()),
+        };
+        self.audit(Actor::Daemon, "revoking", &cell.name, Some(old.to_string()), Some(format!("key {key_id}"))).await?;
+        let revocation = self.seams.issuer.revoke(&self.target(context), &acting, &key_id, doomed.as_ref()).await?;
+        one(Event::Revoked { at: self.seams.clock.now().wall.max(at), closure: revocation.closure })
+    }
+
+    async fn forget_old(&self, context: &Context, ledger: &Ledger, rotation: &Rotation) -> Outcome {
+        if let Some(old) = &rotation.old {
+            for version in ledger.same_key(old) {
+                self.seams.store.forget(&context.slot(), &version).await?;
+            }
+        }
+        one(Event::Closed)
+    }
+
+    async fn undo_key(&self, cell: &Cell, context: &Context, ledger: &Ledger, rotation: &Rotation, key_id: KeyId) -> Outcome {
+        let acting = self.acting(context, ledger).await?;
+        let candidate = match self.full_material(context, &rotation.version).await {
+            Ok(material) => Some(material),
+            Err(StoreError::NotFound { .. }) => self.sealed_candidate(cell, context, rotation).await,
+            Err(error) => return Err(error.into()),
+        };
+        self.audit(Actor::Daemon, "revoking-candidate", &cell.name, Some(rotation.version.to_string()), Some(format!("key {key_id}")))
+            .await?;
+        self.seams.issuer.revoke(&self.target(context), &acting, &key_id, candidate.as_ref()).await?;
+        one(Event::Undone)
+    }
+
+    async fn sealed_candidate(&self, cell: &Cell, context: &Context, rotation: &Rotation) -> Option<Material> {
+        let history = self.seams.journal.load(&cell.name).await.ok()?;
+        self.unseal(context, &rotation.version, history.sealed.as_ref()?)
+    }
+
+    async fn discard(&self, cell: &Cell, context: &Context, ledger: &Ledger, rotation: &Rotation) -> Outcome {
+        match self.seams.store.forget(&context.slot(), &rotation.version).await {
+            Ok(()) | Err(StoreError::NotFound { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let failures = ledger.failure.as_ref().map_or(0, |failure| failure.count).saturating_add(1);
+        let wait = wait_after(&cell.name, failures, context.policy.retry_wait_max());
+        let at = self.seams.clock.now().wall;
+        let next_try_at = at.checked_add(wait).unwrap_or(at);
+        Ok(vec![Performed { event: Event::Abandoned { at, next_try_at }, sealed: SealedCopy::Erase }])
+    }
+}
+
+/// The two parts of a version's bytes as one.
+pub(super) fn join(bytes: VersionBytes) -> Material {
+    let mut all = bytes.served;
+    let names: Vec<_> = bytes.management.iter().map(|(name, value)| (name.clone(), value.duplicate())).collect();
+    names.into_iter().for_each(|(name, value)| all.insert(name, value));
+    all
+}
+
+/// Splits off the fields that only manage the credential.
+pub(super) fn split(context: &Context, material: Material) -> VersionBytes {
+    let (management, served) = material.partition(|field| context.provider.is_management(field));
+    VersionBytes { served, management }
+}

@@ -1,0 +1,173 @@
+//! Reads: what an application may have, recorded before it has it.
+
+use std::sync::Arc;
+
+use super::audit::Action;
+use super::cell::{Cell, Served};
+use super::errors::ReadError;
+use super::gather::Context;
+use super::views::{Document, Listed};
+use super::{Engine, Reader};
+use crate::domain::access::may_read;
+use crate::domain::environment::{Acceptance, Says, pure_evidence};
+use crate::domain::ids::{Name, VersionId};
+use crate::domain::ledger::Ledger;
+use crate::domain::material::Material;
+use crate::journal::HoldingChange;
+use crate::stores::StoreError;
+
+/// How often a read starts over because a promotion came between; then the promotion is faster than any reader.
+const READ_TRIES: usize = 8;
+
+impl Engine {
+    /// The current version. Audited, and recorded as held, before it is returned (I17).
+    ///
+    /// # Errors
+    /// [`ReadError`]; credentials that don't exist and those that the caller may not read are answered alike.
+    pub async fn read(&self, reader: &Reader, name: &Name) -> Result<Document, ReadError> {
+        self.admit(reader, name)?;
+        for _ in 0..READ_TRIES {
+            let (Some(cell), Some(context)) = (self.cell(name), self.context(name)) else { return Err(ReadError::NoVersion) };
+            let served = self.served(&cell, &context).await?;
+            self.disclose(reader, name, &served.version).await?;
+            // A promotion in between: the instance is on record for the old version, which holds it alive; it gets the new one.
+            let ledger = cell.ledger();
+            if ledger.current.as_ref() != Some(&served.version) {
+                continue;
+            }
+            self.note_push(&ledger);
+            return Ok(Document {
+                name: name.clone(),
+                provider: context.provider.name.clone(),
+                environment: context.credential.environment,
+                version: served.version.clone(),
+                revision: served.revision,
+                issued_at: served.issued_at,
+                stale: false,
+                fields: served.fields.clone(),
+            });
+        }
+        Err(ReadError::StoreUnavailable)
+    }
+
+    fn note_push(&self, ledger: &Ledger) {
+        if let Some(at) = ledger.rotation.as_ref().and_then(|rotation| rotation.promoted) {
+            self.seams.meter.pushed(self.seams.clock.now().running.saturating_sub(at.running));
+        }
+    }
+
+    fn admit(&self, reader: &Reader, name: &Name) -> Result<(), ReadError> {
+        let policies = self.policies();
+        let admitted = match reader {
+            Reader::Application { application, .. } => {
+                policies.applications.get(application).is_some_and(|application| may_read(&policies, application, name))
+            }
+            Reader::Operator { .. } => policies.credentials.contains_key(name),
+        };
+        if admitted { Ok(()) } else { Err(ReadError::Forbidden) }
+    }
+
+    /// The bytes of the current version: from memory, or read from the store once and judged.
+    async fn served(&self, cell: &Arc<Cell>, context: &Context) -> Result<Arc<Served>, ReadError> {
+        let served = match cell.served() {
+            Some(served) => served,
+            None => self.load_served(cell, context).await?,
+        };
+        if self.may_serve(context, &cell.ledger(), &served) { Ok(served) } else { Err(ReadError::NoVersion) }
+    }
+
+    async fn load_served(&self, cell: &Cell, context: &Context) -> Result<Arc<Served>, ReadError> {
+        let ledger = cell.ledger();
+        let Some(current) = &ledger.current else { return Err(ReadError::NoVersion) };
+        let Some(facts) = ledger.versions.get(current) else { return Err(ReadError::NoVersion) };
+        let bytes = self.seams.store.read(&context.slot(), current).await.map_err(|error| match error {
+            StoreError::NotFound { .. } => ReadError::NoVersion,
+            _ => ReadError::StoreUnavailable,
+        })?;
+        let fields: Material = bytes.served.partition(|field| context.provider.fields.get(field).is_none_or(|field| field.served)).0;
+        let served =
+            Arc::new(Served { version: current.clone(), revision: ledger.revision, issued_at: facts.issued_at, fields: Arc::new(fields) });
+        cell.set_served(Some(served.clone()));
+        Ok(served)
+    }
+
+    /// At each read: the recorded verdict and the pure evidence, no network (I18).
+    fn may_serve(&self, context: &Context, ledger: &Ledger, served: &Served) -> bool {
+        let recorded = ledger.versions.get(&served.version).and_then(|facts| facts.proof.as_ref());
+        let accepted = recorded
+            .map(|proof| proof.acceptance(&context.credential))
+            .is_some_and(|acceptance| acceptance != Acceptance::Mismatch && acceptance.is_enough());
+        let against = |piece: &crate::domain::environment::Evidence| piece.says == Says::Against;
+        accepted && !pure_evidence(&context.provider, &context.credential, &served.fields, &self.base_url(context), &[]).iter().any(against)
+    }
+
+    async fn disclose(&self, reader: &Reader, name: &Name, version: &VersionId) -> Result<(), ReadError> {
+        let action = Action {
+            actor: reader.actor(),
+            action: "disclosed".to_owned(),
+            credential: Some(name.to_string()),
+            version: Some(version.to_string()),
+            detail: None,
+        };
+        let Reader::Application { application, instance } = reader else {
+            // A person's reads are each recorded: there are few of them.
+            return self.seams.audit.record(self.seams.clock.now().wall, action).await.map_err(|_| ReadError::AuditUnavailable);
+        };
+        if self.book.is_full(application, instance) {
+            return Err(ReadError::TooManyInstances);
+        }
+        let changes = self.book.serve(application, instance, name, version);
+        self.book.touch(application, instance, self.lease(application), self.seams.clock.now().running);
+        let Some(changes) = changes else {
+            self.seams.audit.repeated(action);
+            return Ok(());
+        };
+        self.seams.audit.record(self.seams.clock.now().wall, action).await.map_err(|_| ReadError::AuditUnavailable)?;
+        self.write_holdings(changes).await.map_err(|_| ReadError::StoreUnavailable)?;
+        self.book.recorded(application, instance, name, version);
+        Ok(())
+    }
+
+    /// Writes what an instance holds, until what is durable is what the book says: another write may have come between.
+    pub(super) async fn write_holdings(&self, mut changes: Vec<HoldingChange>) -> Result<(), crate::journal::JournalError> {
+        for _ in 0..READ_TRIES {
+            self.seams.journal.write_holdings(&changes).await?;
+            let moved: Vec<HoldingChange> = changes.iter().filter_map(|change| self.moved_since(change)).collect();
+            if moved.is_empty() {
+                return Ok(());
+            }
+            changes = moved;
+        }
+        Err(crate::journal::JournalError::Unavailable("an instance's holdings change faster than they can be written"))
+    }
+
+    fn moved_since(&self, change: &HoldingChange) -> Option<HoldingChange> {
+        let HoldingChange::Put(written) = change else { return None };
+        let now = self.book.holding(&written.application, &written.instance, &written.credential)?;
+        // What a confirmation is about to free is written before the book says so: only additions count here.
+        (!now.held.is_subset(&written.held) && now.newest != written.newest).then_some(HoldingChange::Put(now))
+    }
+
+    /// Version and revision of what is current, without disclosing it.
+    pub fn current(&self, name: &Name) -> Option<(VersionId, u64)> {
+        let ledger = self.cell(name)?.ledger();
+        Some((ledger.current.clone()?, ledger.revision))
+    }
+
+    /// What the caller may read, without fields.
+    pub fn list(&self, reader: &Reader) -> Vec<Listed> {
+        let policies = self.policies();
+        let readable = policies.credentials.values().filter(|credential| self.admit(reader, &credential.name).is_ok());
+        readable
+            .map(|credential| {
+                let ledger = self.cell(&credential.name).map(|cell| cell.ledger());
+                Listed {
+                    name: credential.name.clone(),
+                    environment: credential.environment,
+                    version: ledger.as_ref().and_then(|ledger| ledger.current.clone()),
+                    revision: ledger.map_or(0, |ledger| ledger.revision),
+                }
+            })
+            .collect()
+    }
+}

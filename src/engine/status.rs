@@ -1,0 +1,284 @@
+//! `status` and `plan`: what stands where, why, and what a person can do about it.
+
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::Engine;
+use super::cell::{Cell, Work};
+use super::gather::Context;
+use super::views::{ApplicationStatus, CredentialStatus, Plan, PlanEntry, Status, StatusProblem};
+use crate::domain::due::{Decision, StuckReason, deadline_of, decide, schedule};
+use crate::domain::holders::Blocker;
+use crate::domain::ids::{Name, VersionId};
+use crate::domain::ledger::Ledger;
+use crate::domain::rotation::{Step, WaitReason};
+
+/// One row of `GET …/versions`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct VersionView {
+    pub version: VersionId,
+    /// `pending`, `current`, `previous`, or `ended`.
+    pub stage: &'static str,
+    pub issued_at: Timestamp,
+    pub revoked_at: Option<Timestamp>,
+}
+
+/// What a look at one credential shows, before it is worded.
+struct Standing {
+    decision: Decision,
+    blockers: Vec<Blocker>,
+}
+
+impl Engine {
+    /// `None` if `name` is no credential, managed or not.
+    pub fn status(&self, name: Option<&Name>, after: Option<&Name>, limit: usize) -> Option<Status> {
+        if let Some(name) = name {
+            self.cell(name)?;
+        }
+        let policies = self.policies();
+        let chosen = |cell: &Cell| name.is_none_or(|name| *name == cell.name) && after.is_none_or(|after| cell.name > *after);
+        let mut cells: Vec<_> = self.all_cells().into_iter().filter(|cell| chosen(cell)).collect();
+        let more = cells.len() > limit;
+        cells.truncate(limit);
+        let next = cells.last().filter(|_| more).map(|cell| cell.name.clone());
+        let mut credentials = Vec::with_capacity(cells.len());
+        let mut problems = self.own_problems();
+        for cell in &cells {
+            match self.context(&cell.name) {
+                Some(context) => {
+                    let standing = self.standing(cell, &context);
+                    credentials.push(self.credential_status(cell, &context, &standing));
+                    problems.extend(problems_of(cell, &context, &standing));
+                }
+                None if !policies.credentials.contains_key(&cell.name) => problems.push(unmanaged(cell)),
+                None => {}
+            }
+        }
+        Some(Status { credentials, problems, next })
+    }
+
+    fn own_problems(&self) -> Vec<StatusProblem> {
+        let problems = self.problems.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = |(code, message): (&&'static str, &String)| StatusProblem {
+            credential: None,
+            code: (*code).to_owned(),
+            message: message.clone(),
+        };
+        problems.iter().map(own).collect()
+    }
+
+    fn standing(&self, cell: &Cell, context: &Context) -> Standing {
+        let ledger = cell.ledger();
+        let blockers = self.blockers(context, &ledger);
+        // What only the driving task knows makes no difference to what is shown.
+        let decision = decide(&self.facts(context, &ledger, &Work::default(), &blockers, false));
+        Standing { decision, blockers }
+    }
+
+    fn credential_status(&self, cell: &Cell, context: &Context, standing: &Standing) -> CredentialStatus {
+        let ledger = cell.ledger();
+        let now = self.seams.clock.now().wall;
+        let current = ledger.current_facts();
+        let planned = current.map(|facts| schedule(&context.credential, &context.policy, &context.provider, ledger.generation, facts));
+        let previous = ledger.previous().cloned();
+        let dying = previous.as_ref().and_then(|version| ledger.versions.get(version)).or(current);
+        CredentialStatus {
+            name: cell.name.clone(),
+            provider: context.provider.name.clone(),
+            environment: context.credential.environment,
+            endpoint: self.base_url(context).url,
+            proof: current.and_then(|facts| facts.proof.clone()),
+            version: ledger.current.clone(),
+            previous_version: previous,
+            phase: phase_of(&ledger),
+            generation: ledger.generation,
+            issued_at: current.map(|facts| facts.issued_at),
+            age_seconds: current.map(|facts| now.duration_since(facts.issued_at).as_secs()),
+            due_at: planned.map(|planned| planned.starts_at),
+            deadline_at: dying.map(|facts| deadline_of(facts, &context.policy)),
+            overlap_ends_at: overlap_end(&ledger),
+            reason: reason_of(cell, standing),
+            paused: ledger.paused,
+            applications: self.applications_of(context, &ledger),
+        }
+    }
+
+    fn applications_of(&self, context: &Context, ledger: &Ledger) -> Vec<ApplicationStatus> {
+        let name = &context.credential.name;
+        let holdings = self.book.holdings_of(name);
+        let mut rows: Vec<ApplicationStatus> = holdings
+            .iter()
+            .map(|holding| ApplicationStatus {
+                name: holding.application.clone(),
+                instance: Some(holding.instance.clone()),
+                version: Some(holding.newest.clone()),
+                state: Some(holding.state(ledger.current.as_ref())),
+            })
+            .collect();
+        let absent =
+            context.policies.readers_of(name).filter(|application| holdings.iter().all(|holding| holding.application != application.name));
+        rows.extend(absent.map(|application| ApplicationStatus {
+            name: application.name.clone(),
+            instance: None,
+            version: None,
+            state: None,
+        }));
+        rows.sort_by(|a, b| (&a.name, &a.instance).cmp(&(&b.name, &b.instance)));
+        rows
+    }
+
+    /// What rotates within so many days, soonest deadline not first but by name, as the pages go.
+    pub fn plan(&self, days: u32, after: Option<&Name>, limit: usize) -> Plan {
+        let horizon = self.seams.clock.now().wall.checked_add(Duration::from_secs(u64::from(days) * 86_400)).unwrap_or(Timestamp::MAX);
+        let mut plan = Vec::new();
+        let mut next = None;
+        for cell in self.all_cells().into_iter().filter(|cell| after.is_none_or(|after| cell.name > *after)) {
+            let Some(entry) = self.plan_entry(&cell).filter(|entry| entry.starts_at <= horizon) else { continue };
+            if plan.len() == limit {
+                next = plan.last().map(|entry: &PlanEntry| entry.name.clone());
+                break;
+            }
+            plan.push(entry);
+        }
+        Plan { plan, next }
+    }
+
+    fn plan_entry(&self, cell: &Cell) -> Option<PlanEntry> {
+        let context = self.context(&cell.name)?;
+        let ledger = cell.ledger();
+        let planned = schedule(&context.credential, &context.policy, &context.provider, ledger.generation, ledger.current_facts()?);
+        let standing = self.standing(cell, &context);
+        let mut blocked_by: Vec<String> = match &standing.decision {
+            Decision::Blocked { reason, .. } => vec![reason.as_str().to_owned()],
+            Decision::Stuck { reason } => vec![reason.as_str().to_owned()],
+            // The next rotation begins when the open one has ended.
+            Decision::Step(_) => vec!["rotation-open".to_owned()],
+            Decision::Missing | Decision::Steady { .. } | Decision::Due { .. } => Vec::new(),
+        };
+        blocked_by.extend(standing.blockers.iter().map(blocker_text));
+        Some(PlanEntry {
+            name: cell.name.clone(),
+            starts_at: planned.starts_at,
+            deadline_at: planned.deadline_at,
+            reason: planned.reason.as_str().to_owned(),
+            blocked_by,
+        })
+    }
+
+    /// All versions that are remembered; `None` for a credential that isn't.
+    pub fn versions(&self, name: &Name) -> Option<Vec<VersionView>> {
+        let ledger = self.cell(name)?.ledger();
+        let pending = ledger.rotation.as_ref().filter(|rotation| rotation.promoted.is_none()).map(|rotation| rotation.version.clone());
+        let previous = ledger.previous().cloned();
+        let mut views: Vec<VersionView> = ledger
+            .versions
+            .iter()
+            .map(|(version, facts)| VersionView {
+                version: version.clone(),
+                stage: match version {
+                    version if ledger.current.as_ref() == Some(version) => "current",
+                    version if previous.as_ref() == Some(version) => "previous",
+                    version if pending.as_ref() == Some(version) => "pending",
+                    _ => "ended",
+                },
+                issued_at: facts.issued_at,
+                revoked_at: facts.ended.as_ref().map(|ended| ended.at),
+            })
+            .collect();
+        views.sort_by(|a, b| b.issued_at.cmp(&a.issued_at));
+        Some(views)
+    }
+}
+
+fn phase_of(ledger: &Ledger) -> String {
+    match (&ledger.rotation, &ledger.current) {
+        (Some(rotation), _) if rotation.abandoning.is_some() => "abandoned".to_owned(),
+        (Some(rotation), _) => rotation.phase.as_str().to_owned(),
+        (None, Some(_)) => "steady".to_owned(),
+        (None, None) => "missing".to_owned(),
+    }
+}
+
+fn overlap_end(ledger: &Ledger) -> Option<Timestamp> {
+    let rotation = ledger.rotation.as_ref()?;
+    rotation.old.as_ref()?;
+    rotation.promoted?.wall.checked_add(rotation.plan.terms.overlap.as_duration()).ok()
+}
+
+/// Why it stands where it stands: what hinders it comes first, then what it waits for, then why it began.
+fn reason_of(cell: &Cell, standing: &Standing) -> Option<String> {
+    let ledger = cell.ledger();
+    let word: &str = match &standing.decision {
+        Decision::Step(Step::Wait(wait)) => wait.reason.as_str(),
+        Decision::Stuck { reason } => reason.as_str(),
+        Decision::Blocked { reason, .. } => match &ledger.failure {
+            Some(failure) => failure.reason.as_str(),
+            None => reason.as_str(),
+        },
+        _ => {
+            let abandoning = ledger.rotation.as_ref().and_then(|rotation| rotation.abandoning).map(|reason| reason.as_str());
+            let begun = ledger.rotation.as_ref().map(|rotation| rotation.plan.reason.clone());
+            return abandoning.map(str::to_owned).or(cell.trouble().map(|trouble| trouble.code.to_owned())).or(begun);
+        }
+    };
+    Some(word.to_owned())
+}
+
+fn blocker_text(blocker: &Blocker) -> String {
+    match &blocker.instance {
+        Some(instance) => format!("{}/{instance}", blocker.application),
+        None => format!("{}: never seen", blocker.application),
+    }
+}
+
+fn unmanaged(cell: &Cell) -> StatusProblem {
+    StatusProblem {
+        credential: Some(cell.name.clone()),
+        code: "unmanaged".to_owned(),
+        message: "its document is gone: it is neither served nor rotated, and its keys live on; bring the document back, or revoke them at the provider".to_owned(),
+    }
+}
+
+fn problems_of(cell: &Cell, context: &Context, standing: &Standing) -> Vec<StatusProblem> {
+    let ledger = cell.ledger();
+    let mut problems = Vec::new();
+    let mut add =
+        |code: &str, message: String| problems.push(StatusProblem { credential: Some(cell.name.clone()), code: code.to_owned(), message });
+    match &standing.decision {
+        Decision::Step(Step::Wait(wait)) if matches!(wait.reason, WaitReason::Overdue | WaitReason::NoInstanceSeen) => {
+            let who: Vec<String> = standing.blockers.iter().map(blocker_text).collect();
+            add(
+                wait.reason.as_str(),
+                format!("the old key lives on because of {}: let them confirm, or `keywright release` them", who.join(", ")),
+            );
+        }
+        Decision::Stuck { reason: StuckReason::CurrentRefused } => {
+            add(
+                "current-refused",
+                format!("{} doesn't accept the current key: `keywright submit {}` a working one", context.provider.title, cell.name),
+            );
+        }
+        Decision::Stuck { reason } => add(reason.as_str(), "it needs a person: see the rotation's reason".to_owned()),
+        _ => {}
+    }
+    if !ledger.possible_orphans.is_empty() {
+        let count = ledger.possible_orphans.len();
+        add(
+            "possible-orphan",
+            format!("{count} replies to a create were lost, and this provider can't list keys: look there for keys that nobody holds"),
+        );
+    }
+    if let Some(failure) = &ledger.failure {
+        add(
+            failure.reason.as_str(),
+            format!("the last rotation was abandoned, {} in a row; the next try is at {}", failure.count, failure.next_try_at),
+        );
+    }
+    if let Some(trouble) = cell.trouble() {
+        add(trouble.code, trouble.message);
+    }
+    problems
+}

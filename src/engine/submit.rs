@@ -1,0 +1,237 @@
+//! Submission: a person brings a key. Proved before anything of it is kept; current when the call returns.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::Engine;
+use super::audit::Actor;
+use super::cell::{Cell, Work};
+use super::errors::{FieldProblem, SubmitError};
+use super::gather::Context;
+use super::verify::Verification;
+use super::views::Submitted;
+use crate::domain::environment::{Acceptance, Proof};
+use crate::domain::ids::{FieldName, KeyId, Name, VersionId};
+use crate::domain::ledger::{Fingerprint, Origin};
+use crate::domain::material::{Material, check_value};
+use crate::domain::rotation::{AbandonReason, Event};
+use crate::issuers::{IssuerError, ProbeOutcome};
+use crate::journal::SealedCopy;
+
+/// How often the provider is asked about a submitted key before its answer is believed, or its silence.
+const LOOKS_MAX: u32 = 6;
+/// How often a refusal is asked about again: replicas of a provider may differ for a moment.
+const REFUSALS_MAX: u32 = 3;
+const BETWEEN_LOOKS: Duration = Duration::from_millis(400);
+/// How long a submission that is durable already is driven before the answer is that it goes on in the background.
+const DRIVE_MAX: Duration = Duration::from_secs(60);
+
+/// What is known of a submitted key once it is proved.
+struct Enrolled {
+    proof: Proof,
+    key_id: Option<KeyId>,
+    issued_at: Timestamp,
+    expires_at: Option<Timestamp>,
+    fingerprints: Vec<Fingerprint>,
+}
+
+impl Engine {
+    /// Enrols a key, or replaces the current one by it; the replaced one is retired like any other.
+    ///
+    /// # Errors
+    /// [`SubmitError`]. Nothing of a refused value is kept, fingerprints included.
+    pub async fn submit(&self, actor: Actor, name: &Name, material: Material) -> Result<Submitted, SubmitError> {
+        let (Some(cell), Some(context)) = (self.cell(name), self.context(name)) else { return Err(SubmitError::UnknownCredential) };
+        check_fields(&context, &material)?;
+        let _one_at_a_time = self.submissions.lock().await;
+        let mut work = cell.work.lock().await;
+        if let Some(same) = self.already_current(&cell, &context, &material) {
+            return Ok(same);
+        }
+        if cell.ledger().rotation.is_some() {
+            return Err(SubmitError::RotationOpen);
+        }
+        let enrolled = match self.enrol(&context, &material).await {
+            Ok(enrolled) => enrolled,
+            Err(refusal) => {
+                self.audit(actor, "submission-refused", name, None, Some(refusal.to_string()))
+                    .await
+                    .map_err(|_| SubmitError::AuditUnavailable)?;
+                return Err(refusal);
+            }
+        };
+        let version = self.begin(actor, &cell, &mut work, &context, &material, &enrolled).await?;
+        drop(material);
+        let outcome = self.finish(&cell, &mut work, &context, &version).await;
+        drop(work);
+        self.look_at(name);
+        outcome.map(|()| {
+            let proof = cell.ledger().versions.get(&version).and_then(|facts| facts.proof.clone()).unwrap_or(enrolled.proof);
+            Submitted { name: name.clone(), version, proof }
+        })
+    }
+
+    /// The value is current already: submitting it again changes nothing, its age least of all (I12).
+    fn already_current(&self, cell: &Cell, context: &Context, material: &Material) -> Option<Submitted> {
+        let ledger = cell.ledger();
+        let facts = ledger.current_facts()?;
+        let asked = self.fingerprints(&context.provider, material);
+        let same = !asked.is_empty() && asked.iter().all(|print| facts.fingerprints.contains(print)) && ledger.refused_since.is_none();
+        same.then(|| ())
+            .and_then(|()| Some(Submitted { name: cell.name.clone(), version: ledger.current.clone()?, proof: facts.proof.clone()? }))
+    }
+
+    async fn enrol(&self, context: &Context, material: &Material) -> Result<Enrolled, SubmitError> {
+        let verification = self.look_closely(context, material).await?;
+        let key_id = key_id_of(context, material);
+        let (issued_at, expires_at) = self.times_of(context, material, key_id.as_ref()).await?;
+        Ok(Enrolled {
+            proof: verification.proof,
+            key_id,
+            issued_at: issued_at.unwrap_or(self.seams.clock.now().wall),
+            expires_at,
+            fingerprints: self.fingerprints(&context.provider, material),
+        })
+    }
+
+    /// Weighs the evidence, asking the provider again while it doesn't answer clearly.
+    async fn look_closely(&self, context: &Context, material: &Material) -> Result<Verification, SubmitError> {
+        let mut refusals = 0;
+        for look in 1.. {
+            match self.examine(context, material).await {
+                Ok(verification) => match judge(&verification) {
+                    Err(SubmitError::ProviderRefused { .. }) if refusals + 1 < REFUSALS_MAX => refusals += 1,
+                    Err(refusal) => return Err(refusal),
+                    Ok(()) => return Ok(verification),
+                },
+                Err(error @ (IssuerError::Refused { .. } | IssuerError::Impossible(_) | IssuerError::Full)) => {
+                    return Err(SubmitError::ProviderRefused { reason: error.to_string() });
+                }
+                Err(error) if look >= LOOKS_MAX => return Err(SubmitError::ProviderUnavailable { reason: error.to_string() }),
+                Err(error) => pause(&error).await,
+            }
+            tokio::time::sleep(BETWEEN_LOOKS).await;
+        }
+        Err(SubmitError::ProviderUnavailable { reason: "no clear answer".to_owned() })
+    }
+
+    /// When the provider made the key, and when it ends it, where it tells: a pasted old key keeps its age (I12).
+    async fn times_of(
+        &self,
+        context: &Context,
+        material: &Material,
+        key_id: Option<&KeyId>,
+    ) -> Result<(Option<Timestamp>, Option<Timestamp>), SubmitError> {
+        let (Some(_), Some(key_id)) = (&context.provider.calls.list, key_id) else { return Ok((None, None)) };
+        for look in 1.. {
+            match self.seams.issuer.list(&self.target(context), material).await {
+                Ok(keys) => {
+                    let found = keys.into_iter().find(|key| key.key_id == *key_id);
+                    return Ok(found.map_or((None, None), |key| (key.issued_at, key.expires_at)));
+                }
+                Err(error) if look >= LOOKS_MAX => return Err(SubmitError::ProviderUnavailable { reason: error.to_string() }),
+                Err(error) => pause(&error).await,
+            }
+            tokio::time::sleep(BETWEEN_LOOKS).await;
+        }
+        Ok((None, None))
+    }
+
+    /// Journals the plan and the sealed copy: from here on the submission survives a crash.
+    async fn begin(
+        &self,
+        actor: Actor,
+        cell: &Cell,
+        work: &mut Work,
+        context: &Context,
+        material: &Material,
+        enrolled: &Enrolled,
+    ) -> Result<VersionId, SubmitError> {
+        let unavailable = |_| SubmitError::StoreUnavailable;
+        let plan = self.new_plan(cell, context, Origin::Submitted, "submitted");
+        let version = plan.version.clone();
+        let sealed = self.seal(context, &version, material).map_err(unavailable)?;
+        self.audit(actor, "submitted", &cell.name, Some(version.to_string()), None).await.map_err(|_| SubmitError::AuditUnavailable)?;
+        self.append(cell, work, &Event::Planned { plan }, SealedCopy::Keep).await.map_err(unavailable)?;
+        let issued = Event::Issued {
+            key_id: enrolled.key_id.clone(),
+            issued_at: enrolled.issued_at,
+            expires_at: enrolled.expires_at,
+            fingerprints: enrolled.fingerprints.clone(),
+            copy_of: None,
+        };
+        self.append(cell, work, &issued, SealedCopy::Put(sealed)).await.map_err(unavailable)?;
+        Ok(version)
+    }
+
+    /// Drives the rotation until the version is current, or was given up.
+    async fn finish(&self, cell: &Cell, work: &mut Work, context: &Context, version: &VersionId) -> Result<(), SubmitError> {
+        let began = self.seams.clock.now().running;
+        work.backoff.succeeded();
+        loop {
+            let reason = cell.ledger().rotation.as_ref().and_then(|rotation| rotation.abandoning);
+            self.advance(cell, work, context).await;
+            let ledger = cell.ledger();
+            if ledger.current.as_ref() == Some(version) {
+                return Ok(());
+            }
+            let given_up = ledger.rotation.as_ref().is_none_or(|rotation| rotation.version != *version);
+            if given_up {
+                return Err(refusal_of(reason));
+            }
+            let running = self.seams.clock.now().running;
+            if running.saturating_sub(began) > DRIVE_MAX {
+                return Err(SubmitError::StoreUnavailable);
+            }
+            tokio::time::sleep(work.backoff.until().saturating_sub(running).clamp(Duration::from_millis(20), Duration::from_secs(1))).await;
+        }
+    }
+}
+
+fn refusal_of(reason: Option<AbandonReason>) -> SubmitError {
+    match reason {
+        Some(AbandonReason::EnvironmentMismatch) => {
+            SubmitError::EnvironmentMismatch { reasons: "disproved when it was verified again".to_owned() }
+        }
+        Some(AbandonReason::Undetermined) => {
+            SubmitError::Undetermined { reasons: "nothing proved it when it was verified again".to_owned() }
+        }
+        _ => SubmitError::ProviderRefused { reason: "it was refused when it was verified again".to_owned() },
+    }
+}
+
+fn judge(verification: &Verification) -> Result<(), SubmitError> {
+    let reasons = || verification.proof.reasons();
+    match (&verification.acceptance, verification.outcome) {
+        (Acceptance::Mismatch, _) => Err(SubmitError::EnvironmentMismatch { reasons: reasons() }),
+        (_, Some(ProbeOutcome::Dead | ProbeOutcome::WrongEnvironment)) => Err(SubmitError::ProviderRefused {
+            reason: "asked at this environment's address, it answered that the key isn't valid".to_owned(),
+        }),
+        (Acceptance::Undetermined, _) => Err(SubmitError::Undetermined { reasons: reasons() }),
+        (Acceptance::Proved | Acceptance::Accepted, _) => Ok(()),
+    }
+}
+
+async fn pause(error: &IssuerError) {
+    if let IssuerError::Throttled { retry_after: Some(wait) } = error {
+        tokio::time::sleep((*wait).min(Duration::from_secs(5))).await;
+    }
+}
+
+fn check_fields(context: &Context, material: &Material) -> Result<(), SubmitError> {
+    let described = &context.provider.fields;
+    let unknown = material.iter().filter(|(name, _)| !described.contains_key(*name)).map(|(name, _)| (name.clone(), FieldProblem::Unknown));
+    let missing = described.keys().filter(|name| material.get(name).is_none()).map(|name| (name.clone(), FieldProblem::Missing));
+    let values = material.iter().filter_map(|(name, value)| Some((name.clone(), FieldProblem::Value(check_value(value).err()?))));
+    let problems: Vec<(FieldName, FieldProblem)> = unknown.chain(missing).chain(values).collect();
+    if problems.is_empty() { Ok(()) } else { Err(SubmitError::InvalidFields(problems)) }
+}
+
+/// The provider's id of a submitted key: the public field that a created key's id would stand in.
+fn key_id_of(context: &Context, material: &Material) -> Option<KeyId> {
+    let create = context.provider.calls.create.as_ref()?;
+    let field = create.fields.iter().find(|(_, pointer)| **pointer == create.key_id).map(|(field, _)| field)?;
+    let public = context.provider.fields.get(field).is_some_and(|field| field.class == crate::domain::provider::FieldClass::Public);
+    material.get(field).filter(|_| public)?.expose_str()?.parse().ok()
+}

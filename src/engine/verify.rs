@@ -1,0 +1,190 @@
+//! Verification: of a candidate before its promotion, of a submission before it is stored, of the current version now and then.
+
+use std::time::Duration;
+
+use super::Engine;
+use super::cell::{Cell, Work};
+use super::drive::Hindrance;
+use super::gather::Context;
+use super::perform::{Outcome, Performed};
+use crate::domain::environment::{Acceptance, Evidence, EvidenceKind, Proof, Says, pure_evidence};
+use crate::domain::ids::VersionId;
+use crate::domain::ledger::{Ledger, Origin};
+use crate::domain::material::Material;
+use crate::domain::rotation::{AbandonReason, Event, Rotation};
+use crate::issuers::{IssuerError, ProbeOutcome, ProbeReport};
+use crate::sealing::{Context as SealContext, Sealed};
+
+/// How often in a row a candidate is accepted before it is promoted.
+const ACCEPTANCES_MIN: u32 = 3;
+
+/// What a look at some material found.
+pub(super) struct Verification {
+    pub(super) proof: Proof,
+    pub(super) acceptance: Acceptance,
+    /// The provider said that it doesn't accept it. Without a probe: `None`.
+    pub(super) outcome: Option<ProbeOutcome>,
+}
+
+impl Engine {
+    /// Weighs all evidence, the provider's answer last. What the pure evidence disproves is never sent anywhere (I18).
+    pub(super) async fn examine(&self, context: &Context, material: &Material) -> Result<Verification, IssuerError> {
+        let fingerprints = self.fingerprints(&context.provider, material);
+        let hits = self.fingerprint_hits(&context.credential.name, &fingerprints);
+        let mut evidence = pure_evidence(&context.provider, &context.credential, material, &self.base_url(context), &hits);
+        let disproved = evidence.iter().any(|piece| piece.says == Says::Against);
+        let mut outcome = None;
+        if !disproved && (context.provider.calls.token.is_some() || context.provider.calls.probe.is_some()) {
+            let report = self.seams.issuer.probe(&self.target(context), material).await?;
+            if let Some(theirs) = report.provider_time {
+                self.seams.clock.heard(theirs);
+            }
+            evidence.push(probe_evidence(context, &report));
+            outcome = Some(report.outcome);
+        }
+        let proof = Proof::weigh(evidence);
+        let acceptance = proof.acceptance(&context.credential);
+        Ok(Verification { proof, acceptance, outcome })
+    }
+
+    /// Verifies the candidate by the strongest check described. A provider's replicas learn of a new key one by one, so one
+    /// acceptance isn't enough: several in a row are (I3).
+    pub(super) async fn verify_candidate(&self, work: &mut Work, context: &Context, ledger: &Ledger, rotation: &Rotation) -> Outcome {
+        let material = self.full_material(context, &rotation.version).await?;
+        let verification = loop {
+            let verification = self.examine(context, &material).await?;
+            let works = verification.outcome == Some(ProbeOutcome::Works) && verification.acceptance.is_enough();
+            work.candidate_accepted = if works { work.candidate_accepted + 1 } else { 0 };
+            if !works || work.candidate_accepted >= ACCEPTANCES_MIN {
+                break verification;
+            }
+        };
+        work.candidate_accepted = 0;
+        let event = match (&verification.acceptance, verification.outcome) {
+            (Acceptance::Mismatch, _) => Event::Abandoning { reason: AbandonReason::EnvironmentMismatch },
+            (_, Some(ProbeOutcome::Dead)) => self.refused(context, ledger, rotation),
+            (Acceptance::Undetermined, _) => Event::Abandoning { reason: AbandonReason::Undetermined },
+            _ => Event::Verified { proof: verification.proof, term: self.term },
+        };
+        let refused_early = matches!(event, Event::Refused { .. });
+        if refused_early && rotation.refused_first.is_some() && !matches!(event, Event::Refused { counted: true, .. }) {
+            // Within the propagation delay: one event marks its beginning, the rest is waiting.
+            return Err(Hindrance::new("candidate-not-yet-accepted", "the provider doesn't accept the new key yet"));
+        }
+        Ok(vec![Performed::plain(event)])
+    }
+
+    /// A fresh key that is refused counts as failed only after the propagation delay.
+    fn refused(&self, context: &Context, ledger: &Ledger, rotation: &Rotation) -> Event {
+        let now = self.seams.clock.now();
+        let propagation = context.policy.propagation(&context.provider);
+        let waited = rotation.refused_first.is_some_and(|first| now.running.saturating_sub(first) >= propagation);
+        // A copy of a key that worked before needs no time to spread.
+        let known = ledger.versions.get(&rotation.version).is_some_and(|facts| facts.origin != Origin::Minted);
+        Event::Refused { at: now.instant(), counted: waited || known }
+    }
+
+    /// Between rotations: looks for orphans, and whether the current key still lives.
+    pub(super) async fn upkeep(&self, cell: &Cell, work: &mut Work, context: &Context) {
+        let running = self.seams.clock.now().running;
+        let ledger = cell.ledger();
+        if ledger.current.is_none() || work.upkeep_backoff.is_waiting(running) || work.backoff.is_waiting(running) {
+            return;
+        }
+        let outcome = self.upkeep_step(cell, work, context, &ledger).await;
+        match outcome {
+            Ok(()) => work.upkeep_backoff.succeeded(),
+            Err(hindrance) => {
+                tracing::warn!(credential = %cell.name, code = hindrance.trouble.code, "a routine look at the provider didn't succeed and will be repeated");
+                work.upkeep_backoff.failed(&cell.name, running, context.policy.retry_wait_max(), hindrance.retry_after);
+            }
+        }
+    }
+
+    async fn upkeep_step(&self, cell: &Cell, work: &mut Work, context: &Context, ledger: &Ledger) -> Result<(), Hindrance> {
+        let running = self.seams.clock.now().running;
+        if sweep_due(work, context, running) {
+            let account = self.account(&context.credential.account);
+            let _guard = account.lock().await;
+            let found = self.survey(work, context, ledger).await?;
+            self.append_all(cell, work, found).await?;
+            // The list was signed with the current key: it lives.
+            work.checked_at = work.swept_at;
+            return Ok(());
+        }
+        if check_due(work, context, ledger, running) {
+            let events = self.check_current(work, context, ledger).await?;
+            work.checked_at = Some(running);
+            self.append_all(cell, work, events).await?;
+        }
+        Ok(())
+    }
+
+    async fn append_all(&self, cell: &Cell, work: &mut Work, events: Vec<Performed>) -> Result<(), Hindrance> {
+        for Performed { event, sealed } in events {
+            self.append(cell, work, &event, sealed).await?;
+        }
+        Ok(())
+    }
+
+    async fn check_current(&self, work: &mut Work, context: &Context, ledger: &Ledger) -> Outcome {
+        let Some(current) = &ledger.current else { return Ok(Vec::new()) };
+        let material = self.full_material(context, current).await?;
+        if !self.seams.issuer.is_dead(&self.target(context), &material).await? {
+            work.current_accepted();
+            return Ok(ledger.refused_since.map(|_| Performed::plain(Event::CurrentAccepted)).into_iter().collect());
+        }
+        if ledger.refused_since.is_some() {
+            return Ok(Vec::new());
+        }
+        let propagation = context.policy.propagation(&context.provider);
+        if !work.current_refused(self.seams.clock.now().running, propagation) {
+            return Err(IssuerError::Unauthenticated.into());
+        }
+        Ok(vec![Performed::plain(Event::CurrentRefused { at: self.seams.clock.now().wall })])
+    }
+
+    /// Seals the copy that the journal keeps from `issued` to `stored` (I11).
+    pub(super) fn seal(&self, context: &Context, version: &VersionId, material: &Material) -> Result<Sealed, Hindrance> {
+        let name = context.credential.name.as_str();
+        let place = SealContext { table: "journal", name, version: version.as_str(), part: "issued" };
+        self.seams.keyring.seal(&place, &material.to_json()).map_err(|error| Hindrance::new("sealing-failed", error.to_string()))
+    }
+
+    pub(super) fn unseal(&self, context: &Context, version: &VersionId, sealed: &Sealed) -> Option<Material> {
+        let name = context.credential.name.as_str();
+        let place = SealContext { table: "journal", name, version: version.as_str(), part: "issued" };
+        let json = self.seams.keyring.unseal(&place, sealed).ok()?;
+        Material::from_json(json.expose()).ok()
+    }
+}
+
+/// Whether orphans are to be looked for again.
+pub(super) fn sweep_due(work: &Work, context: &Context, running: Duration) -> bool {
+    context.provider.can_find_orphans() && elapsed(work.swept_at, context.policy.sweep_every(), running)
+}
+
+/// Whether the current key is to be looked at again: by policy, and sooner while it is refused.
+pub(super) fn check_due(work: &Work, context: &Context, ledger: &Ledger, running: Duration) -> bool {
+    let by_policy = context.policy.verify_every.as_duration();
+    let every = if ledger.refused_since.is_some() { by_policy.min(context.policy.sweep_every()) } else { by_policy };
+    elapsed(work.checked_at, every, running)
+}
+
+fn elapsed(last: Option<Duration>, every: Duration, running: Duration) -> bool {
+    last.is_none_or(|last| running.saturating_sub(last) >= every)
+}
+
+fn probe_evidence(context: &Context, report: &ProbeReport) -> Evidence {
+    let environment = context.credential.environment;
+    let (says, why) = match report.outcome {
+        ProbeOutcome::Works if report.proves_environment => {
+            (Says::For, format!("the provider accepts it at its {environment} address, and keys of the other environment don't work there"))
+        }
+        ProbeOutcome::Works => (Says::Nothing, "the provider accepts it, which doesn't tell its environment".to_owned()),
+        ProbeOutcome::Narrow => (Says::Nothing, "the provider knows it but doesn't let it ask".to_owned()),
+        ProbeOutcome::Dead => (Says::Nothing, format!("the provider doesn't accept it at its {environment} address")),
+        ProbeOutcome::WrongEnvironment => (Says::Against, format!("the provider says that it isn't a {environment} value")),
+    };
+    Evidence::new(EvidenceKind::Probe, says, why)
+}

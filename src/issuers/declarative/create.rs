@@ -1,0 +1,63 @@
+//! Makes a key, and takes its fields out of the answer.
+
+use serde_json::Value;
+
+use super::reply::{id_text, time};
+use super::request::{Extras, Signer};
+use super::{DeclarativeIssuer, refusal};
+use crate::domain::ids::FieldName;
+use crate::domain::material::{Material, Secret, check_value};
+use crate::domain::provider::{Create, Meaning, Provider};
+use crate::issuers::{CreateRequest, IssuerError, Minted, Target};
+
+impl DeclarativeIssuer {
+    pub(super) async fn mint(&self, target: &Target, acting: &Material, request: &CreateRequest) -> Result<Minted, IssuerError> {
+        let create = target.provider.calls.create.as_ref().ok_or(IssuerError::Impossible("the description has no create call"))?;
+        let token = self.token_for(target, &create.call, acting).await?;
+        let signer = Signer { acting, subject: None, token: token.as_ref() };
+        let operation = request.operation.to_string();
+        let extras = Extras {
+            headers: create.idempotency_headers.iter().map(|name| (name.clone(), operation.clone())).collect(),
+            variables: vec![("marker", request.marker.clone()), ("operation_id", operation)],
+            query: Vec::new(),
+        };
+        let reply = self.call(target, "create", &create.call, signer, extras).await?;
+        match reply.meaning(&create.call.rules) {
+            Meaning::Works => minted(create, &target.provider, reply.json()?, acting),
+            other => Err(refusal(&reply, other, target)),
+        }
+    }
+}
+
+/// # Errors
+/// [`IssuerError::BadValue`] if a value is missing or can't be one: a key was made, and isn't usable.
+fn minted(create: &Create, provider: &Provider, json: &Value, acting: &Material) -> Result<Minted, IssuerError> {
+    let key_id = json.pointer(&create.key_id).and_then(id_text).and_then(|text| text.parse().ok());
+    let mut material = Material::default();
+    for (field, pointer) in &create.fields {
+        material.insert(field.clone(), value_at(json, pointer)?);
+    }
+    for (field, value) in acting.iter().filter(|(field, _)| is_kept(create, provider, field)) {
+        material.insert(field.clone(), value.duplicate());
+    }
+    Ok(Minted {
+        key_id: key_id.ok_or(IssuerError::BadValue)?,
+        material,
+        // A wrong one does no harm: our own time stands in for it.
+        issued_at: time(json, create.issued_at.as_deref()).unwrap_or(None),
+        // An end that can't be read would come unannounced.
+        expires_at: time(json, create.expires_at.as_deref()).map_err(|_| IssuerError::BadValue)?,
+    })
+}
+
+/// The fields that a new key keeps. What manages the old key isn't one of them.
+fn is_kept(create: &Create, provider: &Provider, field: &FieldName) -> bool {
+    provider.fields.contains_key(field) && !provider.is_management(field) && !create.fields.contains_key(field)
+}
+
+fn value_at(json: &Value, pointer: &str) -> Result<Secret, IssuerError> {
+    let text = json.pointer(pointer).and_then(Value::as_str).ok_or(IssuerError::BadValue)?;
+    let value = Secret::new(text.as_bytes());
+    check_value(&value).map_err(|_| IssuerError::BadValue)?;
+    Ok(value)
+}

@@ -1,0 +1,135 @@
+//! The issuer that reads provider descriptions: a new provider is a document, and no code here.
+
+mod address;
+mod check;
+mod create;
+mod list;
+mod meter;
+mod reply;
+mod request;
+mod revoke;
+mod template;
+mod transport;
+
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use self::meter::Meter;
+use self::reply::Reply;
+use self::request::{Extras, Signer};
+use self::transport::Transport;
+use super::{CreateRequest, Issuer, IssuerError, Minted, ProbeReport, Revocation, Target};
+use crate::domain::ids::KeyId;
+use crate::domain::material::{Material, Secret};
+use crate::domain::provider::{Authentication, Call, ListedKey, Meaning};
+
+pub use self::meter::{RateLimit, RequestCount};
+
+/// Speaks HTTP as the description says. Each call is sent once; nothing is cached, no token and no connection.
+pub struct DeclarativeIssuer {
+    transport: Transport,
+    meter: Meter,
+    /// A list may take so long, all its pages together.
+    list_timeout: Duration,
+    /// Between two looks at whether a key that was just revoked is dead.
+    death_wait: Duration,
+}
+
+impl DeclarativeIssuer {
+    /// How long one HTTP call may take where no policy is shorter.
+    pub const TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
+
+    /// `timeout` bounds each HTTP call from its name look-up to the last byte of the answer. Short policies scale it down.
+    pub fn new(timeout: Duration) -> DeclarativeIssuer {
+        let (list_timeout, death_wait) = (timeout * 6, timeout / 40);
+        DeclarativeIssuer { transport: Transport::new(timeout), meter: Meter::default(), list_timeout, death_wait }
+    }
+
+    /// What is left of the providers' quotas, as their answers told last.
+    pub fn limits(&self) -> Vec<RateLimit> {
+        self.meter.limits()
+    }
+
+    /// How many requests were made, by call and outcome.
+    pub fn requests(&self) -> Vec<RequestCount> {
+        self.meter.requests()
+    }
+
+    async fn call(&self, target: &Target, name: &'static str, call: &Call, signer: Signer<'_>, extras: Extras) -> Result<Reply, IssuerError> {
+        let answer = match request::build(target, call, signer, extras) {
+            Ok(prepared) => self.transport.send(prepared).await,
+            Err(error) => Err(error),
+        };
+        self.meter.note(target, name, &answer);
+        answer
+    }
+
+    /// A token for one call, where the description asks for one. Whatever goes wrong here, the call itself wasn't sent.
+    async fn token_for(&self, target: &Target, call: &Call, acting: &Material) -> Result<Option<Secret>, IssuerError> {
+        if call.authentication != Authentication::Token {
+            return Ok(None);
+        }
+        let answer = self.ask_for_token(target, acting).await.map_err(|error| match error {
+            IssuerError::Unclear(_) | IssuerError::BadValue => IssuerError::Unreachable("the token endpoint's answer tells nothing"),
+            other => other,
+        })?;
+        match answer.token {
+            Some(token) => Ok(Some(token)),
+            None if answer.meaning == Meaning::Dead => Err(IssuerError::Unauthenticated),
+            None => Err(IssuerError::Refused { status: answer.status }),
+        }
+    }
+}
+
+/// What an answer means that brought nothing useful, for calls whose effect matters.
+fn refusal(reply: &Reply, meaning: Meaning, target: &Target) -> IssuerError {
+    match meaning {
+        Meaning::Dead => IssuerError::Unauthenticated,
+        Meaning::Refused | Meaning::Narrow | Meaning::WrongEnvironment | Meaning::Gone => IssuerError::Refused { status: reply.status },
+        Meaning::Full => IssuerError::Full,
+        Meaning::Throttled => reply.throttled(&target.provider.limits),
+        Meaning::Works | Meaning::Inconclusive => unclear(reply),
+    }
+}
+
+fn unclear(reply: &Reply) -> IssuerError {
+    IssuerError::Unclear(match reply.status {
+        300..=399 => "it is a redirect, and none is followed",
+        500..=599 => "it is a failure of the provider's own",
+        _ => "no rule of the description fits it",
+    })
+}
+
+#[async_trait]
+impl Issuer for DeclarativeIssuer {
+    async fn probe(&self, target: &Target, material: &Material) -> Result<ProbeReport, IssuerError> {
+        self.check(target, material).await
+    }
+
+    async fn is_dead(&self, target: &Target, material: &Material) -> Result<bool, IssuerError> {
+        self.check_death(target, material).await
+    }
+
+    async fn list(&self, target: &Target, acting: &Material) -> Result<Vec<ListedKey>, IssuerError> {
+        self.list_all(target, acting).await
+    }
+
+    async fn create(&self, target: &Target, acting: &Material, request: &CreateRequest) -> Result<Minted, IssuerError> {
+        self.mint(target, acting, request).await
+    }
+
+    async fn revoke(&self, target: &Target, acting: &Material, key_id: &KeyId, doomed: Option<&Material>) -> Result<Revocation, IssuerError> {
+        self.end(target, acting, key_id, doomed).await
+    }
+}
+
+impl fmt::Debug for DeclarativeIssuer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("DeclarativeIssuer")
+    }
+}

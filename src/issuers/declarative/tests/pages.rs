@@ -1,0 +1,69 @@
+//! Lists in pages: whole, or an error.
+
+use super::raw::{Answer, Raw, json};
+use super::{acting, quick};
+use crate::issuers::{Issuer, IssuerError};
+
+fn item(number: u32) -> String {
+    format!("{{\"id\":\"c{number}\",\"client_id\":\"ci_{number}\",\"name\":null,\"status\":\"active\",\"created_at\":\"2026-01-01T00:00:00Z\"}}")
+}
+
+fn page(items: &[String], more: &str) -> Answer {
+    Answer::Bytes(json(200, &[], &format!("{{\"data\":[{}],\"has_more\":{more}}}", items.join(","))))
+}
+
+#[tokio::test]
+async fn pages_are_followed_to_their_end() {
+    let raw = Raw::start(|request| {
+        let line = request.lines().next()?;
+        if !line.starts_with("GET") {
+            return None;
+        }
+        Some(match line {
+            _ if line.contains("starting_after=c4") => page(&[item(5)], "false"),
+            _ if line.contains("starting_after=c2") => page(&[item(3), item(4)], "true"),
+            _ => page(&[item(1), item(2)], "true"),
+        })
+    })
+    .await;
+    let keys = quick().list(&raw.target(), &acting()).await.unwrap();
+    let ids: Vec<&str> = keys.iter().map(|key| key.key_id.as_str()).collect();
+    assert_eq!(ids, ["ci_1", "ci_2", "ci_3", "ci_4", "ci_5"]);
+    assert_eq!(raw.requests().len(), 4, "one token, three pages");
+    assert!(raw.requests().iter().skip(1).all(|text| text.contains("limit=100")));
+}
+
+#[tokio::test]
+async fn a_list_that_is_not_certainly_whole_is_an_error() {
+    let no_end = IssuerError::Unclear("the pages of the list don't come to an end");
+    for (answer, expected) in [
+        (page(&[item(1), item(2)], "true"), no_end.clone()),
+        (page(&[], "true"), no_end),
+        (page(&[item(1)], "null"), IssuerError::Unclear("it doesn't say whether the list goes on")),
+        (page(&["{\"client_id\":\"a\",\"status\":\"active\"}".to_owned()], "true"), IssuerError::Unclear("it doesn't say where the list goes on")),
+        (page(&["{\"status\":\"active\"}".to_owned()], "false"), IssuerError::Unclear("a key of the list has no id")),
+        (page(&["{\"client_id\":\"a\"}".to_owned()], "false"), IssuerError::Unclear("a key of the list doesn't say whether it lives")),
+        (page(&["{\"client_id\":\"a\",\"status\":\"active\",\"name\":7}".to_owned()], "false"), IssuerError::Unclear("the name of a key is no text")),
+        (page(&[item(1), item(1)], "false"), IssuerError::Unclear("the pages of the list don't come to an end")),
+        (Answer::Bytes(json(200, &[], "{}")), IssuerError::Unclear("it holds no list")),
+        (Answer::Bytes(json(200, &[], "oops")), IssuerError::Unclear("it isn't JSON")),
+        (Answer::Bytes(json(401, &[], "{}")), IssuerError::Unauthenticated),
+    ] {
+        let raw = Raw::always(answer).await;
+        assert_eq!(quick().list(&raw.target(), &acting()).await, Err(expected));
+    }
+}
+
+#[tokio::test]
+async fn a_list_without_end_ends() {
+    let count = std::sync::atomic::AtomicU32::new(0);
+    let raw = Raw::start(move |request| {
+        let next = || count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        request.starts_with("GET").then(|| page(&[item(next())], "true"))
+    })
+    .await;
+    let issuer = super::issuer(std::time::Duration::from_millis(400));
+    let started = std::time::Instant::now();
+    assert_eq!(issuer.list(&raw.target(), &acting()).await, Err(IssuerError::Unclear("the pages of the list don't come to an end")));
+    assert!(started.elapsed().as_secs() < 10 && raw.requests().len() <= 1001);
+}

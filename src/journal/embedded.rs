@@ -1,0 +1,300 @@
+//! The journal in the embedded file: events chained by keyed codes, so that one that is removed, altered or moved is noticed.
+//!
+//! A credential's head says where its chain begins and ends; head, event and sealed copy change in one transaction.
+
+use async_trait::async_trait;
+use redb::{ReadTransaction, ReadableTable, WriteTransaction};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::{Heartbeat, History, HoldingChange, Holdings, Journal, JournalError, Position, SealedCopy};
+use crate::domain::holders::Holding;
+use crate::domain::ids::{InstallationId, Name};
+use crate::domain::rotation::Event;
+use crate::embedded::Embedded;
+use crate::embedded::rows::{At, Broken, CODE_LENGTH, COPIES, EVENTS, HEADS, HOLDINGS, META, Rows, SEEN, decode, encode, load};
+use crate::sealing::{Keyring, Sealed, sha256};
+
+type Code = [u8; CODE_LENGTH];
+
+const INSTALLATION: At<'static> = ("installation", "", "");
+const TERM: At<'static> = ("term", "", "");
+const HEARTBEAT: At<'static> = ("heartbeat", "", "");
+
+/// Events, holdings and the heartbeat in the embedded file.
+#[derive(Debug, Clone)]
+pub struct EmbeddedJournal {
+    embedded: Embedded,
+}
+
+/// Where the chain of one credential stands.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+struct Head {
+    position: Position,
+    /// Index of the first event that is kept; the next one gets `next`.
+    first: u64,
+    next: u64,
+    /// The code before the first event that is kept, and that of the last one.
+    base: Code,
+    last: Code,
+    /// SHA-256 of the sealed copy, if there is one.
+    copy: Option<[u8; 32]>,
+}
+
+impl From<Broken> for JournalError {
+    fn from(broken: Broken) -> JournalError {
+        match broken {
+            Broken::Row(what) | Broken::File(what) => JournalError::Damaged(what),
+            Broken::Away(what) => JournalError::Unavailable(what),
+        }
+    }
+}
+
+impl EmbeddedJournal {
+    pub(crate) fn new(embedded: Embedded) -> EmbeddedJournal {
+        EmbeddedJournal { embedded }
+    }
+
+    async fn push(
+        &self,
+        credential: &Name,
+        expected: Position,
+        term: u64,
+        event: &Event,
+        change: Change,
+    ) -> Result<Position, JournalError> {
+        let (name, bytes) = (credential.clone(), event_bytes(event)?);
+        let pushed = self.embedded.write(move |transaction, keyring| push(transaction, keyring, &name, expected, term, &bytes, &change));
+        pushed.await?.ok_or_else(|| JournalError::Conflict { credential: credential.clone() })
+    }
+}
+
+/// What else an append changes.
+enum Change {
+    Append(SealedCopy),
+    Compact,
+}
+
+#[async_trait]
+impl Journal for EmbeddedJournal {
+    async fn installation(&self) -> Result<InstallationId, JournalError> {
+        let known = self.embedded.read(|transaction, keyring| load(keyring, META, &transaction.open_table(META)?, INSTALLATION)).await?;
+        if let Some(installation) = known {
+            return Ok(installation);
+        }
+        let made = self.embedded.write(|transaction, keyring| {
+            let mut table = transaction.open_table(META)?;
+            if let Some(installation) = load(keyring, META, &table, INSTALLATION)? {
+                return Ok(installation);
+            }
+            let installation = InstallationId(Uuid::new_v4());
+            table.insert(INSTALLATION, encode(keyring, META, INSTALLATION, &installation)?.as_slice())?;
+            Ok(installation)
+        });
+        Ok(made.await?)
+    }
+
+    async fn begin_term(&self) -> Result<u64, JournalError> {
+        let begun = self.embedded.write(|transaction, keyring| {
+            let mut table = transaction.open_table(META)?;
+            let highest: u64 = load(keyring, META, &table, TERM)?.unwrap_or_default();
+            let term = highest.checked_add(1).ok_or(Broken::Row("the terms are used up"))?;
+            table.insert(TERM, encode(keyring, META, TERM, &term)?.as_slice())?;
+            Ok(term)
+        });
+        Ok(begun.await?)
+    }
+
+    async fn credentials(&self, after: Option<&Name>, limit: usize) -> Result<Vec<Name>, JournalError> {
+        let after = after.cloned();
+        let listed = self.embedded.read(move |transaction, _| {
+            let table = transaction.open_table(HEADS)?;
+            // Greater than the credential's own row, smaller than any longer name's.
+            let from = after.as_ref().map_or(("", "", ""), |name| (name.as_str(), "~", ""));
+            let names = table.range(from..)?.take(limit).map(|row| row?.0.value().0.parse().map_err(|_| Broken::Row("a name was altered")));
+            names.collect::<Result<Vec<Name>, Broken>>()
+        });
+        Ok(listed.await?)
+    }
+
+    async fn load(&self, credential: &Name) -> Result<History, JournalError> {
+        let name = credential.clone();
+        Ok(self.embedded.read(move |transaction, keyring| history(transaction, keyring, &name)).await?)
+    }
+
+    async fn append(
+        &self,
+        credential: &Name,
+        expected: Position,
+        term: u64,
+        event: &Event,
+        sealed: SealedCopy,
+    ) -> Result<Position, JournalError> {
+        self.push(credential, expected, term, event, Change::Append(sealed)).await
+    }
+
+    async fn compact(&self, credential: &Name, expected: Position, term: u64, snapshot: &Event) -> Result<Position, JournalError> {
+        self.push(credential, expected, term, snapshot, Change::Compact).await
+    }
+
+    async fn holdings(&self) -> Result<Holdings, JournalError> {
+        let read = self.embedded.read(|transaction, keyring| {
+            Ok(Holdings { holdings: all(transaction, keyring, HOLDINGS)?, seen: all(transaction, keyring, SEEN)? })
+        });
+        Ok(read.await?)
+    }
+
+    async fn write_holdings(&self, changes: &[HoldingChange]) -> Result<(), JournalError> {
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let changes = changes.to_vec();
+        let written = self.embedded.write(move |transaction, keyring| {
+            let mut holdings = transaction.open_table(HOLDINGS)?;
+            let mut seen = transaction.open_table(SEEN)?;
+            for change in &changes {
+                match change {
+                    HoldingChange::Put(holding) => {
+                        let at = holding_row(holding);
+                        holdings.insert(at, encode(keyring, HOLDINGS, at, holding)?.as_slice())?;
+                    }
+                    HoldingChange::Remove { application, instance, credential } => {
+                        holdings.remove((application.as_str(), instance.as_str(), credential.as_str()))?;
+                    }
+                    HoldingChange::Seen { application, credential } => {
+                        let at = (application.as_str(), credential.as_str(), "");
+                        seen.insert(at, encode(keyring, SEEN, at, &(application, credential))?.as_slice())?;
+                    }
+                }
+            }
+            Ok(())
+        });
+        Ok(written.await?)
+    }
+
+    async fn heartbeat(&self) -> Result<Heartbeat, JournalError> {
+        let read = self.embedded.read(|transaction, keyring| load(keyring, META, &transaction.open_table(META)?, HEARTBEAT));
+        Ok(read.await?.unwrap_or_default())
+    }
+
+    async fn write_heartbeat(&self, heartbeat: Heartbeat) -> Result<(), JournalError> {
+        let written = self.embedded.write(move |transaction, keyring| {
+            let row = encode(keyring, META, HEARTBEAT, &heartbeat)?;
+            transaction.open_table(META)?.insert(HEARTBEAT, row.as_slice())?;
+            Ok(())
+        });
+        Ok(written.await?)
+    }
+}
+
+fn event_bytes(event: &Event) -> Result<Vec<u8>, JournalError> {
+    serde_json::to_vec(event).map_err(|_| JournalError::Unavailable("an event can't be written"))
+}
+
+fn holding_row(holding: &Holding) -> At<'_> {
+    (holding.application.as_str(), holding.instance.as_str(), holding.credential.as_str())
+}
+
+fn all<T: serde::de::DeserializeOwned>(transaction: &ReadTransaction, keyring: &Keyring, rows: Rows) -> Result<Vec<T>, Broken> {
+    let table = transaction.open_table(rows)?;
+    let each = table.iter()?.map(|row| {
+        let (at, row) = row?;
+        decode(keyring, rows, at.value(), row.value())
+    });
+    each.collect()
+}
+
+/// The code of one event: over its place, the code before it, and its bytes.
+fn code_of(keyring: &Keyring, credential: &str, index: u64, before: &Code, bytes: &[u8]) -> Code {
+    keyring.row_code(&[b"events", credential.as_bytes(), &index.to_be_bytes(), before, bytes])
+}
+
+/// Everything is looked at before anything is written; `None` is a conflict.
+fn push(
+    transaction: &WriteTransaction,
+    keyring: &Keyring,
+    credential: &Name,
+    expected: Position,
+    term: u64,
+    bytes: &[u8],
+    change: &Change,
+) -> Result<Option<Position>, Broken> {
+    let name = credential.as_str();
+    let at = (name, "", "");
+    let (mut meta, mut heads) = (transaction.open_table(META)?, transaction.open_table(HEADS)?);
+    let highest: u64 = load(keyring, META, &meta, TERM)?.unwrap_or_default();
+    let mut head: Head = load(keyring, HEADS, &heads, at)?.unwrap_or_default();
+    if head.position != expected || term < highest {
+        return Ok(None);
+    }
+    let code = code_of(keyring, name, head.next, &head.last, bytes);
+    let first = head.first;
+    if matches!(change, Change::Compact) {
+        (head.base, head.first) = (head.last, head.next);
+    }
+    (head.last, head.next) = (code, head.next + 1);
+    head.position = Position { term, revision: expected.revision + 1 };
+    match change {
+        Change::Append(SealedCopy::Put(copy)) => head.copy = Some(sha256(&copy.0)),
+        Change::Append(SealedCopy::Erase) => head.copy = None,
+        Change::Append(SealedCopy::Keep) | Change::Compact => {}
+    }
+    let row = encode(keyring, HEADS, at, &head)?;
+    let highest_row = encode(keyring, META, TERM, &term)?;
+    heads.insert(at, row.as_slice())?;
+    if term > highest {
+        meta.insert(TERM, highest_row.as_slice())?;
+    }
+    let mut events = transaction.open_table(EVENTS)?;
+    if first < head.first {
+        events.retain_in((name, first)..(name, head.first), |_, _| false)?;
+    }
+    events.insert((name, head.next - 1), [code.as_slice(), bytes].concat().as_slice())?;
+    write_copy(transaction, at, change)?;
+    Ok(Some(head.position))
+}
+
+fn write_copy(transaction: &WriteTransaction, at: At<'_>, change: &Change) -> Result<(), Broken> {
+    match change {
+        Change::Append(SealedCopy::Put(copy)) => drop(transaction.open_table(COPIES)?.insert(at, copy.0.as_slice())?),
+        Change::Append(SealedCopy::Erase) => drop(transaction.open_table(COPIES)?.remove(at)?),
+        Change::Append(SealedCopy::Keep) | Change::Compact => {}
+    }
+    Ok(())
+}
+
+fn history(transaction: &ReadTransaction, keyring: &Keyring, credential: &Name) -> Result<History, Broken> {
+    let name = credential.as_str();
+    let at = (name, "", "");
+    let head: Option<Head> = load(keyring, HEADS, &transaction.open_table(HEADS)?, at)?;
+    let known = head.is_some();
+    let head = head.unwrap_or_default();
+    let events = events(transaction, keyring, name, &head)?;
+    if !known && !events.is_empty() {
+        return Err(Broken::Row("events have no head"));
+    }
+    let copy = transaction.open_table(COPIES)?.get(at)?.map(|row| row.value().to_vec());
+    if copy.as_deref().map(sha256) != head.copy {
+        return Err(Broken::Row("a sealed copy isn't the one that was written"));
+    }
+    Ok(History { position: head.position, events, sealed: copy.map(Sealed) })
+}
+
+/// Walks the chain: each event must be the next one, with the code that follows from all before it.
+fn events(transaction: &ReadTransaction, keyring: &Keyring, name: &str, head: &Head) -> Result<Vec<Event>, Broken> {
+    const BROKEN: Broken = Broken::Row("an event was removed, altered or moved");
+    let mut events = Vec::new();
+    let (mut index, mut last) = (head.first, head.base);
+    let table = transaction.open_table(EVENTS)?;
+    for row in table.range((name, 0)..=(name, u64::MAX))? {
+        let (key, row) = row?;
+        let (code, bytes) = row.value().split_at_checked(CODE_LENGTH).ok_or(BROKEN)?;
+        last = code_of(keyring, name, index, &last, bytes);
+        if key.value().1 != index || code != last {
+            return Err(BROKEN);
+        }
+        events.push(serde_json::from_slice(bytes).map_err(|_| Broken::Row("an event is of another format"))?);
+        index += 1;
+    }
+    if index == head.next && last == head.last { Ok(events) } else { Err(BROKEN) }
+}

@@ -1,0 +1,140 @@
+//! Any journal, with a fault point at every write.
+
+use async_trait::async_trait;
+
+use super::{Heartbeat, History, HoldingChange, Holdings, Journal, JournalError, Position, SealedCopy};
+use crate::domain::ids::{InstallationId, Name};
+use crate::domain::rotation::Event;
+use crate::faults::{Fault, Faults};
+
+/// Wraps a journal: a point that fails answers [`JournalError::Unavailable`], with or without the effect.
+#[derive(Debug, Clone)]
+pub struct FaultyJournal<J> {
+    inner: J,
+    faults: Faults,
+}
+
+impl<J> FaultyJournal<J> {
+    pub fn new(inner: J, faults: Faults) -> FaultyJournal<J> {
+        FaultyJournal { inner, faults }
+    }
+
+    pub fn inner(&self) -> &J {
+        &self.inner
+    }
+}
+
+impl From<Fault> for JournalError {
+    fn from(_: Fault) -> JournalError {
+        JournalError::Unavailable(Fault::REASON)
+    }
+}
+
+#[async_trait]
+impl<J: Journal> Journal for FaultyJournal<J> {
+    async fn installation(&self) -> Result<InstallationId, JournalError> {
+        let point = self.faults.point("journal.installation");
+        point.before()?;
+        let outcome = self.inner.installation().await;
+        point.after()?;
+        outcome
+    }
+
+    async fn begin_term(&self) -> Result<u64, JournalError> {
+        let point = self.faults.point("journal.begin_term");
+        point.before()?;
+        let outcome = self.inner.begin_term().await;
+        point.after()?;
+        outcome
+    }
+
+    async fn credentials(&self, after: Option<&Name>, limit: usize) -> Result<Vec<Name>, JournalError> {
+        self.faults.alive()?;
+        self.inner.credentials(after, limit).await
+    }
+
+    async fn load(&self, credential: &Name) -> Result<History, JournalError> {
+        self.faults.alive()?;
+        self.inner.load(credential).await
+    }
+
+    async fn append(
+        &self,
+        credential: &Name,
+        expected: Position,
+        term: u64,
+        event: &Event,
+        sealed: SealedCopy,
+    ) -> Result<Position, JournalError> {
+        let point = self.faults.point(append_point(event));
+        point.before()?;
+        let outcome = self.inner.append(credential, expected, term, event, sealed).await;
+        point.after()?;
+        outcome
+    }
+
+    async fn compact(&self, credential: &Name, expected: Position, term: u64, snapshot: &Event) -> Result<Position, JournalError> {
+        let point = self.faults.point("journal.compact");
+        point.before()?;
+        let outcome = self.inner.compact(credential, expected, term, snapshot).await;
+        point.after()?;
+        outcome
+    }
+
+    async fn holdings(&self) -> Result<Holdings, JournalError> {
+        self.faults.alive()?;
+        self.inner.holdings().await
+    }
+
+    async fn write_holdings(&self, changes: &[HoldingChange]) -> Result<(), JournalError> {
+        let point = self.faults.point("journal.write_holdings");
+        point.before()?;
+        let outcome = self.inner.write_holdings(changes).await;
+        point.after()?;
+        outcome
+    }
+
+    async fn heartbeat(&self) -> Result<Heartbeat, JournalError> {
+        self.faults.alive()?;
+        self.inner.heartbeat().await
+    }
+
+    async fn write_heartbeat(&self, heartbeat: Heartbeat) -> Result<(), JournalError> {
+        let point = self.faults.point("journal.write_heartbeat");
+        point.before()?;
+        let outcome = self.inner.write_heartbeat(heartbeat).await;
+        point.after()?;
+        outcome
+    }
+}
+
+/// Each kind of event is a point of its own name, so that the crash matrix says which write it stopped at.
+fn append_point(event: &Event) -> &'static str {
+    match event {
+        Event::Planned { .. } => "journal.append planned",
+        Event::CreateIntended { .. } => "journal.append create-intended",
+        Event::Issued { .. } => "journal.append issued",
+        Event::Stored => "journal.append stored",
+        Event::Verified { .. } => "journal.append verified",
+        Event::Refused { .. } => "journal.append refused",
+        Event::Promoted { .. } => "journal.append promoted",
+        Event::Confirmed { .. } => "journal.append confirmed",
+        Event::Retired { .. } => "journal.append retired",
+        Event::RevokeIntended => "journal.append revoke-intended",
+        Event::Revoked { .. } => "journal.append revoked",
+        Event::Closed => "journal.append closed",
+        Event::Abandoning { .. } => "journal.append abandoning",
+        Event::Undone => "journal.append undone",
+        Event::Abandoned { .. } => "journal.append abandoned",
+        Event::OrphanFound { .. } => "journal.append orphan-found",
+        Event::OrphanRevoked { .. } => "journal.append orphan-revoked",
+        Event::PossibleOrphan { .. } => "journal.append possible-orphan",
+        Event::CurrentRefused { .. } => "journal.append current-refused",
+        Event::CurrentAccepted => "journal.append current-accepted",
+        Event::RollbackPlanned { .. } => "journal.append rollback-planned",
+        Event::TermsTightened { .. } => "journal.append terms-tightened",
+        Event::Paused => "journal.append paused",
+        Event::Resumed => "journal.append resumed",
+        Event::Snapshot { .. } => "journal.append snapshot",
+    }
+}

@@ -1,0 +1,140 @@
+//! The journal as a fake: events in memory, shared by its copies, so that an engine can be rebuilt on what a crash left.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use uuid::Uuid;
+
+use super::{FaultyJournal, Heartbeat, History, HoldingChange, Holdings, Journal, JournalError, Position, SealedCopy};
+use crate::domain::holders::Holding;
+use crate::domain::ids::{InstallationId, InstanceName, Name};
+use crate::domain::rotation::Event;
+use crate::faults::Faults;
+
+#[derive(Debug, Default)]
+struct State {
+    installation: Option<InstallationId>,
+    term: u64,
+    histories: BTreeMap<Name, History>,
+    holdings: BTreeMap<(Name, InstanceName, Name), Holding>,
+    seen: BTreeSet<(Name, Name)>,
+    heartbeat: Heartbeat,
+}
+
+/// Loses everything with its last copy.
+#[derive(Debug, Clone, Default)]
+pub struct MemoryJournal(Arc<Mutex<State>>);
+
+impl MemoryJournal {
+    /// With a given identity, so that a test's ids are the same each time.
+    pub fn of_installation(installation: InstallationId) -> MemoryJournal {
+        let journal = MemoryJournal::default();
+        journal.state().installation = Some(installation);
+        journal
+    }
+
+    /// The same journal, with a fault point at every write.
+    pub fn faulty(&self, faults: &Faults) -> FaultyJournal<MemoryJournal> {
+        FaultyJournal::new(self.clone(), faults.clone())
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn advance(&mut self, credential: &Name, expected: Position, term: u64) -> Result<&mut History, JournalError> {
+        let position = self.histories.get(credential).map(|history| history.position).unwrap_or_default();
+        if position != expected || term < self.term {
+            return Err(JournalError::Conflict { credential: credential.clone() });
+        }
+        self.term = term;
+        let history = self.histories.entry(credential.clone()).or_default();
+        history.position = Position { term, revision: expected.revision + 1 };
+        Ok(history)
+    }
+}
+
+#[async_trait]
+impl Journal for MemoryJournal {
+    async fn installation(&self) -> Result<InstallationId, JournalError> {
+        Ok(*self.state().installation.get_or_insert_with(|| InstallationId(Uuid::new_v4())))
+    }
+
+    async fn begin_term(&self) -> Result<u64, JournalError> {
+        let mut state = self.state();
+        state.term += 1;
+        Ok(state.term)
+    }
+
+    async fn credentials(&self, after: Option<&Name>, limit: usize) -> Result<Vec<Name>, JournalError> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        Ok(self.state().histories.range::<Name, _>((from, Bound::Unbounded)).take(limit).map(|(name, _)| name.clone()).collect())
+    }
+
+    async fn load(&self, credential: &Name) -> Result<History, JournalError> {
+        Ok(self.state().histories.get(credential).cloned().unwrap_or_default())
+    }
+
+    async fn append(
+        &self,
+        credential: &Name,
+        expected: Position,
+        term: u64,
+        event: &Event,
+        sealed: SealedCopy,
+    ) -> Result<Position, JournalError> {
+        let mut state = self.state();
+        let history = state.advance(credential, expected, term)?;
+        history.events.push(event.clone());
+        match sealed {
+            SealedCopy::Keep => {}
+            SealedCopy::Put(copy) => history.sealed = Some(copy),
+            SealedCopy::Erase => history.sealed = None,
+        }
+        Ok(history.position)
+    }
+
+    async fn compact(&self, credential: &Name, expected: Position, term: u64, snapshot: &Event) -> Result<Position, JournalError> {
+        let mut state = self.state();
+        let history = state.advance(credential, expected, term)?;
+        history.events = vec![snapshot.clone()];
+        Ok(history.position)
+    }
+
+    async fn holdings(&self) -> Result<Holdings, JournalError> {
+        let state = self.state();
+        Ok(Holdings { holdings: state.holdings.values().cloned().collect(), seen: state.seen.iter().cloned().collect() })
+    }
+
+    async fn write_holdings(&self, changes: &[HoldingChange]) -> Result<(), JournalError> {
+        let mut state = self.state();
+        for change in changes.iter().cloned() {
+            match change {
+                HoldingChange::Put(holding) => {
+                    let key = (holding.application.clone(), holding.instance.clone(), holding.credential.clone());
+                    state.holdings.insert(key, holding);
+                }
+                HoldingChange::Remove { application, instance, credential } => {
+                    state.holdings.remove(&(application, instance, credential));
+                }
+                HoldingChange::Seen { application, credential } => {
+                    state.seen.insert((application, credential));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn heartbeat(&self) -> Result<Heartbeat, JournalError> {
+        Ok(self.state().heartbeat)
+    }
+
+    async fn write_heartbeat(&self, heartbeat: Heartbeat) -> Result<(), JournalError> {
+        self.state().heartbeat = heartbeat;
+        Ok(())
+    }
+}

@@ -1,0 +1,271 @@
+//! The calls of a description: what is sent, who signs it, what the answers mean.
+
+use std::collections::BTreeMap;
+
+use crate::domain::ids::FieldName;
+use crate::domain::provider::{Authentication, Body, Call, Calls, Create, FieldClass, List, Meaning, Method, Paging, Rule, Template};
+
+use super::super::problem::Sink;
+use super::super::reader::{Fields, boolean, choice, entries, list, text, whole_number};
+use super::super::tree::{Kind, Node};
+use super::Scope;
+use super::request::{self, CallKind, Place, pointer};
+
+const RULES_MAX: usize = 64;
+
+const METHODS: [(&str, Method); 4] = [("GET", Method::Get), ("POST", Method::Post), ("PUT", Method::Put), ("DELETE", Method::Delete)];
+
+const MEANINGS: [(&str, Meaning); 9] = [
+    ("works", Meaning::Works),
+    ("narrow", Meaning::Narrow),
+    ("dead", Meaning::Dead),
+    ("wrong-environment", Meaning::WrongEnvironment),
+    ("refused", Meaning::Refused),
+    ("gone", Meaning::Gone),
+    ("full", Meaning::Full),
+    ("throttled", Meaning::Throttled),
+    ("inconclusive", Meaning::Inconclusive),
+];
+
+pub(super) fn read_calls(node: &Node, scope: &Scope<'_>) -> Calls {
+    let Some(fields) = Fields::of(node, scope.sink) else { return Calls::default() };
+    let has_token = fields.has("token");
+    let call = |name, kind| fields.get(name).and_then(|node| read_plain(node, scope, kind, has_token));
+    let calls = Calls {
+        token: call("token", CallKind::Token),
+        probe: call("probe", CallKind::Probe),
+        create: fields.get("create").and_then(|node| read_create(node, scope, has_token)),
+        list: fields.get("list").and_then(|node| read_list(node, scope, has_token)),
+        revoke: call("revoke", CallKind::Revoke),
+    };
+    fields.done();
+    calls
+}
+
+fn read_plain(node: &Node, scope: &Scope<'_>, kind: CallKind, has_token: bool) -> Option<Call> {
+    let fields = Fields::of(node, scope.sink)?;
+    let call = read_call(&fields, scope, kind, has_token);
+    fields.done();
+    call
+}
+
+/// What all calls share; the caller reads the rest and then ends the mapping.
+fn read_call(fields: &Fields<'_>, scope: &Scope<'_>, kind: CallKind, has_token: bool) -> Option<Call> {
+    let sink = scope.sink;
+    let method = fields.need("method", "GET, POST, PUT or DELETE").and_then(|node| choice(node, sink, &METHODS));
+    let method = method.map(|method| method.value);
+    let target = read_target(fields, scope, kind);
+    let query = fields.get("query").map(|node| request::pairs(node, scope, Place::Address(kind))).unwrap_or_default();
+    let headers = fields.get("headers").map(|node| request::headers(node, scope, kind)).unwrap_or_default();
+    let authentication = fields
+        .need("authentication", "`basic`, `bearer`, `token`, `management` or `open`")
+        .and_then(|node| read_authentication(node, scope, kind, has_token));
+    let body = fields.get("body").map_or(Some(Body::None), |node| request::body(node, scope, kind, method));
+    let rules = fields.get("rules").map(|node| read_rules(node, sink)).unwrap_or_default();
+    let access_token = (kind == CallKind::Token)
+        .then(|| fields.need("accessToken", "where the access token stands, for example `/access_token`"))
+        .flatten()
+        .and_then(|node| pointer(node, sink));
+    let proves_environment = matches!(kind, CallKind::Token | CallKind::Probe)
+        .then(|| fields.get("provesEnvironment"))
+        .flatten()
+        .and_then(|node| boolean(node, sink))
+        .unwrap_or(false);
+    let (path, url_field) = target?;
+    let authentication = authentication?;
+    Some(Call { method: method?, path, url_field, query, headers, authentication, body: body?, rules, access_token, proves_environment })
+}
+
+/// `path`, or `urlField` for a management field that holds the whole address.
+fn read_target(fields: &Fields<'_>, scope: &Scope<'_>, kind: CallKind) -> Option<(Template, Option<FieldName>)> {
+    let sink = scope.sink;
+    match (fields.get("path"), fields.get("urlField")) {
+        (Some(path), None) => Some((read_path(path, scope, kind)?, None)),
+        (None, Some(field)) => Some((Template::literal(""), Some(request::field(field, scope, &[FieldClass::Management])?))),
+        (None, None) if fields.has("path") || fields.has("urlField") => None,
+        (None, None) => {
+            sink.report(fields.place, "missing-field", "`path` is missing", "for example `path: /auth/credentials`");
+            None
+        }
+        (Some(_), Some(field)) => {
+            sink.report(field.place, "bad-value", "`path` and `urlField` are both given", "leave one of them out");
+            None
+        }
+    }
+}
+
+fn read_path(node: &Node, scope: &Scope<'_>, kind: CallKind) -> Option<Template> {
+    let written = text(node, scope.sink)?;
+    let clean = written.starts_with('/')
+        && written.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'?' | b'#' | b'\\' | b'%'))
+        && !written.contains("//")
+        && !written.split('/').any(|part| matches!(part, "." | ".."));
+    if !clean {
+        let message = "a path begins with `/` and has no query, no escapes, no `.`, `..` or empty part";
+        scope.sink.report(node.place, "bad-path", message, "for example `/auth/credentials/{key_id}`; the query stands in `query`");
+        return None;
+    }
+    request::template(node, written, scope, Place::Address(kind))
+}
+
+fn read_authentication(node: &Node, scope: &Scope<'_>, kind: CallKind, has_token: bool) -> Option<Authentication> {
+    let sink = scope.sink;
+    let acting = [FieldClass::Public, FieldClass::Secret];
+    if let Kind::Map(_) = node.kind {
+        let fields = Fields::of(node, sink)?;
+        let (basic, bearer, management) = (fields.get("basic"), fields.get("bearer"), fields.get("management"));
+        fields.done();
+        return match (basic, bearer, management) {
+            (Some(basic), None, None) => {
+                let fields = Fields::of(basic, sink)?;
+                let part = |name, help| fields.need(name, help).and_then(|node| request::field(node, scope, &acting));
+                let username = part("username", "the field that is the user's name");
+                let password = part("password", "the field that is the password");
+                fields.done();
+                Some(Authentication::Basic { username: username?, password: password? })
+            }
+            (None, Some(bearer), None) => Some(Authentication::Bearer { field: request::field(bearer, scope, &acting)? }),
+            (None, None, Some(field)) => {
+                Some(Authentication::Management { field: request::field(field, scope, &[FieldClass::Management])? })
+            }
+            _ => bad_authentication(node, sink),
+        };
+    }
+    match &node.kind {
+        Kind::Text(word) if word == "open" => Some(Authentication::Open),
+        Kind::Text(word) if word == "token" => {
+            if kind == CallKind::Token || !has_token {
+                let help = "describe `calls.token`, which authenticates with `basic` or `bearer`";
+                sink.report(node.place, "no-token-call", "there is no token call to fetch a token with", help);
+            }
+            Some(Authentication::Token)
+        }
+        _ => bad_authentication(node, sink),
+    }
+}
+
+fn bad_authentication<T>(node: &Node, sink: &Sink<'_>) -> Option<T> {
+    let help = "`{basic: {username: FIELD, password: FIELD}}`, `{bearer: FIELD}`, `{management: FIELD}`, `token` or `open`";
+    sink.report(node.place, "bad-authentication", "this is no authentication", help);
+    None
+}
+
+fn read_rules(node: &Node, sink: &Sink<'_>) -> Vec<Rule> {
+    let items = list(node, sink).unwrap_or_default();
+    if items.len() > RULES_MAX {
+        sink.report(node.place, "too-many", format!("there are more than {RULES_MAX} rules"), "say it with fewer");
+    }
+    items.iter().take(RULES_MAX).filter_map(|item| read_rule(item, sink)).collect()
+}
+
+fn read_rule(node: &Node, sink: &Sink<'_>) -> Option<Rule> {
+    let fields = Fields::of(node, sink)?;
+    let statuses = fields.get("status").map(|node| read_statuses(node, sink)).unwrap_or_default();
+    let equals = fields.get("equals").and_then(|node| read_equals(node, sink));
+    let means = fields.need("means", "for example `means: works`").and_then(|node| choice(node, sink, &MEANINGS));
+    fields.done();
+    Some(Rule { statuses, equals, meaning: means?.value })
+}
+
+fn read_statuses(node: &Node, sink: &Sink<'_>) -> Vec<u16> {
+    let items = list(node, sink).unwrap_or_default();
+    if matches!(&node.kind, Kind::List(items) if items.is_empty()) {
+        sink.report(node.place, "bad-value", "this fits no answer", "name a status, or leave `status` out for a rule that fits all");
+    }
+    let read = items.iter().filter_map(|item| whole_number(item, sink, 100..=599).and_then(|status| u16::try_from(status).ok()));
+    read.collect()
+}
+
+fn read_equals(node: &Node, sink: &Sink<'_>) -> Option<(String, serde_json::Value)> {
+    let fields = Fields::of(node, sink)?;
+    let at = fields.need("pointer", "for example `/error`").and_then(|node| pointer(node, sink));
+    let value = fields.need("value", "what stands there").and_then(|node| request::literal(node, sink));
+    fields.done();
+    Some((at?, value?))
+}
+
+fn read_create(node: &Node, scope: &Scope<'_>, has_token: bool) -> Option<Create> {
+    let sink = scope.sink;
+    let fields = Fields::of(node, sink)?;
+    let call = read_call(&fields, scope, CallKind::Create, has_token);
+    let headers = fields.get("idempotencyHeaders").map(|node| {
+        let items = list(node, sink).unwrap_or_default();
+        items.iter().filter_map(|item| request::header_name(item, sink)).collect()
+    });
+    let key_id = fields.need("keyId", "where the provider's id of the new key stands, for example `/client_id`");
+    let key_id = key_id.and_then(|node| pointer(node, sink));
+    let filled = fields.need("fields", "where each field of the new key stands").map(|node| read_filled(node, scope));
+    let at = |name| fields.get(name).and_then(|node| pointer(node, sink));
+    let (issued_at, expires_at) = (at("issuedAt"), at("expiresAt"));
+    fields.done();
+    Some(Create { call: call?, idempotency_headers: headers.unwrap_or_default(), key_id: key_id?, fields: filled?, issued_at, expires_at })
+}
+
+fn read_filled(node: &Node, scope: &Scope<'_>) -> BTreeMap<FieldName, String> {
+    let sink = scope.sink;
+    let mut filled = BTreeMap::new();
+    let mut secret = false;
+    for (key, node) in entries(node, sink).unwrap_or_default() {
+        let name = key.text.parse::<FieldName>().ok().filter(|name| scope.fields.contains_key(name));
+        let Some(name) = name else {
+            let known: Vec<&str> = scope.fields.keys().map(FieldName::as_str).collect();
+            let help = format!("described are: {}", known.join(", "));
+            sink.report(key.place, "undeclared-field", "no field of this name is described", help);
+            continue;
+        };
+        secret |= scope.fields.get(&name) == Some(&FieldClass::Secret);
+        if let Some(pointer) = pointer(node, sink) {
+            filled.insert(name, pointer);
+        }
+    }
+    if !secret && !scope.fields.is_empty() {
+        let help = "say where the new secret stands in the answer: without it a new key would have the old one's";
+        sink.report(node.place, "no-new-secret", "no secret field is filled from the answer", help);
+    }
+    filled
+}
+
+fn read_list(node: &Node, scope: &Scope<'_>, has_token: bool) -> Option<List> {
+    let sink = scope.sink;
+    let fields = Fields::of(node, sink)?;
+    let call = read_call(&fields, scope, CallKind::List, has_token);
+    let needed = |name, help: &str| fields.need(name, help).and_then(|node| pointer(node, sink));
+    let items = needed("items", "where the array of keys stands, for example `/data`; `\"\"` for the whole answer");
+    let key_id = needed("keyId", "where the id of a key stands within an item, for example `/client_id`");
+    let at = |name| fields.get(name).and_then(|node| pointer(node, sink));
+    let (marker, issued_at, expires_at) = (at("marker"), at("issuedAt"), at("expiresAt"));
+    let alive = fields.get("alive").map(|node| read_alive(node, sink));
+    let paging = fields.get("paging").map(|node| read_paging(node, sink));
+    fields.done();
+    Some(List {
+        call: call?,
+        items: items?,
+        key_id: key_id?,
+        marker,
+        alive: alive.flatten(),
+        issued_at,
+        expires_at,
+        paging: paging.flatten(),
+    })
+}
+
+fn read_alive(node: &Node, sink: &Sink<'_>) -> Option<(String, Vec<String>)> {
+    let fields = Fields::of(node, sink)?;
+    let at = fields.need("pointer", "for example `/status`").and_then(|node| pointer(node, sink));
+    let values = fields.need("values", "the texts that mean that a key lives, for example `[active]`");
+    fields.done();
+    let items = list(values?, sink)?;
+    if items.is_empty() {
+        sink.report(values?.place, "bad-value", "no key would ever live", "name the texts that mean that a key lives");
+    }
+    Some((at?, items.iter().filter_map(|item| text(item, sink).map(str::to_owned)).collect()))
+}
+
+fn read_paging(node: &Node, sink: &Sink<'_>) -> Option<Paging> {
+    let fields = Fields::of(node, sink)?;
+    let more = fields.need("more", "where it says whether there is more, for example `/has_more`").and_then(|node| pointer(node, sink));
+    let parameter = fields.need("parameter", "the query parameter of the cursor").and_then(|node| text(node, sink));
+    let cursor = fields.need("cursor", "where the cursor stands in an item, for example `/id`").and_then(|node| pointer(node, sink));
+    fields.done();
+    Some(Paging { more: more?, parameter: parameter?.to_owned(), cursor: cursor? })
+}

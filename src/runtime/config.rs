@@ -1,0 +1,392 @@
+//! The configuration file: as written, then valid, with the same strictness and the same problems as the policies.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use crate::domain::access::{Identity, Operator, Right};
+use crate::domain::credential::Environment;
+use crate::domain::ids::Name;
+use crate::domain::span::Span;
+use crate::policies::problem::Sink;
+use crate::policies::reader::{At, Fields, choice, entries, list, text};
+use crate::policies::tree::{self, Key, Node};
+use crate::policies::values::{ENVIRONMENTS, Scheme, base_url, identity_of, span};
+use crate::policies::{Problems, Source, read_sources};
+
+const ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8750);
+
+/// The longest path of a Unix socket that Linux takes, in bytes, its closing zero not counted.
+const SOCKET_PATH_MAX: usize = 107;
+
+/// What the daemon runs with. Relative paths of the file were joined to its folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// The file that this is from, if there is one.
+    pub file: Option<PathBuf>,
+    /// A folder tree, or one file.
+    pub policies: PathBuf,
+    pub store: StoreConfig,
+    pub journal: JournalConfig,
+    /// The key-encryption and fingerprint key.
+    pub key: PathBuf,
+    pub audit: PathBuf,
+    pub listen: Listen,
+    pub operators: Vec<Operator>,
+    /// Base URLs, without a closing slash, that replace those of the descriptions.
+    pub providers: BTreeMap<Name, BTreeMap<Environment, String>>,
+    /// How old what is served may be while the store is away. `None` where the file doesn't say.
+    pub max_stale: Option<Span>,
+}
+
+/// Where callers are heard.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listen {
+    pub socket: PathBuf,
+    /// Always a loopback address, as long as there is no TLS.
+    pub address: SocketAddr,
+}
+
+/// Where values are kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StoreConfig {
+    Embedded { directory: PathBuf },
+}
+
+/// Where rotations are journaled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum JournalConfig {
+    /// In the file of the embedded store.
+    BesideStore,
+}
+
+impl Config {
+    /// Reads the file, or gives the defaults where there is none, for the user that this process runs as.
+    ///
+    /// # Errors
+    /// All problems together.
+    pub fn load(file: Option<&Path>) -> Result<Config, Problems> {
+        read(file, rustix::process::geteuid().as_raw())
+    }
+
+    /// What holds without a file: everything below the working directory.
+    pub fn without_file(uid: u32) -> Config {
+        Config::default_in(Path::new(""), uid)
+    }
+
+    fn default_in(base: &Path, uid: u32) -> Config {
+        let data = base.join("data");
+        Config {
+            file: None,
+            policies: base.join("policies"),
+            key: data.join("keywright.key"),
+            audit: data.join("audit.jsonl"),
+            listen: Listen { socket: data.join("keywright.sock"), address: ADDRESS },
+            store: StoreConfig::Embedded { directory: data },
+            journal: JournalConfig::BesideStore,
+            operators: vec![Operator { identity: Identity::Unix { uid }, may: Right::ALL.into() }],
+            providers: BTreeMap::new(),
+            max_stale: None,
+        }
+    }
+
+    /// The folder that the daemon creates with mode 0700.
+    pub fn data_directory(&self) -> &Path {
+        let StoreConfig::Embedded { directory } = &self.store;
+        directory
+    }
+}
+
+/// Reads the file, or gives the defaults where there is none. `uid` is the daemon's own: the operator by default.
+///
+/// # Errors
+/// All problems together.
+pub fn read(file: Option<&Path>, uid: u32) -> Result<Config, Problems> {
+    let Some(file) = file else { return Ok(Config::without_file(uid)) };
+    let sources = read_sources(file).map_err(|(_, problems)| problems)?;
+    let folder = file.parent().unwrap_or(Path::new(""));
+    let [source] = &sources[..] else { return Err(not_one_file(file)) };
+    parse(source, folder, uid).map(|config| Config { file: Some(file.to_owned()), ..config })
+}
+
+fn not_one_file(file: &Path) -> Problems {
+    let name = file.display().to_string();
+    let problem = crate::policies::Problem::of_file(name, "unreadable", "the configuration is one file", "name the file, not a folder");
+    Problems::new(vec![problem], &[])
+}
+
+/// The pure part of [`read`]: `folder` is what relative paths are relative to.
+///
+/// # Errors
+/// All problems together.
+pub fn parse(source: &Source, folder: &Path, uid: u32) -> Result<Config, Problems> {
+    let sources = std::slice::from_ref(source);
+    let sink = Sink::new(sources);
+    let documents = tree::documents(0, &source.text, &sink);
+    if let Some(second) = documents.get(1) {
+        sink.report(second.place, "one-document", "a configuration is one document", "remove the `---` and what follows it");
+    }
+    let mut config = Config::default_in(folder, uid);
+    if let Some(fields) = documents.first().and_then(|node| Fields::of(node, &sink)) {
+        read_fields(&fields, folder, &mut config);
+        fields.done();
+    }
+    sink.finish()?;
+    Ok(config)
+}
+
+fn read_fields(fields: &Fields<'_>, folder: &Path, config: &mut Config) {
+    let sink = fields.sink;
+    if let Some(path) = fields.get("policies").and_then(|node| path(node, folder, sink)) {
+        config.policies = path;
+    }
+    if let Some(directory) = fields.get("store").and_then(|node| read_embedded(node, folder, sink, &["aws", "vault"])) {
+        let directory = directory.value.unwrap_or_else(|| config.data_directory().to_owned());
+        // Whoever moves the data moves all of it; each file can still be named by itself.
+        config.key = directory.join("keywright.key");
+        config.audit = directory.join("audit.jsonl");
+        config.listen.socket = directory.join("keywright.sock");
+        config.store = StoreConfig::Embedded { directory };
+    }
+    if let Some(journal) = fields.get("journal").and_then(|node| read_embedded(node, folder, sink, &["kubernetes"]))
+        && journal.value.is_some_and(|directory| directory != config.data_directory())
+    {
+        let help = "leave `journal` out: the embedded journal is in the file of the embedded store, so that both commit together";
+        sink.report(journal.place, "journal-elsewhere", "the embedded journal isn't beside the store", help);
+    }
+    if let Some(file) = fields.get("key").and_then(|node| read_file_field(node, folder, sink)) {
+        config.key = file;
+    }
+    if let Some(file) = fields.get("audit").and_then(|node| read_file_field(node, folder, sink)) {
+        config.audit = file;
+    }
+    if let Some(node) = fields.get("listen") {
+        read_listen(node, folder, sink, config);
+    }
+    if let Some(node) = fields.get("operators") {
+        config.operators = list(node, sink).unwrap_or_default().iter().filter_map(|item| read_operator(item, sink)).collect();
+        check_operators(node, &config.operators, sink);
+    }
+    if let Some(node) = fields.get("providers") {
+        config.providers = read_providers(node, sink);
+    }
+    if let Some(node) = fields.get("cache")
+        && let Some(cache) = Fields::of(node, sink)
+    {
+        config.max_stale = cache.get("maxStale").and_then(|node| span(node, sink)).map(|span| span.value);
+        cache.done();
+    }
+}
+
+fn path(node: &Node, folder: &Path, sink: &Sink<'_>) -> Option<PathBuf> {
+    let written = text(node, sink)?;
+    if written.is_empty() || written.contains('\0') {
+        sink.report(node.place, "bad-path", "this is no path", "for example `./data`");
+        return None;
+    }
+    Some(join(folder, written))
+}
+
+/// Joined without `.` parts, so that two spellings of one path are equal.
+fn join(folder: &Path, written: &str) -> PathBuf {
+    let joined: PathBuf = folder.join(written).components().filter(|part| *part != std::path::Component::CurDir).collect();
+    if joined.as_os_str().is_empty() { PathBuf::from(".") } else { joined }
+}
+
+/// `{embedded: {directory}}`; the other kinds are named as not yet possible.
+fn read_embedded(node: &Node, folder: &Path, sink: &Sink<'_>, others: &[&'static str]) -> Option<At<Option<PathBuf>>> {
+    let fields = Fields::of(node, sink)?;
+    others.iter().for_each(|other| fields.unsupported(other));
+    let embedded = fields.get("embedded");
+    let named_other = others.iter().any(|other| fields.has(other));
+    if embedded.is_none() && !named_other {
+        fields.need("embedded", "for example `{embedded: {directory: ./data}}`");
+    }
+    fields.done();
+    let inner = Fields::of(embedded?, sink)?;
+    let (directory, inner_place) = (inner.get("directory"), inner.place);
+    inner.done();
+    let place = directory.map_or(inner_place, |node| node.place);
+    Some(At { value: directory.map(|node| path(node, folder, sink)).unwrap_or_default(), place })
+}
+
+fn read_file_field(node: &Node, folder: &Path, sink: &Sink<'_>) -> Option<PathBuf> {
+    let fields = Fields::of(node, sink)?;
+    let file = fields.need("file", "for example `{file: ./data/keywright.key}`").and_then(|node| path(node, folder, sink));
+    fields.done();
+    file
+}
+
+fn read_listen(node: &Node, folder: &Path, sink: &Sink<'_>, config: &mut Config) {
+    let Some(fields) = Fields::of(node, sink) else { return };
+    if let Some(node) = fields.get("socket")
+        && let Some(socket) = path(node, folder, sink)
+    {
+        if socket.as_os_str().len() > SOCKET_PATH_MAX {
+            let message = format!("the path of a socket has {SOCKET_PATH_MAX} bytes at most, with the folder of this file before it");
+            sink.report(node.place, "bad-path", message, "choose a shorter one, for example below /run");
+        }
+        config.listen.socket = socket;
+    }
+    let has_tls = fields.has("tls");
+    fields.unsupported("tls");
+    if let Some(node) = fields.get("address") {
+        match text(node, sink).map(str::parse::<SocketAddr>) {
+            Some(Ok(address)) if address.ip().is_loopback() || has_tls => config.listen.address = address,
+            Some(Ok(_)) => {
+                let help = "plain HTTP is accepted for loopback addresses only: use 127.0.0.1, and put TLS before it";
+                sink.report(node.place, "tls-required", "other addresses than loopback need TLS", help);
+            }
+            Some(Err(_)) => sink.report(node.place, "bad-address", "this is no address with a port", "for example `127.0.0.1:8750`"),
+            None => {}
+        }
+    }
+    fields.done();
+}
+
+const RIGHTS: [(&str, Right); 4] = [("status", Right::Status), ("rotate", Right::Rotate), ("revoke", Right::Revoke), ("read", Right::Read)];
+
+fn read_operator(node: &Node, sink: &Sink<'_>) -> Option<Operator> {
+    let fields = Fields::of(node, sink)?;
+    let identity = identity_of(&fields, node);
+    let may = match fields.get("may") {
+        Some(node) => {
+            let rights = list(node, sink).unwrap_or_default();
+            rights.iter().filter_map(|right| choice(right, sink, &RIGHTS)).map(|right| right.value).collect()
+        }
+        None => BTreeSet::from([Right::Status, Right::Rotate]),
+    };
+    fields.done();
+    Some(Operator { identity: identity?.value, may })
+}
+
+fn check_operators(node: &Node, operators: &[Operator], sink: &Sink<'_>) {
+    let distinct: BTreeSet<&Identity> = operators.iter().map(|operator| &operator.identity).collect();
+    if distinct.len() < operators.len() {
+        sink.report(node.place, "duplicate-identity", "two operators have one identity", "list each once, with all that it may");
+    }
+}
+
+fn read_providers(node: &Node, sink: &Sink<'_>) -> BTreeMap<Name, BTreeMap<Environment, String>> {
+    let mut providers = BTreeMap::new();
+    for (key, node) in entries(node, sink).unwrap_or_default() {
+        let bases = read_bases(node, sink);
+        match key.text.parse::<Name>() {
+            Ok(name) => {
+                providers.insert(name, bases);
+            }
+            Err(error) => sink.report(key.place, "bad-name", error.to_string(), "the name of a Provider, for example `dinie`"),
+        }
+    }
+    providers
+}
+
+fn read_bases(node: &Node, sink: &Sink<'_>) -> BTreeMap<Environment, String> {
+    let read = entries(node, sink).unwrap_or_default().iter().filter_map(|(Key { text, place }, node)| {
+        let Some((_, environment)) = ENVIRONMENTS.iter().find(|(word, _)| word == text) else {
+            sink.report(*place, "unknown-field", "unknown environment", "there are two: sandbox, production");
+            return None;
+        };
+        Some((*environment, base_url(node, sink, Scheme::HttpsOrLoopback)?))
+    });
+    read.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    fn parsed(text: &str) -> Result<Config, Problems> {
+        parse(&Source { file: "k.yaml".to_owned(), text: text.to_owned() }, Path::new("/etc/keywright"), 7)
+    }
+
+    #[test]
+    fn nothing_said_is_the_default() {
+        let config = Config::without_file(7);
+        assert_eq!(config.policies, Path::new("policies"));
+        assert_eq!(config.data_directory(), Path::new("data"));
+        assert_eq!((config.key.as_path(), config.audit.as_path()), (Path::new("data/keywright.key"), Path::new("data/audit.jsonl")));
+        assert_eq!(
+            (config.listen.socket.as_path(), config.listen.address.to_string()),
+            (Path::new("data/keywright.sock"), "127.0.0.1:8750".to_owned())
+        );
+        assert_eq!(config.operators, [Operator { identity: Identity::Unix { uid: 7 }, may: Right::ALL.into() }]);
+        let empty = parsed("# nothing\n").unwrap();
+        assert_eq!(empty.key, Path::new("/etc/keywright/data/keywright.key"));
+        assert_eq!(read(None, 7).unwrap(), config);
+    }
+
+    #[test]
+    fn the_contracts_example_is_read_as_it_stands() {
+        let config = parsed(
+            r#"
+policies: ./policies
+store: {embedded: {directory: ./data}}
+journal: {embedded: {directory: ./data}}
+key: {file: ./data/keywright.key}
+audit: {file: /var/log/audit.jsonl}
+listen: {socket: ./data/keywright.sock, address: "[::1]:0"}
+operators: [{unix: {uid: 0}, may: [status, read]}, {unix: {uid: 5}}]
+providers:
+  dinie: {sandbox: "http://127.0.0.1:9001/v3/", production: "https://dinie.example/v3"}
+cache: {maxStale: 1h}
+"#,
+        )
+        .unwrap();
+        assert_eq!(config.policies, Path::new("/etc/keywright/policies"));
+        assert_eq!(config.audit, Path::new("/var/log/audit.jsonl"));
+        assert_eq!(config.listen.address.to_string(), "[::1]:0");
+        assert_eq!(config.operators[0].may, [Right::Status, Right::Read].into());
+        assert_eq!(config.operators[1].may, [Right::Status, Right::Rotate].into());
+        let dinie = &config.providers[&"dinie".parse().unwrap()];
+        assert_eq!(dinie[&Environment::Sandbox], "http://127.0.0.1:9001/v3");
+        assert_eq!(config.max_stale, Some(Span::from_secs(3600)));
+    }
+
+    #[test]
+    fn whoever_moves_the_data_moves_all_of_it() {
+        let config = parsed("store: {embedded: {directory: /var/lib/keywright}}\n").unwrap();
+        assert_eq!(config.key, Path::new("/var/lib/keywright/keywright.key"));
+        assert_eq!(config.listen.socket, Path::new("/var/lib/keywright/keywright.sock"));
+    }
+
+    #[rstest]
+    #[case("[]", &["1:1 bad-type"])]
+    #[case("polices: x", &["1:1 unknown-field"])]
+    #[case("policies: ''", &["1:11 bad-path"])]
+    #[case("a: 1\n---\nb: 2\n", &["1:1 unknown-field", "3:1 one-document"])]
+    #[case("store: {aws: {region: x}}", &["1:9 unsupported"])]
+    #[case("store: {vault: {}, embedded: {}}", &["1:9 unsupported"])]
+    #[case("store: {}", &["1:8 missing-field"])]
+    #[case("journal: {kubernetes: {namespace: x}}", &["1:11 unsupported"])]
+    #[case("journal: {embedded: {directory: ./elsewhere}}", &["1:33 journal-elsewhere"])]
+    #[case("key: x", &["1:6 bad-type"])]
+    #[case("listen: {address: \"0.0.0.0:8750\"}", &["1:19 tls-required"])]
+    #[case("listen: {address: \"0.0.0.0:8750\", tls: {certificate: a, key: b}}", &["1:35 unsupported"])]
+    #[case("listen: {address: none}", &["1:19 bad-address"])]
+    #[case("operators: [{unix: {uid: 0}, may: [all]}, {token: {sha256: x}}, {}]", &["1:36 bad-value", "1:60 bad-hash", "1:65 bad-identity"])]
+    #[case("operators: [{unix: {uid: 0}}, {unix: {uid: 0}}]", &["1:12 duplicate-identity"])]
+    #[case("providers: {Dinie: {sandbox: \"https://a.example\"}}", &["1:13 bad-name"])]
+    #[case("providers: {dinie: {sandbox: \"http://a.example\", staging: x}}", &["1:30 bad-url", "1:50 unknown-field"])]
+    #[case("providers: {dinie: {sandbox: \"https://u@a.example\"}}", &["1:30 bad-url"])]
+    #[case("providers: {dinie: {sandbox: \"http://127.0.0.1.evil.example\"}}", &["1:30 bad-url"])]
+    #[case("cache: {maxStale: 1}", &["1:19 bad-duration"])]
+    fn what_is_wrong_is_told_with_its_place(#[case] text: &str, #[case] expected: &[&str]) {
+        let problems = parsed(text).unwrap_err();
+        let found: Vec<String> = problems.iter().map(|p| format!("{}:{} {}", p.line, p.column, p.code)).collect();
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn a_configuration_that_is_no_file_is_a_problem() {
+        let folder = tempfile::tempdir().unwrap();
+        for path in [folder.path().to_owned(), folder.path().join("gone.yaml")] {
+            assert_eq!(read(Some(&path), 0).unwrap_err().as_slice().len(), 1);
+        }
+        let file = folder.path().join("k.yaml");
+        std::fs::write(&file, "policies: rules\n").unwrap();
+        assert_eq!(read(Some(&file), 0).unwrap().policies, folder.path().join("rules"));
+    }
+}

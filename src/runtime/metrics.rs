@@ -1,0 +1,262 @@
+//! What is measured, for Prometheus. Names of credentials stand in it only where the caller asks for them (on the socket).
+//!
+//! Labels are constants of the code, or names from the policies: never what a provider or an application sent.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use prometheus_client::encoding::text::{encode_eof, encode_registry};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::Registry;
+
+/// The media type of [`Metrics::encode`].
+pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+const PREFIX: &str = "keywright";
+
+type Labels = Vec<(&'static str, String)>;
+type Gauges = Family<Labels, Gauge<f64, AtomicU64>>;
+
+/// What one credential looks like at a scrape. Absent numbers make no line.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CredentialSample {
+    pub name: String,
+    pub provider: String,
+    /// `sandbox` or `production`.
+    pub environment: &'static str,
+    /// Of the current version.
+    pub age: Option<Duration>,
+    /// Seconds until the deadline; negative past it.
+    pub until_deadline_seconds: Option<f64>,
+    /// `match`, `mismatch` or `undetermined`.
+    pub verdict: Option<&'static str>,
+    /// Instances that hold the previous version.
+    pub holders: u64,
+}
+
+/// The counters and histograms of the process. Clones count together.
+#[derive(Debug, Clone)]
+pub struct Metrics {
+    rotations: Family<Labels, Counter>,
+    steps: Family<Labels, Histogram, fn() -> Histogram>,
+    requests: Family<Labels, Counter>,
+    remaining: Gauges,
+    pushes: Histogram,
+}
+
+impl Default for Metrics {
+    fn default() -> Metrics {
+        Metrics {
+            rotations: Family::default(),
+            steps: Family::new_with_constructor(step_histogram),
+            requests: Family::default(),
+            remaining: Gauges::default(),
+            // 1 ms to about 16 s.
+            pushes: Histogram::new(exponential_buckets(0.001, 2.0, 15)),
+        }
+    }
+}
+
+/// 5 ms to about 80 s: most steps wait for a provider.
+fn step_histogram() -> Histogram {
+    Histogram::new(exponential_buckets(0.005, 2.0, 15))
+}
+
+impl Metrics {
+    pub fn new() -> Metrics {
+        Metrics::default()
+    }
+
+    /// A rotation ended: `proved`, `reported`, `unproved`, `abandoned`, `rolled-back`, …
+    pub fn rotation_ended(&self, outcome: &'static str) {
+        self.rotations.get_or_create(&vec![("outcome", outcome.to_owned())]).inc();
+    }
+
+    pub fn step_took(&self, step: &'static str, time: Duration) {
+        self.steps.get_or_create(&vec![("step", step.to_owned())]).observe(time.as_secs_f64());
+    }
+
+    /// A call to a provider ended; `provider` is its name in the policies.
+    pub fn provider_answered(&self, provider: &str, outcome: &'static str) {
+        self.requests.get_or_create(&vec![("provider", provider.to_owned()), ("outcome", outcome.to_owned())]).inc();
+    }
+
+    /// What the provider says is left of its quota.
+    pub fn rate_limit_remaining(&self, provider: &str, environment: &'static str, remaining: u64) {
+        let labels = vec![("provider", provider.to_owned()), ("environment", environment.to_owned())];
+        self.remaining.get_or_create(&labels).set(as_number(remaining));
+    }
+
+    /// From promotion until a new version was written to a stream.
+    pub fn pushed(&self, latency: Duration) {
+        self.pushes.observe(latency.as_secs_f64());
+    }
+
+    /// All metrics as text. With names there is a line per credential; without, credentials of one provider and environment are one
+    /// line: the greatest age, the nearest deadline, the sum of holders, the number with each verdict.
+    ///
+    /// # Errors
+    /// None that a `String` makes; the library's signature has one.
+    pub fn encode(&self, credentials: &[CredentialSample], with_names: bool) -> Result<String, fmt::Error> {
+        let mut registry = Registry::with_prefix(PREFIX);
+        Scrape::new(credentials, with_names).register(&mut registry);
+        self.register(&mut registry);
+        let mut text = String::new();
+        encode_registry(&mut text, &registry)?;
+        encode_eof(&mut text)?;
+        Ok(text)
+    }
+
+    fn register(&self, registry: &mut Registry) {
+        registry.register("rotations", "Rotations that ended, by outcome", self.rotations.clone());
+        registry.register("rotation_step_seconds", "How long the steps of rotations took", self.steps.clone());
+        registry.register("provider_requests", "Calls to providers, by outcome", self.requests.clone());
+        registry.register("provider_rate_limit_remaining", "What providers say is left of their quota", self.remaining.clone());
+        registry.register("push_latency_seconds", "From promotion to the write to a stream", self.pushes.clone());
+    }
+}
+
+/// The gauges of one scrape: they say what is, so nothing of them is kept.
+struct Scrape {
+    age: Gauges,
+    deadline: Gauges,
+    proof: Gauges,
+    holders: Gauges,
+}
+
+impl Scrape {
+    fn new(credentials: &[CredentialSample], with_names: bool) -> Scrape {
+        let mut groups: BTreeMap<Labels, Group> = BTreeMap::new();
+        for sample in credentials {
+            let mut labels = vec![("provider", sample.provider.clone()), ("environment", sample.environment.to_owned())];
+            if with_names {
+                labels.insert(0, ("credential", sample.name.clone()));
+            }
+            groups.entry(labels).or_default().add(sample);
+        }
+        let scrape = Scrape { age: Gauges::default(), deadline: Gauges::default(), proof: Gauges::default(), holders: Gauges::default() };
+        for (labels, group) in groups {
+            scrape.fill(labels, group);
+        }
+        scrape
+    }
+
+    fn fill(&self, labels: Labels, group: Group) {
+        if let Some(age) = group.age {
+            self.age.get_or_create(&labels).set(age);
+        }
+        if let Some(deadline) = group.deadline {
+            self.deadline.get_or_create(&labels).set(deadline);
+        }
+        self.holders.get_or_create(&labels).set(as_number(group.holders));
+        for (verdict, count) in group.verdicts {
+            let labels = labels.iter().cloned().chain([("verdict", verdict.to_owned())]).collect();
+            self.proof.get_or_create(&labels).set(as_number(count));
+        }
+    }
+
+    fn register(self, registry: &mut Registry) {
+        let mut add = |name: &str, help: &str, metric: Gauges| registry.register(name, help, metric);
+        add("credential_age_seconds", "Age of the current version", self.age);
+        add("credential_deadline_seconds", "Seconds until the current version's deadline, negative past it", self.deadline);
+        add("environment_proof", "Credentials by the verdict about their environment", self.proof);
+        add("holders_of_previous_version", "Instances that hold a previous version", self.holders);
+    }
+}
+
+#[derive(Debug, Default)]
+struct Group {
+    age: Option<f64>,
+    deadline: Option<f64>,
+    holders: u64,
+    verdicts: BTreeMap<&'static str, u64>,
+}
+
+impl Group {
+    fn add(&mut self, sample: &CredentialSample) {
+        let age = sample.age.map(|age| age.as_secs_f64());
+        self.age = [self.age, age].into_iter().flatten().reduce(f64::max);
+        self.deadline = [self.deadline, sample.until_deadline_seconds].into_iter().flatten().reduce(f64::min);
+        self.holders = self.holders.saturating_add(sample.holders);
+        if let Some(verdict) = sample.verdict {
+            *self.verdicts.entry(verdict).or_default() += 1;
+        }
+    }
+}
+
+/// Exact up to 2^53, which no count here comes near.
+fn as_number(count: u64) -> f64 {
+    count as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample(name: &str, environment: &'static str, age: u64, deadline: f64) -> CredentialSample {
+        CredentialSample {
+            name: name.into(),
+            provider: "dinie".into(),
+            environment,
+            age: Some(Duration::from_secs(age)),
+            until_deadline_seconds: Some(deadline),
+            verdict: Some("match"),
+            holders: 2,
+        }
+    }
+
+    #[test]
+    fn every_family_of_the_contract_is_there() {
+        let metrics = Metrics::new();
+        metrics.rotation_ended("proved");
+        metrics.step_took("promote", Duration::from_millis(7));
+        metrics.provider_answered("dinie", "accepted");
+        metrics.rate_limit_remaining("dinie", "sandbox", 41);
+        metrics.clone().pushed(Duration::from_millis(3));
+        let text = metrics.encode(&[sample("dinie-a", "sandbox", 10, 5.0)], true).unwrap();
+        for line in [
+            "keywright_credential_age_seconds{credential=\"dinie-a\",provider=\"dinie\",environment=\"sandbox\"} 10.0",
+            "keywright_credential_deadline_seconds{credential=\"dinie-a\",provider=\"dinie\",environment=\"sandbox\"} 5.0",
+            "keywright_environment_proof{credential=\"dinie-a\",provider=\"dinie\",environment=\"sandbox\",verdict=\"match\"} 1.0",
+            "keywright_holders_of_previous_version{credential=\"dinie-a\",provider=\"dinie\",environment=\"sandbox\"} 2.0",
+            "keywright_rotations_total{outcome=\"proved\"} 1",
+            "keywright_rotation_step_seconds_count{step=\"promote\"} 1",
+            "keywright_provider_requests_total{provider=\"dinie\",outcome=\"accepted\"} 1",
+            "keywright_provider_rate_limit_remaining{provider=\"dinie\",environment=\"sandbox\"} 41.0",
+            "keywright_push_latency_seconds_count 1",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line}\n{text}");
+        }
+        assert!(text.ends_with("# EOF\n"));
+    }
+
+    #[test]
+    fn without_names_credentials_are_added_up() {
+        let mut late = sample("dinie-c", "production", 90, -3.5);
+        late.verdict = Some("undetermined");
+        let samples = [sample("dinie-a", "production", 10, 5.0), sample("dinie-b", "sandbox", 20, 7.0), late];
+        let text = Metrics::new().encode(&samples, false).unwrap();
+        assert!(!text.contains("dinie-") && !text.contains("credential=\""), "{text}");
+        for line in [
+            "keywright_credential_age_seconds{provider=\"dinie\",environment=\"production\"} 90.0",
+            "keywright_credential_deadline_seconds{provider=\"dinie\",environment=\"production\"} -3.5",
+            "keywright_environment_proof{provider=\"dinie\",environment=\"production\",verdict=\"undetermined\"} 1.0",
+            "keywright_holders_of_previous_version{provider=\"dinie\",environment=\"production\"} 4.0",
+            "keywright_holders_of_previous_version{provider=\"dinie\",environment=\"sandbox\"} 2.0",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line}\n{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_known_makes_no_line() {
+        let mut missing = sample("dinie-a", "sandbox", 0, 0.0);
+        (missing.age, missing.until_deadline_seconds, missing.verdict) = (None, None, None);
+        let text = Metrics::new().encode(&[missing], true).unwrap();
+        assert!(!text.contains("age_seconds{") && !text.contains("deadline_seconds{") && !text.contains("proof{"), "{text}");
+    }
+}

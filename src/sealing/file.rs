@@ -1,0 +1,89 @@
+//! The key-encryption key as a file: 32 bytes that only the daemon's own user may read.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use aws_lc_rs::rand;
+use zeroize::Zeroizing;
+
+use super::{KEY_LENGTH, Keyring, SealError};
+
+/// Why there is no key-encryption key. Each names the file and the way out.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum KeyError {
+    #[error(
+        "the key file `{file}` is missing, but there is a store that was sealed with it: put the key back from your backup; without it the store can't be opened"
+    )]
+    Missing { file: PathBuf },
+    #[error("the key file `{file}` may be used by others: give it to the daemon's user with `chown`, and `chmod 600` it")]
+    Exposed { file: PathBuf },
+    #[error("the key file `{file}` doesn't hold exactly 32 bytes: put the key back from your backup")]
+    NoKey { file: PathBuf },
+    #[error("could not read or write the key file `{file}`: {kind}")]
+    Unreadable { file: PathBuf, kind: io::ErrorKind },
+    #[error("the cryptographic library failed")]
+    Library,
+}
+
+impl From<SealError> for KeyError {
+    fn from(_: SealError) -> KeyError {
+        KeyError::Library
+    }
+}
+
+impl Keyring {
+    /// Reads the key of an existing store.
+    ///
+    /// # Errors
+    /// [`KeyError`]: missing, readable by others, of another length, unreadable.
+    pub fn read(file: &Path) -> Result<Keyring, KeyError> {
+        let unreadable = |error: io::Error| match error.kind() {
+            io::ErrorKind::NotFound => KeyError::Missing { file: file.to_owned() },
+            kind => KeyError::Unreadable { file: file.to_owned(), kind },
+        };
+        let mut opened = File::open(file).map_err(unreadable)?;
+        // Of the opened file, not of the path: what is checked is what is read. Symbolic links are how Kubernetes mounts secrets.
+        let metadata = opened.metadata().map_err(unreadable)?;
+        let owner = metadata.uid();
+        if !metadata.is_file() || metadata.mode() & 0o077 != 0 || (owner != rustix::process::geteuid().as_raw() && owner != 0) {
+            return Err(KeyError::Exposed { file: file.to_owned() });
+        }
+        let mut key = Zeroizing::new([0; KEY_LENGTH]);
+        let mut more = [0; 1];
+        let exact = opened.read_exact(key.as_mut()).is_ok() && opened.read(&mut more).map_err(unreadable)? == 0;
+        if !exact {
+            return Err(KeyError::NoKey { file: file.to_owned() });
+        }
+        Ok(Keyring::derive(&key)?)
+    }
+
+    /// Reads the key, or makes one for a store that doesn't exist yet. Durable when it returns.
+    ///
+    /// # Errors
+    /// As [`Keyring::read`], save that it can't be missing.
+    pub fn read_or_create(file: &Path) -> Result<Keyring, KeyError> {
+        let unreadable = |error: io::Error| KeyError::Unreadable { file: file.to_owned(), kind: error.kind() };
+        let created = OpenOptions::new().write(true).create_new(true).mode(0o600).open(file);
+        let mut created = match created {
+            Ok(created) => created,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Keyring::read(file),
+            Err(error) => return Err(unreadable(error)),
+        };
+        let mut key = Zeroizing::new([0; KEY_LENGTH]);
+        rand::fill(key.as_mut()).map_err(|_| KeyError::Library)?;
+        let written = created.write_all(key.as_ref()).and_then(|()| created.sync_all()).and_then(|()| sync_parent(file));
+        if let Err(error) = written {
+            // Half a key would be taken for a damaged one at the next start.
+            drop(std::fs::remove_file(file));
+            return Err(unreadable(error));
+        }
+        Ok(Keyring::derive(&key)?)
+    }
+}
+
+fn sync_parent(file: &Path) -> io::Result<()> {
+    let parent = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(parent)?.sync_all()
+}

@@ -1,0 +1,297 @@
+//! What every store must do. An implementation's test is one call of [`contract`].
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "test support: a failed unwrap here is a failed test of the store"
+)]
+
+use super::{SecretStore, Slot, Stages, StoreError, VersionBytes};
+use crate::domain::credential::Environment;
+use crate::domain::ids::VersionId;
+use crate::domain::material::{Material, Secret};
+
+/// Values in the eight shapes that break stores, each with the name of its shape.
+pub fn shapes() -> Vec<(&'static str, String)> {
+    vec![
+        ("short", "Zq7#".to_owned()),
+        ("pem", "-----BEGIN PRIVATE KEY-----\nQ2FuYXJ5UEVN\nc2hhcGVkdmFsdWU=\n-----END PRIVATE KEY-----\n".to_owned()),
+        ("quotes", r#"canary"quo'ted\back\\slash\n"#.to_owned()),
+        ("percent", "canary%41%2f%00%%20".to_owned()),
+        ("unicode", "canary-☃-é-e\u{301}-😀-\u{202e}-\u{feff}".to_owned()),
+        ("nul", "canary\0with\0nul\u{1}\u{7f}".to_owned()),
+        ("long", "canary64KiB-".repeat(6000)[..Secret::LENGTH_MAX].to_owned()),
+        ("json", r#"{"canary":"{\"json\":\"in\\\"json\"}"}"#.to_owned()),
+    ]
+}
+
+/// Runs the whole suite; each part on a store of its own.
+///
+/// # Panics
+/// Where the store doesn't keep the contract.
+pub async fn contract<S: SecretStore>(mut make: impl FnMut() -> S) {
+    stages_follow_the_versions(&make()).await;
+    every_call_may_be_repeated(&make()).await;
+    promotion_is_compare_and_set(&make()).await;
+    no_label_returns(&make()).await;
+    a_version_never_changes(&make()).await;
+    forgetting_spares_current_alone(&make()).await;
+    every_shape_comes_back(&make()).await;
+    management_lies_apart(&make()).await;
+    credentials_and_environments_are_apart(&make()).await;
+    names_reach_their_limits(&make()).await;
+    listing_turns_pages(&make()).await;
+    concurrent_promotions_have_one_winner(&make()).await;
+}
+
+fn slot(name: &str) -> Slot {
+    Slot { credential: name.parse().unwrap(), environment: Environment::Sandbox, path: name.to_owned() }
+}
+
+fn version(text: &str) -> VersionId {
+    text.parse().unwrap()
+}
+
+fn material(field: &str, value: &str) -> Material {
+    [(field.parse().unwrap(), Secret::from(value.to_owned()))].into_iter().collect()
+}
+
+fn bytes(value: &str) -> VersionBytes {
+    VersionBytes { served: material("client_secret", value), management: Material::default() }
+}
+
+fn stages(pending: Option<&str>, current: Option<&str>, previous: Option<&str>) -> Stages {
+    Stages { pending: pending.map(version), current: current.map(version), previous: previous.map(version) }
+}
+
+async fn has(store: &impl SecretStore, slot: &Slot, name: &str, value: &str) -> bool {
+    store.read(slot, &version(name)).await.unwrap().same_as(&bytes(value))
+}
+
+/// Puts and promotes: `v1`, then `v2`, then … as they are named.
+async fn promote_in_turn(store: &impl SecretStore, slot: &Slot, names: &[&str]) {
+    for (index, name) in names.iter().enumerate() {
+        let before = index.checked_sub(1).map(|before| version(names[before]));
+        store.put_pending(slot, &version(name), &bytes(name)).await.unwrap();
+        store.promote(slot, &version(name), before.as_ref()).await.unwrap();
+    }
+}
+
+async fn stages_follow_the_versions(store: &impl SecretStore) {
+    let slot = slot("dinie");
+    assert_eq!(store.stages(&slot).await.unwrap(), Stages::default());
+    store.put_pending(&slot, &version("v1"), &bytes("one")).await.unwrap();
+    assert_eq!(store.stages(&slot).await.unwrap(), stages(Some("v1"), None, None));
+    store.promote(&slot, &version("v1"), None).await.unwrap();
+    assert_eq!(store.stages(&slot).await.unwrap(), stages(None, Some("v1"), None));
+    store.put_pending(&slot, &version("v2"), &bytes("two")).await.unwrap();
+    assert_eq!(store.stages(&slot).await.unwrap(), stages(Some("v2"), Some("v1"), None));
+    assert!(has(store, &slot, "v1", "one").await && has(store, &slot, "v2", "two").await);
+    store.promote(&slot, &version("v2"), Some(&version("v1"))).await.unwrap();
+    assert_eq!(store.stages(&slot).await.unwrap(), stages(None, Some("v2"), Some("v1")));
+    store.put_pending(&slot, &version("v3"), &bytes("three")).await.unwrap();
+    store.put_pending(&slot, &version("v4"), &bytes("four")).await.unwrap();
+    assert_eq!(store.stages(&slot).await.unwrap(), stages(Some("v4"), Some("v2"), Some("v1")));
+    store.forget(&slot, &version("v1")).await.unwrap();
+    store.forget(&slot, &version("v4")).await.unwrap();
+    assert_eq!(store.stages(&slot).await.unwrap(), stages(None, Some("v2"), None));
+}
+
+async fn every_call_may_be_repeated(store: &impl SecretStore) {
+    let slot = slot("dinie");
+    for _ in 0..2 {
+        store.put_pending(&slot, &version("v1"), &bytes("one")).await.unwrap();
+    }
+    for _ in 0..2 {
+        store.promote(&slot, &version("v1"), None).await.unwrap();
+    }
+    store.put_pending(&slot, &version("v1"), &bytes("one")).await.unwrap();
+    assert_eq!(store.stages(&slot).await.unwrap(), stages(None, Some("v1"), None));
+    store.put_pending(&slot, &version("v2"), &bytes("two")).await.unwrap();
+    for _ in 0..2 {
+        store.promote(&slot, &version("v2"), Some(&version("v1"))).await.unwrap();
+    }
+    assert_eq!(store.stages(&slot).await.unwrap(), stages(None, Some("v2"), Some("v1")));
+    for _ in 0..2 {
+        store.forget(&slot, &version("v1")).await.unwrap();
+    }
+    assert_eq!(store.stages(&slot).await.unwrap(), stages(None, Some("v2"), None));
+}
+
+async fn promotion_is_compare_and_set(store: &impl SecretStore) {
+    let slot = slot("dinie");
+    let changed = |name: &str| StoreError::CurrentChanged { credential: slot.credential.clone(), version: version(name) };
+    let missing = StoreError::NotFound { credential: slot.credential.clone(), version: version("v9") };
+    assert_eq!(store.promote(&slot, &version("v9"), None).await, Err(missing.clone()));
+    assert_eq!(store.read(&slot, &version("v9")).await.unwrap_err(), missing);
+    store.put_pending(&slot, &version("v1"), &bytes("one")).await.unwrap();
+    assert_eq!(store.promote(&slot, &version("v1"), Some(&version("v0"))).await, Err(changed("v1")));
+    assert_eq!(store.stages(&slot).await.unwrap(), stages(Some("v1"), None, None));
+    store.promote(&slot, &version("v1"), None).await.unwrap();
+    store.put_pending(&slot, &version("v2"), &bytes("two")).await.unwrap();
+    for wrong in [None, Some(version("v0")), Some(version("v2"))] {
+        assert_eq!(store.promote(&slot, &version("v2"), wrong.as_ref()).await, Err(changed("v2")));
+    }
+    assert_eq!(store.stages(&slot).await.unwrap(), stages(Some("v2"), Some("v1"), None));
+}
+
+async fn no_label_returns(store: &impl SecretStore) {
+    let slot = slot("dinie");
+    promote_in_turn(store, &slot, &["v1", "v2", "v3"]).await;
+    for old in ["v1", "v2"] {
+        // The compare would succeed; the version had its time.
+        let outcome = store.promote(&slot, &version(old), Some(&version("v3"))).await;
+        assert_eq!(outcome, Err(StoreError::CurrentChanged { credential: slot.credential.clone(), version: version(old) }));
+        store.put_pending(&slot, &version(old), &bytes(old)).await.unwrap();
+        assert_eq!(store.stages(&slot).await.unwrap(), stages(None, Some("v3"), Some("v2")));
+    }
+    // Pending moved on to v5: a repeated write of v4 doesn't bring it back.
+    store.put_pending(&slot, &version("v4"), &bytes("v4")).await.unwrap();
+    store.put_pending(&slot, &version("v5"), &bytes("v5")).await.unwrap();
+    store.put_pending(&slot, &version("v4"), &bytes("v4")).await.unwrap();
+    assert_eq!(store.stages(&slot).await.unwrap().pending, Some(version("v5")));
+    store.forget(&slot, &version("v5")).await.unwrap();
+    // A late write of a forgotten version may be refused or ignored.
+    drop(store.put_pending(&slot, &version("v5"), &bytes("v5")).await);
+    assert_ne!(store.stages(&slot).await.unwrap().pending, Some(version("v5")));
+}
+
+async fn a_version_never_changes(store: &impl SecretStore) {
+    let slot = slot("dinie");
+    let mut with_management = bytes("one");
+    with_management.management = material("registration_token", "more");
+    store.put_pending(&slot, &version("v1"), &bytes("one")).await.unwrap();
+    for promoted in [false, true] {
+        for other in [bytes("ONE"), bytes(""), with_management.duplicate()] {
+            let outcome = store.put_pending(&slot, &version("v1"), &other).await;
+            assert_eq!(outcome, Err(StoreError::DifferentValue { credential: slot.credential.clone(), version: version("v1") }));
+            assert!(has(store, &slot, "v1", "one").await);
+        }
+        if !promoted {
+            store.promote(&slot, &version("v1"), None).await.unwrap();
+        }
+    }
+}
+
+async fn forgetting_spares_current_alone(store: &impl SecretStore) {
+    let slot = slot("dinie");
+    store.forget(&slot, &version("v0")).await.unwrap();
+    promote_in_turn(store, &slot, &["v1", "v2"]).await;
+    let refused = StoreError::IsCurrent { credential: slot.credential.clone(), version: version("v2") };
+    assert_eq!(store.forget(&slot, &version("v2")).await, Err(refused));
+    assert!(has(store, &slot, "v2", "v2").await);
+    store.forget(&slot, &version("v1")).await.unwrap();
+    assert!(matches!(store.read(&slot, &version("v1")).await, Err(StoreError::NotFound { .. })));
+    assert!(matches!(store.promote(&slot, &version("v1"), Some(&version("v2"))).await, Err(StoreError::NotFound { .. })));
+}
+
+async fn every_shape_comes_back(store: &impl SecretStore) {
+    let slot = slot("dinie");
+    for (shape, value) in shapes() {
+        let name = format!("v-{shape}");
+        store.put_pending(&slot, &version(&name), &bytes(&value)).await.unwrap();
+        assert!(has(store, &slot, &name, &value).await, "{shape}");
+        let errors = [
+            store.put_pending(&slot, &version(&name), &bytes("canary-else")).await.unwrap_err(),
+            store.promote(&slot, &version(&name), Some(&version("v0"))).await.unwrap_err(),
+            store.read(&slot, &version("v0")).await.unwrap_err(),
+        ];
+        for error in errors {
+            let text = format!("{error} {error:?}");
+            assert!(!text.contains(&value) && !text.contains("canary-else"), "{shape} in an error");
+        }
+    }
+    let mut many = VersionBytes::default();
+    for (shape, value) in shapes() {
+        many.served.insert(shape.parse().unwrap(), Secret::from(value.clone()));
+        many.management.insert(shape.parse().unwrap(), Secret::from(value));
+    }
+    store.put_pending(&slot, &version("many"), &many).await.unwrap();
+    assert!(store.read(&slot, &version("many")).await.unwrap().same_as(&many));
+}
+
+async fn management_lies_apart(store: &impl SecretStore) {
+    let slot = slot("dinie");
+    let whole = VersionBytes { served: material("client_id", "public"), management: material("registration_token", "hidden") };
+    store.put_pending(&slot, &version("v1"), &whole).await.unwrap();
+    store.promote(&slot, &version("v1"), None).await.unwrap();
+    let read = store.read(&slot, &version("v1")).await.unwrap();
+    assert!(read.same_as(&whole));
+    assert!(read.served.get(&"registration_token".parse().unwrap()).is_none());
+    promote_after(store, &slot, "v1", "v2").await;
+    assert!(store.read(&slot, &version("v2")).await.unwrap().management.is_empty());
+}
+
+async fn promote_after(store: &impl SecretStore, slot: &Slot, old: &str, new: &str) {
+    store.put_pending(slot, &version(new), &bytes(new)).await.unwrap();
+    store.promote(slot, &version(new), Some(&version(old))).await.unwrap();
+}
+
+async fn credentials_and_environments_are_apart(store: &impl SecretStore) {
+    let sandbox = slot("dinie");
+    let production = Slot { environment: Environment::Production, ..sandbox.clone() };
+    let neighbour = slot("dinie-2");
+    store.put_pending(&sandbox, &version("v1"), &bytes("one")).await.unwrap();
+    for other in [&production, &neighbour] {
+        assert_eq!(store.stages(other).await.unwrap(), Stages::default());
+        assert!(matches!(store.read(other, &version("v1")).await, Err(StoreError::NotFound { .. })));
+    }
+    store.put_pending(&production, &version("v1"), &bytes("other")).await.unwrap();
+    assert!(has(store, &sandbox, "v1", "one").await && has(store, &production, "v1", "other").await);
+}
+
+async fn names_reach_their_limits(store: &impl SecretStore) {
+    let (long, short) = ("n".repeat(63), "0");
+    for name in [long.as_str(), short] {
+        for label in [long.as_str(), short] {
+            store.put_pending(&slot(name), &version(label), &bytes(label)).await.unwrap();
+            assert!(has(store, &slot(name), label, label).await);
+        }
+    }
+    let mut wide = VersionBytes::default();
+    wide.served.insert("f".repeat(63).parse().unwrap(), Secret::from("x".to_owned()));
+    store.put_pending(&slot("wide"), &version("v1"), &wide).await.unwrap();
+    assert!(store.read(&slot("wide"), &version("v1")).await.unwrap().same_as(&wide));
+}
+
+async fn listing_turns_pages(store: &impl SecretStore) {
+    assert!(store.list(None, 10).await.unwrap().is_empty());
+    // A hyphen sorts before the digits, and a name before what continues it.
+    let mut names = vec!["a", "a-1", "a1", "b", "b-b", "c", "z"];
+    for name in &names {
+        store.put_pending(&slot(name), &version("v1"), &bytes(name)).await.unwrap();
+    }
+    let both = Slot { environment: Environment::Production, ..slot("a") };
+    store.put_pending(&both, &version("v1"), &bytes("twice")).await.unwrap();
+    store.put_pending(&slot("gone"), &version("v1"), &bytes("gone")).await.unwrap();
+    store.forget(&slot("gone"), &version("v1")).await.unwrap();
+    names.sort_unstable();
+    for limit in [1, 2, 3, 100] {
+        let mut listed = Vec::new();
+        loop {
+            let page = store.list(listed.last(), limit).await.unwrap();
+            assert!(page.len() <= limit);
+            if page.is_empty() {
+                break;
+            }
+            listed.extend(page);
+        }
+        assert_eq!(listed.iter().map(|name| name.as_str()).collect::<Vec<_>>(), names);
+    }
+    assert_eq!(store.list(Some(&"bb".parse().unwrap()), 1).await.unwrap(), ["c".parse().unwrap()]);
+}
+
+async fn concurrent_promotions_have_one_winner(store: &impl SecretStore) {
+    let slot = slot("dinie");
+    promote_in_turn(store, &slot, &["v1"]).await;
+    let rivals: Vec<VersionId> = (2..6).map(|number| version(&format!("v{number}"))).collect();
+    for rival in &rivals {
+        store.put_pending(&slot, rival, &bytes(rival.as_str())).await.unwrap();
+    }
+    let before = version("v1");
+    let outcomes = futures_util::future::join_all(rivals.iter().map(|rival| store.promote(&slot, rival, Some(&before)))).await;
+    assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count(), 1);
+    let current = store.stages(&slot).await.unwrap().current.unwrap();
+    let winner = outcomes.iter().position(Result::is_ok).unwrap();
+    assert_eq!(current, rivals[winner]);
+}

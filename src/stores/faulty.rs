@@ -1,0 +1,72 @@
+//! Any store, with a fault point at every write.
+
+use async_trait::async_trait;
+
+use super::{SecretStore, Slot, Stages, StoreError, VersionBytes};
+use crate::domain::ids::{Name, VersionId};
+use crate::faults::{Fault, Faults};
+
+/// Wraps a store: a point that fails answers [`StoreError::Unavailable`], with or without the effect.
+#[derive(Debug, Clone)]
+pub struct Faulty<S> {
+    inner: S,
+    faults: Faults,
+}
+
+impl<S> Faulty<S> {
+    pub fn new(inner: S, faults: Faults) -> Faulty<S> {
+        Faulty { inner, faults }
+    }
+
+    pub fn inner(&self) -> &S {
+        &self.inner
+    }
+}
+
+impl From<Fault> for StoreError {
+    fn from(_: Fault) -> StoreError {
+        StoreError::Unavailable(Fault::REASON)
+    }
+}
+
+#[async_trait]
+impl<S: SecretStore> SecretStore for Faulty<S> {
+    async fn stages(&self, slot: &Slot) -> Result<Stages, StoreError> {
+        self.faults.alive()?;
+        self.inner.stages(slot).await
+    }
+
+    async fn put_pending(&self, slot: &Slot, version: &VersionId, bytes: &VersionBytes) -> Result<(), StoreError> {
+        let point = self.faults.point("store.put_pending");
+        point.before()?;
+        let outcome = self.inner.put_pending(slot, version, bytes).await;
+        point.after()?;
+        outcome
+    }
+
+    async fn read(&self, slot: &Slot, version: &VersionId) -> Result<VersionBytes, StoreError> {
+        self.faults.alive()?;
+        self.inner.read(slot, version).await
+    }
+
+    async fn promote(&self, slot: &Slot, version: &VersionId, replacing: Option<&VersionId>) -> Result<(), StoreError> {
+        let point = self.faults.point("store.promote");
+        point.before()?;
+        let outcome = self.inner.promote(slot, version, replacing).await;
+        point.after()?;
+        outcome
+    }
+
+    async fn forget(&self, slot: &Slot, version: &VersionId) -> Result<(), StoreError> {
+        let point = self.faults.point("store.forget");
+        point.before()?;
+        let outcome = self.inner.forget(slot, version).await;
+        point.after()?;
+        outcome
+    }
+
+    async fn list(&self, after: Option<&Name>, limit: usize) -> Result<Vec<Name>, StoreError> {
+        self.faults.alive()?;
+        self.inner.list(after, limit).await
+    }
+}

@@ -1,0 +1,96 @@
+//! The store as a fake: versions in memory, shared by its copies, so that an engine can be rebuilt on what a crash left.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+
+use super::labels::{Change, Labels};
+use super::{Faulty, SecretStore, Slot, Stages, StoreError, VersionBytes};
+use crate::domain::credential::Environment;
+use crate::domain::ids::{Name, VersionId};
+use crate::domain::material::Material;
+use crate::faults::Faults;
+use crate::sealing::sha256;
+
+#[derive(Debug, Default)]
+struct Kept {
+    labels: Labels,
+    bytes: BTreeMap<VersionId, VersionBytes>,
+}
+
+/// Loses everything with its last copy.
+#[derive(Debug, Clone, Default)]
+pub struct MemoryStore(Arc<Mutex<BTreeMap<(Name, Environment), Kept>>>);
+
+impl MemoryStore {
+    /// The same store, with a fault point at every write.
+    pub fn faulty(&self, faults: &Faults) -> Faulty<MemoryStore> {
+        Faulty::new(self.clone(), faults.clone())
+    }
+
+    fn kept(&self) -> MutexGuard<'_, BTreeMap<(Name, Environment), Kept>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[async_trait]
+impl SecretStore for MemoryStore {
+    async fn stages(&self, slot: &Slot) -> Result<Stages, StoreError> {
+        Ok(self.kept().get(&key(slot)).map(|kept| kept.labels.stages()).unwrap_or_default())
+    }
+
+    async fn put_pending(&self, slot: &Slot, version: &VersionId, bytes: &VersionBytes) -> Result<(), StoreError> {
+        let mut all = self.kept();
+        let kept = all.entry(key(slot)).or_default();
+        if kept.labels.put_pending(&slot.credential, version, &digest(bytes))? == Change::Write {
+            kept.bytes.insert(version.clone(), bytes.duplicate());
+        }
+        Ok(())
+    }
+
+    async fn read(&self, slot: &Slot, version: &VersionId) -> Result<VersionBytes, StoreError> {
+        let all = self.kept();
+        let bytes = all.get(&key(slot)).and_then(|kept| kept.bytes.get(version));
+        let missing = || StoreError::NotFound { credential: slot.credential.clone(), version: version.clone() };
+        bytes.map(VersionBytes::duplicate).ok_or_else(missing)
+    }
+
+    async fn promote(&self, slot: &Slot, version: &VersionId, replacing: Option<&VersionId>) -> Result<(), StoreError> {
+        self.kept().entry(key(slot)).or_default().labels.promote(&slot.credential, version, replacing).map(drop)
+    }
+
+    async fn forget(&self, slot: &Slot, version: &VersionId) -> Result<(), StoreError> {
+        let mut all = self.kept();
+        let kept = all.entry(key(slot)).or_default();
+        kept.labels.forget(&slot.credential, version)?;
+        kept.bytes.remove(version);
+        Ok(())
+    }
+
+    async fn list(&self, after: Option<&Name>, limit: usize) -> Result<Vec<Name>, StoreError> {
+        let all = self.kept();
+        let from = after.map_or(Bound::Unbounded, |name| Bound::Excluded((name.clone(), Environment::Production)));
+        let mut names: Vec<Name> = Vec::new();
+        for ((name, _), kept) in all.range((from, Bound::Unbounded)) {
+            if names.len() == limit {
+                break;
+            }
+            if !kept.labels.is_empty() && names.last() != Some(name) {
+                names.push(name.clone());
+            }
+        }
+        Ok(names)
+    }
+}
+
+/// The path is for native readers: it says where, not what.
+fn key(slot: &Slot) -> (Name, Environment) {
+    (slot.credential.clone(), slot.environment)
+}
+
+fn digest(bytes: &VersionBytes) -> String {
+    let of = |material: &Material| hex::encode(sha256(material.to_json().expose()));
+    format!("{}{}", of(&bytes.served), of(&bytes.management))
+}

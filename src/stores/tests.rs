@@ -1,0 +1,161 @@
+//! Every store keeps the contract, with the fault points beside it too; memory and the embedded store can't be told apart.
+
+use proptest::prelude::*;
+
+use super::contract::{contract, shapes};
+use super::memory::MemoryStore;
+use super::*;
+use crate::domain::material::Secret;
+use crate::embedded::tests::Fresh;
+use crate::faults::{Faults, When};
+
+#[tokio::test]
+async fn memory_keeps_the_contract() {
+    contract(MemoryStore::default).await;
+}
+
+#[tokio::test]
+async fn memory_behind_silent_faults_keeps_the_contract() {
+    contract(|| MemoryStore::default().faulty(&Faults::default())).await;
+}
+
+#[tokio::test]
+async fn embedded_keeps_the_contract() {
+    let fresh = Fresh::default();
+    contract(|| fresh.open().store()).await;
+}
+
+#[tokio::test]
+async fn embedded_behind_silent_faults_keeps_the_contract() {
+    let fresh = Fresh::default();
+    contract(|| Faulty::new(fresh.open().store(), Faults::default())).await;
+}
+
+#[tokio::test]
+async fn a_fault_is_unavailable_with_or_without_the_effect() {
+    fault_around(MemoryStore::default()).await;
+    fault_around(Fresh::default().open().store()).await;
+}
+
+async fn fault_around(store: impl SecretStore) {
+    let faults = Faults::default();
+    let faulty = Faulty::new(store, faults.clone());
+    let (slot, version) = (slot(0), "v1".parse::<VersionId>().unwrap());
+    for (when, effect) in [(When::Before, None), (When::After, Some(version.clone()))] {
+        faults.arm(faults.count(), when);
+        assert_eq!(faulty.put_pending(&slot, &version, &bytes(0)).await, Err(StoreError::Unavailable("a fault was injected")));
+        assert_eq!(faulty.stages(&slot).await.unwrap().pending, effect);
+    }
+    faulty.put_pending(&slot, &version, &bytes(0)).await.unwrap();
+    faulty.promote(&slot, &version, None).await.unwrap();
+    assert_eq!(faults.trace(), ["store.put_pending", "store.put_pending", "store.put_pending", "store.promote"]);
+}
+
+#[derive(Debug, Clone)]
+enum Call {
+    Put {
+        slot: usize,
+        version: usize,
+        value: usize,
+    },
+    Promote {
+        slot: usize,
+        version: usize,
+        replacing: Option<usize>,
+    },
+    /// With what is current, so that promotions go through too.
+    PromoteRightly {
+        slot: usize,
+        version: usize,
+    },
+    Forget {
+        slot: usize,
+        version: usize,
+    },
+    Read {
+        slot: usize,
+        version: usize,
+    },
+    List {
+        after: Option<usize>,
+        limit: usize,
+    },
+    Restart,
+}
+
+fn call() -> impl Strategy<Value = Call> {
+    let (slot, version) = (0..3usize, 0..5usize);
+    prop_oneof![
+        4 => (slot.clone(), version.clone(), 0..3usize).prop_map(|(slot, version, value)| Call::Put { slot, version, value }),
+        1 => (slot.clone(), version.clone(), proptest::option::of(version.clone())).prop_map(|(slot, version, replacing)| Call::Promote { slot, version, replacing }),
+        3 => (slot.clone(), version.clone()).prop_map(|(slot, version)| Call::PromoteRightly { slot, version }),
+        2 => (slot.clone(), version.clone()).prop_map(|(slot, version)| Call::Forget { slot, version }),
+        2 => (slot.clone(), version).prop_map(|(slot, version)| Call::Read { slot, version }),
+        1 => (proptest::option::of(slot), 0..3usize).prop_map(|(after, limit)| Call::List { after, limit }),
+        1 => Just(Call::Restart),
+    ]
+}
+
+fn slot(number: usize) -> Slot {
+    let credential: Name = ["a", "a-b", "b"][number].parse().unwrap();
+    Slot { path: credential.to_string(), credential, environment: Environment::ALL[number % 2] }
+}
+
+fn bytes(number: usize) -> VersionBytes {
+    let (field, value) = shapes().swap_remove(number);
+    let one = |value: String| [(field.parse().unwrap(), Secret::from(value))].into_iter().collect();
+    VersionBytes { served: one(value.clone()), management: if number == 1 { one(value) } else { Material::default() } }
+}
+
+fn version(number: usize) -> VersionId {
+    format!("v{number}").parse().unwrap()
+}
+
+/// What a store answers, in a form that can be compared.
+async fn answer(store: &dyn SecretStore, call: &Call) -> String {
+    let text = match call {
+        Call::Put { slot: at, version: v, value } => format!("{:?}", store.put_pending(&slot(*at), &version(*v), &bytes(*value)).await),
+        Call::Promote { slot: at, version: v, replacing } => {
+            format!("{:?}", store.promote(&slot(*at), &version(*v), replacing.map(version).as_ref()).await)
+        }
+        Call::PromoteRightly { slot: at, version: v } => {
+            let current = store.stages(&slot(*at)).await.unwrap().current;
+            format!("{:?}", store.promote(&slot(*at), &version(*v), current.as_ref()).await)
+        }
+        Call::Forget { slot: at, version: v } => format!("{:?}", store.forget(&slot(*at), &version(*v)).await),
+        Call::Read { slot: at, version: v } => match store.read(&slot(*at), &version(*v)).await {
+            Ok(read) => format!("{:?}", (0..3).find(|number| read.same_as(&bytes(*number)))),
+            Err(error) => format!("{error:?}"),
+        },
+        Call::List { after, limit } => {
+            let after = after.map(|number| slot(number).credential);
+            format!("{:?}", store.list(after.as_ref(), *limit).await)
+        }
+        Call::Restart => String::new(),
+    };
+    let mut stages = Vec::new();
+    for number in 0..3 {
+        stages.push(store.stages(&slot(number)).await);
+    }
+    format!("{text} {stages:?}")
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+    #[test]
+    fn memory_and_embedded_answer_alike(calls in proptest::collection::vec(call(), 1..40)) {
+        tokio::runtime::Runtime::new().unwrap().block_on(async {
+            let fresh = Fresh::default();
+            let directory = fresh.directory();
+            let memory = MemoryStore::default();
+            let mut embedded = Fresh::open_in(&directory).store();
+            for call in &calls {
+                if let Call::Restart = call {
+                    drop(embedded);
+                    embedded = Fresh::open_in(&directory).store();
+                }
+                assert_eq!(answer(&memory, call).await, answer(&embedded, call).await, "{call:?}");
+            }
+        });
+    }
+}

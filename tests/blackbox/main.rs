@@ -1,0 +1,31 @@
+//! The daemon from outside: the real binary against fakes that keep the truth, held to the contract alone.
+//!
+//! One binary for all of it, because linking is what is slow here.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::disallowed_methods,
+    reason = "a failed unwrap in a test is a failed test, and what it prints is its report"
+)]
+#![allow(missing_debug_implementations, reason = "nobody prints a fake")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod acceptance;
+mod api;
+mod barrier;
+mod canary;
+mod cli;
+mod confirmations;
+mod disk;
+mod fakes_test;
+mod oidc_test;
+mod scanner_test;
+mod stream;
+mod submit;
+mod wire_test;
+mod world;

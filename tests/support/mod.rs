@@ -1,0 +1,46 @@
+//! What the end-to-end tests stand on: fakes that keep the truth, the real binary, an application, a leak scanner.
+//!
+//! Everything here is written from the contract and from the providers' public facts, never from `src`.
+
+pub(crate) mod app;
+pub(crate) mod canaries;
+pub(crate) mod daemon;
+pub(crate) mod dinie;
+pub(crate) mod oidc;
+pub(crate) mod rng;
+pub(crate) mod scanner;
+pub(crate) mod site;
+pub(crate) mod wire;
+
+use std::time::{Duration, Instant};
+
+/// Looks every 50 ms whether `condition` holds; false after `limit`.
+pub(crate) async fn eventually(limit: Duration, mut condition: impl FnMut() -> bool) -> bool {
+    let start = Instant::now();
+    loop {
+        if condition() {
+            return true;
+        }
+        if start.elapsed() > limit {
+            return false;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Lower-case hex of SHA-256: how a policy document names a static token.
+pub(crate) fn sha256_hex(bytes: &[u8]) -> String {
+    hex::encode(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes))
+}
+
+/// The proof that a confirmation carries, as the contract writes it.
+pub(crate) fn confirmation_proof(
+    value: &str,
+    credential: &str,
+    version: &str,
+    instance: &str,
+) -> String {
+    let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, value.as_bytes());
+    let message = format!("keywright-confirm\n{credential}\n{version}\n{instance}");
+    hex::encode(aws_lc_rs::hmac::sign(&key, message.as_bytes()))
+}
