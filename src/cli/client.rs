@@ -87,12 +87,14 @@ impl Client {
         let request = self.request(call)?;
         let response = exchange(stream, request).await.map_err(|_| no_answer("the connection broke before the answer"))?;
         let status = response.status();
-        let body = collect(response.into_body(), REPLY_LENGTH_MAX).await.ok_or_else(|| no_answer("the answer broke off, or is too long"))?;
+        let body =
+            collect(response.into_body(), REPLY_LENGTH_MAX).await.ok_or_else(|| no_answer("the answer broke off, or is too long"))?;
         if status.is_success() { Ok(Reply { body }) } else { Err(refusal(status, &body)) }
     }
 
     fn request(&self, call: Call) -> Result<Request<Full<Bytes>>, Failure> {
-        let mut request = Request::builder().method(call.method).uri(&call.path).header(HOST, "keywright").header(ACCEPT, "application/json");
+        let mut request =
+            Request::builder().method(call.method).uri(&call.path).header(HOST, "keywright").header(ACCEPT, "application/json");
         if let Some(authorization) = &self.authorization {
             request = request.header(AUTHORIZATION, authorization.clone());
         }
@@ -145,7 +147,8 @@ fn refusal(status: StatusCode, body: &[u8]) -> Failure {
 }
 
 fn no_answer(detail: &str) -> Failure {
-    Failure::failed("no-answer", "the daemon didn't answer clearly", detail).then("look at the daemon's log; `keywright status` shows what was done")
+    Failure::failed("no-answer", "the daemon didn't answer clearly", detail)
+        .then("look at the daemon's log; `keywright status` shows what was done")
 }
 
 #[cfg(test)]

@@ -28,6 +28,7 @@ use crate::runtime::shutdown::Shutdown;
 use super::failure::Failure;
 use super::measures::{Counting, render};
 use super::settings::read_policies;
+use super::terminal::counted;
 
 /// How often repeated disclosures are written down (I17).
 const FLUSH_EVERY: Duration = Duration::from_secs(60);
@@ -132,7 +133,8 @@ async fn open(config: &Config, shutdown: &Shutdown) -> Result<Opened, Failure> {
             .then(format!("mend them in {}; `keywright check` looks again", config.policies.display()))
     })?;
     let (directory, key, trail) = (config.data_directory().to_owned(), config.key.clone(), config.audit.clone());
-    let embedded = blocking(move || Embedded::open(&directory, &key)).await?.map_err(|error| cannot_start("the store can't be opened", &error))?;
+    let embedded =
+        blocking(move || Embedded::open(&directory, &key)).await?.map_err(|error| cannot_start("the store can't be opened", &error))?;
     let audit = blocking(move || AuditFile::open(&trail, wall_now())).await?;
     let audit = audit.map_err(|error| cannot_start("the audit trail can't be opened", &error))?;
     let heartbeat = embedded.journal().heartbeat().await.map_err(|error| cannot_start("the journal can't be read", &error))?;
@@ -212,8 +214,8 @@ async fn follow_policies(folder: PathBuf, max_stale: Option<Span>, mut watch: Po
             }
             Ok(Err(problems)) => {
                 log_problems(&problems);
-                let count = problems.as_slice().len();
-                let message = format!("{count} problems: the last good policies stay in force; `keywright check` shows each with its place");
+                let count = counted(problems.as_slice().len(), "problem", "problems");
+                let message = format!("{count}: the last good policies stay in force; `keywright check` shows each with its place");
                 engine.set_problem(CODE, Some(message));
             }
             Err(_) => engine.set_problem(CODE, Some("the policies can't be read; the last good ones stay in force".to_owned())),
@@ -235,7 +237,9 @@ fn log_problems(problems: &Problems) {
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Failure> {
-    tokio::task::spawn_blocking(work).await.map_err(|_| Failure::failed("ended", "the daemon can't start", "a part of it broke; its log says which"))
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|_| Failure::failed("ended", "the daemon can't start", "a part of it broke; its log says which"))
 }
 
 fn cannot_start(title: &str, error: &dyn std::error::Error) -> Failure {

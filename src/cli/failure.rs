@@ -37,7 +37,8 @@ impl Problem {
 /// A failed command: what to say, what to do next, and the exit status.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Failure {
-    pub(crate) problem: Problem,
+    /// Boxed, so that a result stays small where all goes well.
+    pub(crate) problem: Box<Problem>,
     /// What to do next.
     pub(crate) next: Option<String>,
     /// Problems of our own documents, rendered with excerpts; coloured, and stripped where nobody sees it.
@@ -56,7 +57,7 @@ impl Failure {
             request_id: None,
             more: serde_json::Map::new(),
         };
-        Failure { problem, next: None, excerpts: None, exit: 1 }
+        Failure { problem: Box::new(problem), next: None, excerpts: None, exit: 1 }
     }
 
     /// Wrong usage, or invalid policies or configuration: exit status 2.
@@ -76,7 +77,7 @@ impl Failure {
     /// What the daemon answered instead of what was asked for.
     pub(crate) fn answered(problem: Problem) -> Failure {
         let next = next_step(problem.slug()).map(str::to_owned);
-        Failure { problem, next, excerpts: None, exit: 1 }
+        Failure { problem: Box::new(problem), next, excerpts: None, exit: 1 }
     }
 
     pub(crate) fn no_daemon(socket: &Path, reason: &str) -> Failure {
@@ -122,7 +123,9 @@ impl Failure {
 /// What a person does about a refusal. Most tell it in their detail already.
 fn next_step(slug: &str) -> Option<&'static str> {
     let text = match slug {
-        "unauthenticated" => "send an application's token with --token-file FILE, or call as a user whom `operators` or an Application lists",
+        "unauthenticated" => {
+            "send an application's token with --token-file FILE, or call as a user whom `operators` or an Application lists"
+        }
         "forbidden" => "an application reads what its document lists; an operator needs the right in `operators` of the configuration",
         "rotation-open" => "wait until it ends (`keywright status` shows where it stands), then try again",
         "environment-mismatch" => "submit the key of this environment; the one that was offered was not kept",
@@ -145,7 +148,8 @@ mod tests {
 
     #[test]
     fn cli_a_problem_document_is_passed_on_whole() {
-        let text = r#"{"type":"https://keywright.dev/problems/rotation-open","title":"t","status":409,"detail":"d","request_id":"r","extra":1}"#;
+        let text =
+            r#"{"type":"https://keywright.dev/problems/rotation-open","title":"t","status":409,"detail":"d","request_id":"r","extra":1}"#;
         let problem: Problem = serde_json::from_str(text).unwrap();
         assert_eq!(problem.slug(), "rotation-open");
         assert_eq!(serde_json::to_value(&problem).unwrap(), serde_json::from_str::<serde_json::Value>(text).unwrap());

@@ -86,7 +86,11 @@ fn read_token(path: &Path, terminal: Terminal) -> Result<HeaderValue, Failure> {
     let token = text.trim_ascii();
     let usable = !token.is_empty() && token.len() <= TOKEN_LENGTH_MAX && token.iter().all(u8::is_ascii_graphic);
     if !usable {
-        return Err(Failure::failed("no-token", "the file holds no token", format!("{}: one line of printable characters is expected", path.display())));
+        return Err(Failure::failed(
+            "no-token",
+            "the file holds no token",
+            format!("{}: one line of printable characters is expected", path.display()),
+        ));
     }
     bearer(token)
 }
@@ -94,8 +98,8 @@ fn read_token(path: &Path, terminal: Terminal) -> Result<HeaderValue, Failure> {
 /// The header that shows who calls. Marked as sensitive: it has no `Debug` form.
 pub(super) fn bearer(token: &[u8]) -> Result<HeaderValue, Failure> {
     let header = Zeroizing::new([b"Bearer ".as_slice(), token].concat());
-    let mut value =
-        HeaderValue::from_bytes(&header).map_err(|_| Failure::failed("no-token", "the token can't be sent", "it holds control characters"))?;
+    let mut value = HeaderValue::from_bytes(&header)
+        .map_err(|_| Failure::failed("no-token", "the token can't be sent", "it holds control characters"))?;
     value.set_sensitive(true);
     Ok(value)
 }

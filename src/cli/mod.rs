@@ -168,10 +168,7 @@ fn on_all_cores(command: impl Future<Output = Result<ExitCode, Failure>>) -> Res
     block_on(tokio::runtime::Builder::new_multi_thread(), command)
 }
 
-fn block_on(
-    mut builder: tokio::runtime::Builder,
-    command: impl Future<Output = Result<ExitCode, Failure>>,
-) -> Result<ExitCode, Failure> {
+fn block_on(mut builder: tokio::runtime::Builder, command: impl Future<Output = Result<ExitCode, Failure>>) -> Result<ExitCode, Failure> {
     let runtime = builder.enable_all().build().map_err(|error| Failure::io("starting", &error))?;
     let result = runtime.block_on(command);
     // A thread may still wait for a key to be pressed: nobody waits for it.
@@ -191,7 +188,8 @@ mod tests {
 
     #[test]
     fn cli_global_options_stand_before_or_after_the_command() {
-        for line in ["keywright --config a --json status x", "keywright status x --json --config a", "keywright status --config a x --json"] {
+        for line in ["keywright --config a --json status x", "keywright status x --json --config a", "keywright status --config a x --json"]
+        {
             let arguments = Arguments::try_parse_from(line.split(' ')).unwrap();
             assert_eq!(arguments.config.as_deref(), Some(std::path::Path::new("a")));
             assert!(arguments.json);

@@ -31,7 +31,11 @@ pub(super) async fn rotate(name: &Name, wait: bool, client: &Client, terminal: T
 }
 
 fn report(terminal: Terminal, document: &Value, sentence: &str) -> Result<ExitCode, Failure> {
-    if terminal.json { terminal.print_json(document)? } else { terminal.print(sentence)? }
+    if terminal.json {
+        terminal.print_json(document)?
+    } else {
+        terminal.print(sentence)?
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -46,7 +50,10 @@ async fn look(name: &Name, client: &Client) -> Result<Look, Failure> {
     let mut view: StatusView = client.document(&format!("/v1/status/{name}")).await?;
     let messages = view.problems.iter().filter(|problem| problem.credential.as_deref() == Some(name.as_str()));
     let messages = messages.map(|problem| format!("{}: {}", problem.code, problem.message)).collect();
-    let credential = view.credentials.pop().ok_or_else(|| Failure::failed("not-found", "the credential is gone", format!("{name} left the policies")))?;
+    let credential = view
+        .credentials
+        .pop()
+        .ok_or_else(|| Failure::failed("not-found", "the credential is gone", format!("{name} left the policies")))?;
     Ok(Look { credential, messages })
 }
 

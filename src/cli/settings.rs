@@ -48,7 +48,12 @@ pub(super) fn read_policies(path: &Path, max_stale: Option<Span>) -> Result<Poli
     let Some(max_stale) = max_stale else { return Ok(policies) };
     let short = overlaps_within(&policies, max_stale).into_iter().map(|name| {
         let message = format!("the overlap of `{name}` isn't longer than `cache.maxStale` of the configuration ({max_stale})");
-        Problem::of_file(path.display().to_string(), "overlap-within-stale", message, "make the overlap longer, or `cache.maxStale` shorter")
+        Problem::of_file(
+            path.display().to_string(),
+            "overlap-within-stale",
+            message,
+            "make the overlap longer, or `cache.maxStale` shorter",
+        )
     });
     let problems: Vec<Problem> = short.collect();
     if problems.is_empty() { Ok(policies) } else { Err(Problems::new(problems, &[])) }

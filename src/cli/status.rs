@@ -85,7 +85,8 @@ fn details(credential: &CredentialView) -> String {
     row("previous version", text_or_dash(credential.previous_version.as_deref()));
     row("overlap ends", moment(credential.overlap_ends_at));
     for entry in &credential.applications {
-        let text = format!("{} holds {}", entry.instance.as_deref().unwrap_or("no instance"), entry.version.as_deref().unwrap_or("nothing"));
+        let text =
+            format!("{} holds {}", entry.instance.as_deref().unwrap_or("no instance"), entry.version.as_deref().unwrap_or("nothing"));
         row(&printable(&entry.name), printable(&text));
     }
     for piece in credential.proof.iter().flat_map(|proof| &proof.evidence) {
@@ -135,7 +136,9 @@ mod tests {
     fn cli_status_shows_who_holds_what_and_what_needs_a_person() {
         let view: StatusView = serde_json::from_str(DOCUMENT).unwrap();
         let text = table_text(&overview(&view));
-        for part in ["dinie-production", "promoted", "1d 1h", "2027-01-30 00:00:00", "match", "payments-api/one: holds", "late: no living instance"] {
+        for part in
+            ["dinie-production", "promoted", "1d 1h", "2027-01-30 00:00:00", "match", "payments-api/one: holds", "late: no living instance"]
+        {
             assert!(text.contains(part), "{part} in\n{text}");
         }
         assert!(problems(&view.problems).contains("payments-api/one holds it"));

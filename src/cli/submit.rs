@@ -31,7 +31,11 @@ pub(super) async fn submit(name: &Name, client: &Client, terminal: Terminal) -> 
         ..Call::new(Method::PUT, format!("/v1/credentials/{name}/submission"))
     };
     let submitted: Value = client.send(call).await?.parse()?;
-    if terminal.json { terminal.print_json(&submitted)? } else { terminal.print(&sentence(name, &submitted))? }
+    if terminal.json {
+        terminal.print_json(&submitted)?
+    } else {
+        terminal.print(&sentence(name, &submitted))?
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -116,7 +120,8 @@ fn read_line() -> Result<Zeroizing<Vec<u8>>, Failure> {
     let mut line = Zeroizing::new(Vec::with_capacity(Secret::LENGTH_MAX));
     let mut byte = [0u8; 1];
     loop {
-        let count = rustix::io::read(rustix::stdio::stdin(), &mut byte).map_err(|error| Failure::io("reading the terminal", &error.into()))?;
+        let count =
+            rustix::io::read(rustix::stdio::stdin(), &mut byte).map_err(|error| Failure::io("reading the terminal", &error.into()))?;
         if count == 0 || byte[0] == b'\n' {
             byte.zeroize();
             return Ok(line);

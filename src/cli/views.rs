@@ -132,8 +132,9 @@ impl Pages {
     }
 
     pub(super) fn view<T: serde::de::DeserializeOwned>(&self) -> Result<T, Failure> {
-        serde_json::from_value(Value::Object(self.0.clone()))
-            .map_err(|_| Failure::failed("no-answer", "the daemon didn't answer clearly", "the answer isn't the document that was expected"))
+        serde_json::from_value(Value::Object(self.0.clone())).map_err(|_| {
+            Failure::failed("no-answer", "the daemon didn't answer clearly", "the answer isn't the document that was expected")
+        })
     }
 }
 

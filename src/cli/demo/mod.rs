@@ -85,7 +85,12 @@ async fn set_the_stage(options: &DemoArguments, story: &mut Story) -> Result<Sta
     let production = SimulatedProvider::start(Environment::Production, sender.clone()).await.map_err(failed)?;
     let token = random::letters(40).ok_or_else(|| Failure::io("asking for randomness", &std::io::ErrorKind::Other.into()))?;
     let hash = hex::encode(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, token.as_bytes()));
-    let places = Places { api: free_address().map_err(failed)?, sandbox: &sandbox.base_url(), production: &production.base_url(), token_sha256: &hash };
+    let places = Places {
+        api: free_address().map_err(failed)?,
+        sandbox: &sandbox.base_url(),
+        production: &production.base_url(),
+        token_sha256: &hash,
+    };
     folder.write(&places).map_err(failed)?;
     story.step("provider", format!("a simulated Dinie listens: sandbox {}, production {}", sandbox.address, production.address))?;
 
@@ -93,7 +98,10 @@ async fn set_the_stage(options: &DemoArguments, story: &mut Story) -> Result<Sta
     let config = Settings::new(Some(folder.configuration())).config()?;
     let daemon = start_daemon(config, Shutdown::new()).await?;
     let client = Client::new(daemon.socket());
-    story.step("daemon", format!("ready at {} and on its socket; configuration, policies and log in {}", places.api, folder.path().display()))?;
+    story.step(
+        "daemon",
+        format!("ready at {} and on its socket; configuration, policies and log in {}", places.api, folder.path().display()),
+    )?;
     story.more(format!("policy: {MAX_AGE_SECONDS} s stand for 90 days; old and new key work side by side for {OVERLAP_SECONDS} s"))?;
     Ok(Stage { folder, sandbox, production, daemon, client, token, news, sender })
 }

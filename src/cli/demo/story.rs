@@ -15,12 +15,25 @@ const NEWS_MAX: usize = 1024;
 #[derive(Debug)]
 pub(super) enum News {
     /// The provider made a key.
-    KeyMade { name: String, at: Instant },
-    KeyDeleted { name: String, age: Duration, at: Instant },
+    KeyMade {
+        name: String,
+        at: Instant,
+    },
+    KeyDeleted {
+        name: String,
+        age: Duration,
+        at: Instant,
+    },
     /// The application received a version.
-    Pushed { version: String, at: Instant },
+    Pushed {
+        version: String,
+        at: Instant,
+    },
     /// It confirmed, and was answered with this status.
-    Confirmed { version: String, status: u16 },
+    Confirmed {
+        version: String,
+        status: u16,
+    },
 }
 
 #[derive(Debug, Clone)]

@@ -131,7 +131,11 @@ fn no_secret(folder: &Folder, providers: &[&SimulatedProvider], token: &str, sto
     if !control {
         detail.push_str("; but the search misses what is planted");
     }
-    Ok(claim("no secret in the log, the audit trail, on disk or on the screen", found.leaks.is_empty() && control && found.files >= 4, detail))
+    Ok(claim(
+        "no secret in the log, the audit trail, on disk or on the screen",
+        found.leaks.is_empty() && control && found.files >= 4,
+        detail,
+    ))
 }
 
 /// Without what all secrets of this provider begin with.

@@ -61,7 +61,10 @@ pub(super) async fn watch(stage: &mut Stage, application: &Application, story: &
         }
     }
     if let (Some(before), Some(after)) = (pushed_before, pushing_seconds(stage).await) {
-        story.step("measured", format!("{:.0} ms from the promotion until the application was served the new key", (after - before) * 1000.0))?;
+        story.step(
+            "measured",
+            format!("{:.0} ms from the promotion until the application was served the new key", (after - before) * 1000.0),
+        )?;
     }
     if !seen.closed {
         story.step("too late", "the rotation didn't end in time")?;
@@ -111,7 +114,8 @@ impl Seen {
             }
             News::KeyDeleted { name, age, at } if name == SUBMITTED => {
                 self.deleted = Some((age, at));
-                let since = self.promoted.map(|promoted| format!(", {} after the promotion", seconds(at.saturating_duration_since(promoted))));
+                let since =
+                    self.promoted.map(|promoted| format!(", {} after the promotion", seconds(at.saturating_duration_since(promoted))));
                 story.step("revoked", format!("the old key, {} old{}", seconds(age), since.unwrap_or_default()))
             }
             News::KeyDeleted { name, .. } => story.step("deleted", format!("the key named {name}")),
@@ -145,6 +149,9 @@ impl Seen {
         }
         self.second_version = Some(version.to_owned());
         self.promoted = Some(at);
-        story.step("promoted", format!("{version} was stored, read back, proved and accepted: it is current; the old key works on for {OVERLAP_SECONDS} s"))
+        story.step(
+            "promoted",
+            format!("{version} was stored, read back, proved and accepted: it is current; the old key works on for {OVERLAP_SECONDS} s"),
+        )
     }
 }
