@@ -1,15 +1,34 @@
 //! `audit verify`: checks the hash chain offline.
 
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 use crate::runtime::audit::{VerifyError, verify};
+
+use super::failure::Failure;
+use super::settings::Settings;
+use super::terminal::Terminal;
+
+/// `audit verify`, of the file that was named or of the configuration's.
+pub(super) fn verify_trail(file: Option<PathBuf>, settings: &Settings, terminal: Terminal) -> Result<ExitCode, Failure> {
+    let path = match file {
+        Some(path) => path,
+        None => settings.config()?.audit,
+    };
+    match audit_verify(&path, terminal.json, &mut anstream::stdout(), &mut anstream::stderr()) {
+        Ok(true) => Ok(ExitCode::SUCCESS),
+        Ok(false) => Ok(ExitCode::FAILURE),
+        Err(error) => Err(Failure::failed("audit-unreadable", "the audit trail can't be checked", error.to_string())
+            .then("name the file: `keywright audit verify FILE`")),
+    }
+}
 
 /// Checks the trail and says how it is: `N records verified`, or `record N: reason`. True if it is whole.
 ///
 /// # Errors
 /// If the file can't be read, with its path and the reason; or if the answer can't be written.
-pub fn audit_verify(path: &Path, json: bool, out: &mut dyn Write, err: &mut dyn Write) -> io::Result<bool> {
+fn audit_verify(path: &Path, json: bool, out: &mut dyn Write, err: &mut dyn Write) -> io::Result<bool> {
     match verify(path, None) {
         Ok(verified) if json => {
             let answer = serde_json::json!({"records": verified.records, "torn_bytes": verified.torn_bytes});
@@ -55,7 +74,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn it_says_how_the_trail_is() {
+    async fn cli_audit_says_how_the_trail_is() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("audit.jsonl");
         let missing = audit_verify(&path, false, &mut io::sink(), &mut io::sink()).unwrap_err();

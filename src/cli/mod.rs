@@ -1,3 +1,206 @@
 //! The command line: one file per command.
 
-pub mod audit;
+mod audit;
+mod check;
+mod client;
+mod daemon;
+mod demo;
+mod failure;
+mod get;
+mod measures;
+mod plan;
+mod release;
+mod rotate;
+mod run;
+mod settings;
+mod status;
+mod submit;
+mod terminal;
+mod views;
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::domain::ids::{FieldName, InstanceName, Name};
+use crate::runtime::hardening;
+use failure::Failure;
+use settings::Settings;
+use terminal::{Color, Terminal};
+
+/// Keeps API credentials, proves that each belongs to its environment, rotates them by policy, and pushes the new ones
+/// to the applications.
+#[derive(Debug, Parser)]
+#[command(name = "keywright", version, max_term_width = 100, after_help = EXIT_STATUSES)]
+struct Arguments {
+    /// The configuration; without it: ./policies, ./data, and the socket in there
+    #[arg(long, global = true, env = "KEYWRIGHT_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Print JSON; a failure is then a problem document on standard error
+    #[arg(long, global = true)]
+    json: bool,
+    /// When to colour what is printed
+    #[arg(long, global = true, value_enum, default_value_t = Color::Auto, value_name = "WHEN")]
+    color: Color,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXIT_STATUSES: &str = "Exit status: 0 done, 1 refused or failed, 2 wrong usage or invalid policies or configuration.";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the daemon
+    Run,
+    /// See the whole job in about a minute: daemon, simulated provider and an application on this machine
+    Demo(demo::DemoArguments),
+    /// Validate policies, offline
+    Check {
+        /// A folder of policies [default: the configuration's, else ./policies]
+        path: Option<PathBuf>,
+    },
+    /// Show what will rotate when, why, and what stands in the way
+    Plan {
+        /// How far to look ahead
+        #[arg(long, default_value_t = 90, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=3650))]
+        days: u32,
+    },
+    /// Show each credential: where it stands, how old it is, who holds it
+    Status {
+        /// Only this credential
+        name: Option<Name>,
+    },
+    /// Enrol a key, or resume a manual rotation: its fields as one JSON object on standard input
+    Submit {
+        /// The credential
+        name: Name,
+    },
+    /// Rotate now
+    Rotate {
+        /// The credential
+        name: Name,
+        /// Return when it is promoted, or failed
+        #[arg(long)]
+        wait: bool,
+    },
+    /// Say that an instance holds nothing any more; without one: that no instance of the application does
+    Release {
+        /// The application
+        application: Name,
+        /// One running copy of it
+        instance: Option<InstanceName>,
+    },
+    /// Print a credential, as an application or as an operator who may read
+    Get {
+        /// The credential
+        name: Name,
+        /// Print the value of this field only
+        #[arg(long, value_name = "F")]
+        field: Option<FieldName>,
+        /// Read the application's bearer token from this file
+        #[arg(long, value_name = "FILE")]
+        token_file: Option<PathBuf>,
+    },
+    /// Look at the audit trail
+    #[command(subcommand)]
+    Audit(AuditCommand),
+}
+
+#[derive(Debug, Subcommand)]
+enum AuditCommand {
+    /// Check the hash chain, offline
+    Verify {
+        /// The trail [default: the configuration's]
+        file: Option<PathBuf>,
+    },
+}
+
+/// Parses the command line and does what it says.
+pub fn main() -> ExitCode {
+    hardening::quiet_panics();
+    hardening::install_crypto();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Help and version are errors of this kind, too, with exit status 0.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    arguments.color.apply();
+    let terminal = Terminal { json: arguments.json };
+    dispatch(arguments, terminal).unwrap_or_else(|failure| {
+        terminal.print_failure(&failure);
+        failure.exit_code()
+    })
+}
+
+fn dispatch(arguments: Arguments, terminal: Terminal) -> Result<ExitCode, Failure> {
+    // Every command may hold values in memory, not the daemon alone.
+    hardening::protect_process().map_err(|error| Failure::failed("hardening", "the process can't be protected", error.to_string()))?;
+    let settings = Settings::new(arguments.config);
+    match arguments.command {
+        Command::Run => on_all_cores(async { Ok(run::run(settings.path()).await) }),
+        Command::Demo(options) => on_all_cores(demo::demo(options, terminal)),
+        Command::Check { path } => check::check(path, &settings, terminal),
+        Command::Audit(AuditCommand::Verify { file }) => audit::verify_trail(file, &settings, terminal),
+        Command::Plan { days } => asking(async { plan::plan(days, &settings.client()?, terminal).await }),
+        Command::Status { name } => asking(async { status::status(name.as_ref(), &settings.client()?, terminal).await }),
+        Command::Submit { name } => asking(async { submit::submit(&name, &settings.client()?, terminal).await }),
+        Command::Rotate { name, wait } => asking(async { rotate::rotate(&name, wait, &settings.client()?, terminal).await }),
+        Command::Release { application, instance } => {
+            asking(async { release::release(&application, instance.as_ref(), &settings.client()?, terminal).await })
+        }
+        Command::Get { name, field, token_file } => {
+            asking(async { get::get(&name, field.as_ref(), token_file.as_deref(), settings.client()?, terminal).await })
+        }
+    }
+}
+
+/// For commands that ask the daemon: one thread is plenty.
+fn asking(command: impl Future<Output = Result<ExitCode, Failure>>) -> Result<ExitCode, Failure> {
+    block_on(tokio::runtime::Builder::new_current_thread(), command)
+}
+
+fn on_all_cores(command: impl Future<Output = Result<ExitCode, Failure>>) -> Result<ExitCode, Failure> {
+    block_on(tokio::runtime::Builder::new_multi_thread(), command)
+}
+
+fn block_on(mut builder: tokio::runtime::Builder, command: impl Future<Output = Result<ExitCode, Failure>>) -> Result<ExitCode, Failure> {
+    let runtime = builder.enable_all().build().map_err(|error| Failure::io("starting", &error))?;
+    let result = runtime.block_on(command);
+    // A thread may still wait for a key to be pressed: nobody waits for it.
+    runtime.shutdown_background();
+    result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cli_definition_is_sound() {
+        use clap::CommandFactory;
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn cli_global_options_stand_before_or_after_the_command() {
+        for line in ["keywright --config a --json status x", "keywright status x --json --config a", "keywright status --config a x --json"]
+        {
+            let arguments = Arguments::try_parse_from(line.split(' ')).unwrap();
+            assert_eq!(arguments.config.as_deref(), Some(std::path::Path::new("a")));
+            assert!(arguments.json);
+        }
+    }
+
+    #[test]
+    fn cli_names_are_parsed_once() {
+        for line in ["keywright get ..", "keywright rotate A", "keywright get a --field X", "keywright plan --days 0", "keywright"] {
+            assert_eq!(Arguments::try_parse_from(line.split(' ')).unwrap_err().exit_code(), 2, "{line}");
+        }
+        assert_eq!(Arguments::try_parse_from(["keywright", "--help"]).unwrap_err().exit_code(), 0);
+    }
+}

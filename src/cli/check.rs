@@ -1,0 +1,46 @@
+//! `check`: validates the policies offline; all problems at once, each with its place and the way out.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use serde_json::json;
+
+use crate::domain::policy::Policies;
+use crate::policies::Problems;
+
+use super::failure::Failure;
+use super::settings::{Settings, read_policies};
+use super::terminal::{GOOD, Terminal, counted};
+
+pub(super) fn check(path: Option<PathBuf>, settings: &Settings, terminal: Terminal) -> Result<ExitCode, Failure> {
+    let read = match path {
+        Some(path) => read_policies(&path, None),
+        None => settings.config().map(|config| read_policies(&config.policies, config.max_stale))?,
+    };
+    match read {
+        Ok(policies) if terminal.json => terminal.print_json(&json!({"problems": []})).map(|()| policies),
+        Ok(policies) => terminal.print(&summary(&policies)).map(|()| policies),
+        Err(problems) => return report(&problems, terminal),
+    }?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn report(problems: &Problems, terminal: Terminal) -> Result<ExitCode, Failure> {
+    if terminal.json {
+        terminal.print_json(problems)?;
+    } else {
+        // Coloured here and stripped on the way out where nobody sees it.
+        terminal.print(problems.render(true).trim_end())?;
+    }
+    Ok(ExitCode::from(2))
+}
+
+fn summary(policies: &Policies) -> String {
+    let parts = [
+        counted(policies.rotations.len(), "rotation policy", "rotation policies"),
+        counted(policies.credentials.len(), "credential", "credentials"),
+        counted(policies.applications.len(), "application", "applications"),
+        counted(policies.providers.len(), "provider known", "providers known"),
+    ];
+    format!("{GOOD}valid{GOOD:#}: {}", parts.join(", "))
+}

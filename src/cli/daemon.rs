@@ -1,0 +1,247 @@
+//! The daemon, wired: every adapter is named here once, handed over as a trait, and ended in order.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::task::{JoinHandle, JoinSet};
+
+use crate::api::{App, EngineService, Limits, Listener, bind_address, bind_socket, serve};
+use crate::delivery::stream::StreamHub;
+use crate::domain::policy::Policies;
+use crate::domain::span::Span;
+use crate::embedded::Embedded;
+use crate::engine::audit::{Action, Actor, Audit};
+use crate::engine::{Engine, Options, Seams};
+use crate::issuers::declarative::DeclarativeIssuer;
+use crate::journal::Journal;
+use crate::policies::Problems;
+use crate::runtime::audit::AuditFile;
+use crate::runtime::clock::{SystemClock, wall_now};
+use crate::runtime::config::Config;
+use crate::runtime::metrics::Metrics;
+use crate::runtime::reload::{LOOK_EVERY, PolicyWatch};
+use crate::runtime::shutdown::Shutdown;
+
+use super::failure::Failure;
+use super::measures::{Counting, render};
+use super::settings::read_policies;
+use super::terminal::counted;
+
+/// How often repeated disclosures are written down (I17).
+const FLUSH_EVERY: Duration = Duration::from_secs(60);
+
+/// A daemon that serves, until it is stopped or dropped.
+#[derive(Debug)]
+pub(super) struct DaemonHandle {
+    socket: PathBuf,
+    address: SocketAddr,
+    audit_file: PathBuf,
+    shutdown: Shutdown,
+    work: JoinHandle<bool>,
+}
+
+impl DaemonHandle {
+    pub(super) fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// Where it listens for HTTP, on loopback.
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub(super) fn audit_file(&self) -> &Path {
+        &self.audit_file
+    }
+
+    /// Ends it: streams say `bye`, steps under way end, files are closed, all within the deadline of the shutdown.
+    pub(super) async fn stop(self) -> Result<(), Failure> {
+        self.shutdown.begin();
+        self.ended().await
+    }
+
+    /// Waits for its end, which a signal or a broken part begins.
+    pub(super) async fn ended(self) -> Result<(), Failure> {
+        match self.work.await {
+            Ok(true) => Ok(()),
+            _ => Err(Failure::failed("ended", "the daemon ended before it was told to", "a part of it broke; its log says which")),
+        }
+    }
+}
+
+/// What was opened: all that can fail before anything serves.
+struct Opened {
+    embedded: Embedded,
+    audit: Arc<AuditFile>,
+    clock: Arc<SystemClock>,
+    policies: Policies,
+    watch: PolicyWatch,
+}
+
+/// Opens, starts and serves. Ready when this returns.
+///
+/// # Errors
+/// Exit status 2 for invalid policies, 1 for all else; nothing is left running.
+pub(super) async fn start_daemon(config: Config, shutdown: Shutdown) -> Result<DaemonHandle, Failure> {
+    let opened = open(&config, &shutdown).await?;
+    let hub = Arc::new(StreamHub::new());
+    let metrics = Metrics::new();
+    let issuer = Arc::new(DeclarativeIssuer::new(DeclarativeIssuer::TIMEOUT_DEFAULT));
+    let seams = Seams {
+        store: Arc::new(opened.embedded.store()),
+        journal: Arc::new(opened.embedded.journal()),
+        issuer: Arc::clone(&issuer) as _,
+        audit: Arc::clone(&opened.audit) as _,
+        clock: opened.clock,
+        delivery: Arc::clone(&hub) as _,
+        meter: Arc::new(Counting(metrics.clone())),
+        keyring: opened.embedded.keyring(),
+    };
+    announce_start(opened.audit.as_ref(), &opened.policies).await?;
+    let options = Options { base_urls: config.providers.clone() };
+    let engine = Engine::start(seams, opened.policies, options).await.map_err(|error| cannot_start("the engine can't start", &error))?;
+    let (listeners, address) = listen(&config).await?;
+    let ready = Arc::new(AtomicBool::new(false));
+    let app = App {
+        service: Arc::new(EngineService(Arc::clone(&engine))),
+        hub,
+        operators: config.operators.clone(),
+        metrics: render(metrics, Arc::clone(&engine), issuer),
+        ready: Arc::clone(&ready),
+        limits: Limits::default(),
+    };
+    let mut tasks = JoinSet::new();
+    tasks.spawn(Arc::clone(&engine).run(shutdown.token()));
+    tasks.spawn(serve(listeners, app, shutdown.token()));
+    tasks.spawn(follow_policies(config.policies, config.max_stale, opened.watch, engine));
+    tasks.spawn(flush_repeats(Arc::clone(&opened.audit), shutdown.clone()));
+    ready.store(true, Ordering::Release);
+    tracing::info!(socket = %config.listen.socket.display(), address = %address, "ready");
+    let work = tokio::spawn(supervise(tasks, opened.audit, ready, shutdown.clone()));
+    Ok(DaemonHandle { socket: config.listen.socket, address, audit_file: config.audit, shutdown, work })
+}
+
+async fn open(config: &Config, shutdown: &Shutdown) -> Result<Opened, Failure> {
+    // Made before the policies are read, so that a change in between is noticed.
+    let watch = PolicyWatch::new(config.policies.clone(), LOOK_EVERY, shutdown.clone());
+    let policies = look_up_policies(&config.policies, config.max_stale).await?.map_err(|problems| {
+        log_problems(&problems);
+        Failure::documents("policies-invalid", "the policies are invalid", &problems)
+            .then(format!("mend them in {}; `keywright check` looks again", config.policies.display()))
+    })?;
+    let (directory, key, trail) = (config.data_directory().to_owned(), config.key.clone(), config.audit.clone());
+    let embedded =
+        blocking(move || Embedded::open(&directory, &key)).await?.map_err(|error| cannot_start("the store can't be opened", &error))?;
+    let audit = blocking(move || AuditFile::open(&trail, wall_now())).await?;
+    let audit = audit.map_err(|error| cannot_start("the audit trail can't be opened", &error))?;
+    let heartbeat = embedded.journal().heartbeat().await.map_err(|error| cannot_start("the journal can't be read", &error))?;
+    Ok(Opened { embedded, audit: Arc::new(audit), clock: Arc::new(SystemClock::new(heartbeat)), policies, watch })
+}
+
+async fn listen(config: &Config) -> Result<(Vec<Listener>, SocketAddr), Failure> {
+    let failed = |place: &dyn std::fmt::Display, error: crate::api::BindError| {
+        Failure::failed("cannot-listen", "the daemon can't listen", format!("{place}: {error}"))
+    };
+    let path = &config.listen.socket;
+    let socket = bind_socket(path).map_err(|error| failed(&path.display(), error))?;
+    let wanted = config.listen.address;
+    let tcp = bind_address(wanted).await.map_err(|error| failed(&wanted, error))?;
+    let address = tcp.local_addr().map_err(|error| Failure::io("listening", &error))?;
+    Ok((vec![Listener::Socket(socket), Listener::Address(tcp)], address))
+}
+
+async fn announce_start(audit: &AuditFile, policies: &Policies) -> Result<(), Failure> {
+    let detail = Some(format!("digest {}", policies.digest));
+    let action = Action { actor: Actor::Daemon, action: "started".to_owned(), credential: None, version: None, detail };
+    audit.record(wall_now(), action).await.map_err(|error| cannot_start("the audit trail can't be written", &error))
+}
+
+/// Waits for the end, or for a part that ends by itself, which must not happen; then for all parts, within the deadline.
+async fn supervise(mut tasks: JoinSet<()>, audit: Arc<AuditFile>, ready: Arc<AtomicBool>, shutdown: Shutdown) -> bool {
+    let sound = tokio::select! {
+        biased;
+        () = shutdown.begun() => true,
+        _ = tasks.join_next() => false,
+    };
+    if !sound {
+        tracing::error!("a part of the daemon ended by itself: the daemon ends, so that it is started again");
+    }
+    ready.store(false, Ordering::Release);
+    shutdown.begin();
+    let mut whole = sound;
+    let all = async {
+        while let Some(ended) = tasks.join_next().await {
+            whole &= ended.is_ok();
+        }
+    };
+    let in_time = shutdown.in_time(all).await.is_some();
+    if !in_time {
+        tracing::warn!("some work was cut off at the end; the next start takes it up");
+        tasks.shutdown().await;
+    }
+    // What can't be written now was counted, not lost: each first disclosure was recorded before it happened.
+    let _ = audit.flush_repeats(wall_now()).await;
+    tracing::info!("ended");
+    whole
+}
+
+async fn flush_repeats(audit: Arc<AuditFile>, shutdown: Shutdown) {
+    loop {
+        tokio::select! {
+            () = shutdown.begun() => return,
+            () = tokio::time::sleep(FLUSH_EVERY) => {}
+        }
+        if audit.flush_repeats(wall_now()).await.is_err() {
+            tracing::warn!("repeated disclosures can't be written down; they are counted and tried again");
+        }
+    }
+}
+
+/// Bad policies leave the last good ones in force, loudly.
+async fn follow_policies(folder: PathBuf, max_stale: Option<Span>, mut watch: PolicyWatch, engine: Arc<Engine>) {
+    const CODE: &str = "policies-invalid";
+    while watch.next().await.is_some() {
+        match look_up_policies(&folder, max_stale).await {
+            Ok(Ok(policies)) => {
+                tracing::info!(digest = policies.digest, "policies were read again");
+                if policies.digest != engine.policies().digest {
+                    engine.set_policies(policies).await;
+                }
+                engine.set_problem(CODE, None);
+            }
+            Ok(Err(problems)) => {
+                log_problems(&problems);
+                let count = counted(problems.as_slice().len(), "problem", "problems");
+                let message = format!("{count}: the last good policies stay in force; `keywright check` shows each with its place");
+                engine.set_problem(CODE, Some(message));
+            }
+            Err(_) => engine.set_problem(CODE, Some("the policies can't be read; the last good ones stay in force".to_owned())),
+        }
+    }
+}
+
+/// Off the async threads: a disk can be slow.
+async fn look_up_policies(folder: &Path, max_stale: Option<Span>) -> Result<Result<Policies, Problems>, Failure> {
+    let folder = folder.to_owned();
+    blocking(move || read_policies(&folder, max_stale)).await
+}
+
+fn log_problems(problems: &Problems) {
+    for problem in problems.iter() {
+        let (file, line, column) = (&problem.file, problem.line, problem.column);
+        tracing::error!(file = file.as_str(), line, column, reason = problem.code, "{}", problem.message);
+    }
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Failure> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|_| Failure::failed("ended", "the daemon can't start", "a part of it broke; its log says which"))
+}
+
+fn cannot_start(title: &str, error: &dyn std::error::Error) -> Failure {
+    Failure::failed("cannot-start", title, error.to_string())
+}

@@ -1,0 +1,98 @@
+//! Server-sent events, as far as an application needs them.
+
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+
+/// No credential is longer; a stream that sends more is broken.
+const BUFFER_LENGTH_MAX: usize = 1 << 20;
+
+/// One event. `data` may hold values: no `Debug`.
+#[derive(Default)]
+pub(super) struct Event {
+    pub(super) name: String,
+    pub(super) data: String,
+    pub(super) id: String,
+}
+
+/// Reads events from the body of an answer.
+pub(super) struct EventReader {
+    body: Incoming,
+    parser: Parser,
+}
+
+impl EventReader {
+    pub(super) fn new(body: Incoming) -> EventReader {
+        EventReader { body, parser: Parser::default() }
+    }
+
+    /// `None` when the stream ended, or broke.
+    pub(super) async fn next(&mut self) -> Option<Event> {
+        loop {
+            if let Some(event) = self.parser.take() {
+                return Some(event);
+            }
+            let frame = self.body.frame().await?.ok()?;
+            if let Ok(data) = frame.into_data() {
+                self.parser.push(&data)?;
+            }
+        }
+    }
+}
+
+#[derive(Default)]
+struct Parser {
+    buffer: Vec<u8>,
+    event: Event,
+}
+
+impl Parser {
+    fn push(&mut self, bytes: &[u8]) -> Option<()> {
+        self.buffer.extend_from_slice(bytes);
+        (self.buffer.len() + self.event.data.len() <= BUFFER_LENGTH_MAX).then_some(())
+    }
+
+    /// The next whole event, if it is there. Comments and `retry` are passed over.
+    fn take(&mut self) -> Option<Event> {
+        while let Some(end) = self.buffer.iter().position(|byte| *byte == b'\n') {
+            let line: Vec<u8> = self.buffer.drain(..=end).collect();
+            let line = String::from_utf8_lossy(line.trim_ascii_end()).into_owned();
+            if line.is_empty() {
+                let event = std::mem::take(&mut self.event);
+                if !event.data.is_empty() || !event.name.is_empty() {
+                    return Some(event);
+                }
+                continue;
+            }
+            let (field, value) = line.split_once(':').unwrap_or((&line, ""));
+            let value = value.strip_prefix(' ').unwrap_or(value);
+            match field {
+                "event" => value.clone_into(&mut self.event.name),
+                "data" => self.event.data.push_str(value),
+                "id" => value.clone_into(&mut self.event.id),
+                _ => {}
+            }
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cli_demo_reads_events_however_they_are_cut() {
+        let text = b"retry: 1000\n\n: hello\n\nevent: credential\nid: 7\ndata: {\"a\":1}\n\nevent: bye\ndata: {}\n\n";
+        for size in 1..text.len() {
+            let mut parser = Parser::default();
+            let mut names = Vec::new();
+            for piece in text.chunks(size) {
+                parser.push(piece).unwrap();
+                while let Some(event) = parser.take() {
+                    names.push(format!("{} {} {}", event.name, event.id, event.data));
+                }
+            }
+            assert_eq!(names, ["credential 7 {\"a\":1}", "bye  {}"]);
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! `status`: a table for people, with what needs them below it; the daemon's document for programs.
+
+use std::process::ExitCode;
+
+use comfy_table::Table;
+use jiff::Timestamp;
+
+use crate::domain::ids::Name;
+
+use super::client::Client;
+use super::failure::Failure;
+use super::terminal::{BAD, BOLD, CAUTION, DIM, GOOD, Terminal, printable, span_text, table, table_text};
+use super::views::{ApplicationView, CredentialView, Pages, ProblemView, StatusView};
+
+pub(super) async fn status(name: Option<&Name>, client: &Client, terminal: Terminal) -> Result<ExitCode, Failure> {
+    let pages = match name {
+        None => Pages::fetch(client, "/v1/status").await?,
+        Some(name) => Pages::one(client, &format!("/v1/status/{name}")).await?,
+    };
+    if terminal.json {
+        terminal.print_json(&pages)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let view: StatusView = pages.view()?;
+    if view.credentials.is_empty() {
+        terminal.print("the policies list no credential")?;
+    } else {
+        terminal.print(&table_text(&overview(&view)))?;
+    }
+    if name.is_some() {
+        for credential in &view.credentials {
+            terminal.print(&details(credential))?;
+        }
+    }
+    terminal.print(&problems(&view.problems))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn overview(view: &StatusView) -> Table {
+    let mut rows = table(&["CREDENTIAL", "ENVIRONMENT", "PHASE", "VERSION", "AGE", "DUE (UTC)", "DEADLINE (UTC)", "PROOF", "HOLDERS"]);
+    for credential in &view.credentials {
+        rows.add_row([
+            printable(&credential.name),
+            printable(&credential.environment),
+            phase(credential),
+            text_or_dash(credential.version.as_deref()),
+            credential.age_seconds.map_or_else(dash, span_text),
+            moment(credential.due_at),
+            moment(credential.deadline_at),
+            text_or_dash(credential.proof.as_ref().map(|proof| proof.verdict.as_str())),
+            holders(&credential.applications),
+        ]);
+    }
+    rows
+}
+
+fn phase(credential: &CredentialView) -> String {
+    let mut text = printable(&credential.phase);
+    if credential.paused {
+        text.push_str(", paused");
+    }
+    if let Some(reason) = &credential.reason {
+        text.push_str(&format!(" ({})", printable(reason)));
+    }
+    text
+}
+
+fn holders(applications: &[ApplicationView]) -> String {
+    let one = |entry: &ApplicationView| match (&entry.instance, &entry.state) {
+        (Some(instance), Some(state)) => format!("{}/{instance}: {state}", entry.name),
+        (Some(instance), None) => format!("{}/{instance}", entry.name),
+        (None, _) => format!("{}: no living instance", entry.name),
+    };
+    let all: Vec<String> = applications.iter().map(|entry| printable(&one(entry))).collect();
+    if all.is_empty() { dash() } else { all.join("\n") }
+}
+
+/// What the table has no room for, when one credential is asked for.
+fn details(credential: &CredentialView) -> String {
+    let mut lines = vec![String::new(), format!("{BOLD}{}{BOLD:#}", printable(&credential.name))];
+    let mut row = |label: &str, text: String| lines.push(format!("  {DIM}{label:<18}{DIM:#}{text}"));
+    row("address", printable(&credential.endpoint));
+    row("generation", credential.generation.to_string());
+    row("issued", moment(credential.issued_at));
+    row("previous version", text_or_dash(credential.previous_version.as_deref()));
+    row("overlap ends", moment(credential.overlap_ends_at));
+    for entry in &credential.applications {
+        let text =
+            format!("{} holds {}", entry.instance.as_deref().unwrap_or("no instance"), entry.version.as_deref().unwrap_or("nothing"));
+        row(&printable(&entry.name), printable(&text));
+    }
+    for piece in credential.proof.iter().flat_map(|proof| &proof.evidence) {
+        row("evidence", printable(&format!("{} says {}: {}", piece.kind, piece.says, piece.why)));
+    }
+    lines.join("\n")
+}
+
+fn problems(problems: &[ProblemView]) -> String {
+    if problems.is_empty() {
+        return format!("\n{GOOD}no problems{GOOD:#}");
+    }
+    let line = |problem: &ProblemView| {
+        let place = problem.credential.as_deref().unwrap_or("daemon");
+        let style = if problem.credential.is_some() { CAUTION } else { BAD };
+        format!("{style}{}{style:#} {}: {}", printable(&problem.code), printable(place), printable(&problem.message))
+    };
+    let lines: Vec<String> = problems.iter().map(line).collect();
+    format!("\n{BOLD}needs a person{BOLD:#}\n{}", lines.join("\n"))
+}
+
+/// A moment for people: UTC, to the second.
+pub(super) fn moment(at: Option<Timestamp>) -> String {
+    at.map_or_else(dash, |at| at.strftime("%Y-%m-%d %H:%M:%S").to_string())
+}
+
+fn text_or_dash(text: Option<&str>) -> String {
+    text.map_or_else(dash, printable)
+}
+
+fn dash() -> String {
+    "-".to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DOCUMENT: &str = r#"{"credentials":[{"name":"dinie-production","provider":"dinie","environment":"production",
+        "endpoint":"https://api.dinie.com.br/v3","proof":{"verdict":"match","evidence":[{"kind":"probe","says":"for","why":"accepted"}]},
+        "version":"v2-abc","previous_version":"v1-abc","phase":"promoted","generation":2,"issued_at":"2026-11-01T00:00:00Z",
+        "age_seconds":90000,"due_at":null,"deadline_at":"2027-01-30T00:00:00Z","overlap_ends_at":null,"reason":null,"paused":false,
+        "applications":[{"name":"payments-api","instance":"one","version":"v1-abc","state":"holds"},{"name":"late","instance":null,
+        "version":null,"state":null}]}],"problems":[{"credential":"dinie-production","code":"overdue","message":"payments-api/one holds it"}]}"#;
+
+    #[test]
+    fn cli_status_shows_who_holds_what_and_what_needs_a_person() {
+        let view: StatusView = serde_json::from_str(DOCUMENT).unwrap();
+        let text = table_text(&overview(&view));
+        for part in
+            ["dinie-production", "promoted", "1d 1h", "2027-01-30 00:00:00", "match", "payments-api/one: holds", "late: no living instance"]
+        {
+            assert!(text.contains(part), "{part} in\n{text}");
+        }
+        assert!(problems(&view.problems).contains("payments-api/one holds it"));
+        assert!(details(&view.credentials[0]).contains("probe says for: accepted"));
+    }
+}

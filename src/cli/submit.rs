@@ -1,0 +1,181 @@
+//! `submit`: fields by standard input, never as arguments; returns when the version is current, or refused.
+
+use std::io::{IsTerminal, Read, Write};
+use std::process::ExitCode;
+
+use bytes::Bytes;
+use http::Method;
+use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
+use serde_json::Value;
+use zeroize::{Zeroize, Zeroizing};
+
+use crate::domain::ids::{FieldName, Name};
+use crate::domain::material::{Material, Secret};
+
+use super::client::{Call, Client, SUBMIT_TIMEOUT};
+use super::failure::Failure;
+use super::terminal::{GOOD, Terminal};
+
+/// The API takes no longer body.
+const INPUT_LENGTH_MAX: usize = 128 << 10;
+
+pub(super) async fn submit(name: &Name, client: &Client, terminal: Terminal) -> Result<ExitCode, Failure> {
+    let material = if std::io::stdin().is_terminal() { ask(name).await? } else { read_object(std::io::stdin().lock())? };
+    if material.is_empty() {
+        return Err(Failure::failed("invalid-fields", "nothing was submitted", "no field was given"));
+    }
+    terminal.remark(&format!("{name}: proving that the key belongs here; this can take a few minutes"));
+    let call = Call {
+        body: Some(submission(&material)),
+        timeout: SUBMIT_TIMEOUT,
+        ..Call::new(Method::PUT, format!("/v1/credentials/{name}/submission"))
+    };
+    let submitted: Value = client.send(call).await?.parse()?;
+    if terminal.json {
+        terminal.print_json(&submitted)?
+    } else {
+        terminal.print(&sentence(name, &submitted))?
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The body of the request, in memory that is wiped when the request is done.
+pub(super) fn submission(material: &Material) -> Bytes {
+    let fields = material.to_json();
+    let mut body = Zeroizing::new(Vec::with_capacity(fields.expose().len() + 11));
+    body.extend_from_slice(b"{\"fields\":");
+    body.extend_from_slice(fields.expose());
+    body.push(b'}');
+    Bytes::from_owner(body)
+}
+
+fn sentence(name: &Name, submitted: &Value) -> String {
+    let version = submitted.get("version").and_then(Value::as_str).unwrap_or("the version");
+    let verdict = submitted.pointer("/proof/verdict").and_then(Value::as_str).unwrap_or("unknown");
+    let mut lines = vec![format!("{GOOD}{name}: {version} is current{GOOD:#}, proof of its environment: {verdict}")];
+    for piece in submitted.pointer("/proof/evidence").and_then(Value::as_array).into_iter().flatten() {
+        let text = |key: &str| piece.get(key).and_then(Value::as_str).unwrap_or("?");
+        lines.push(format!("  {} says {}: {}", text("kind"), text("says"), text("why")));
+    }
+    lines.join("\n")
+}
+
+/// Piped input: one flat JSON object, no longer than the API takes.
+fn read_object(input: impl Read) -> Result<Material, Failure> {
+    // Reserved once: growing would leave unwiped copies behind.
+    let mut text = Zeroizing::new(Vec::with_capacity(INPUT_LENGTH_MAX + 1));
+    let limit = u64::try_from(INPUT_LENGTH_MAX).unwrap_or(u64::MAX) + 1;
+    input.take(limit).read_to_end(&mut text).map_err(|error| Failure::io("reading standard input", &error))?;
+    if text.len() > INPUT_LENGTH_MAX {
+        return Err(Failure::failed("too-large", "the submission is too long", "standard input has more than 128 KiB"));
+    }
+    Material::from_json(&text).map_err(|error| {
+        Failure::failed("invalid-fields", "standard input holds no fields", format!("it {error}"))
+            .then(r#"pipe in an object such as {"client_id":"…","client_secret":"…"}"#)
+    })
+}
+
+/// Asks for name and value of each field. Values aren't echoed; the terminal is put right however this ends.
+async fn ask(name: &Name) -> Result<Material, Failure> {
+    let _echo = EchoGuard::new()?;
+    let question = format!("The fields of {name}, one after the other. An empty name ends.");
+    let prompt = tokio::task::spawn_blocking(move || prompt_fields(&question));
+    tokio::select! {
+        answered = prompt => answered.map_err(|_| Failure::failed("io", "the terminal can't be read", "reading it broke off"))?,
+        _ = tokio::signal::ctrl_c() => Err(Failure::failed("interrupted", "nothing was submitted", "interrupted while asking")),
+    }
+}
+
+fn prompt_fields(question: &str) -> Result<Material, Failure> {
+    let mut material = Material::default();
+    show(&format!("{question}\n"))?;
+    loop {
+        show("field name: ")?;
+        set_echo(true)?;
+        let name = read_line()?;
+        if name.is_empty() {
+            return Ok(material);
+        }
+        let Ok(field) = std::str::from_utf8(&name).unwrap_or_default().parse::<FieldName>() else {
+            // What was typed isn't repeated: it may be the value, typed too early.
+            show("  that is no name of a field: lower-case letters, digits and underscores\n")?;
+            continue;
+        };
+        show(&format!("value of {field} (not shown): "))?;
+        set_echo(false)?;
+        let value = Secret::new(read_line()?.as_slice());
+        set_echo(true)?;
+        show("\n")?;
+        material.insert(field, value);
+    }
+}
+
+fn show(text: &str) -> Result<(), Failure> {
+    let mut out = std::io::stderr().lock();
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|error| Failure::io("writing to the terminal", &error))
+}
+
+/// One line without its end, byte by byte: a buffered reader would keep a copy of the value.
+fn read_line() -> Result<Zeroizing<Vec<u8>>, Failure> {
+    let mut line = Zeroizing::new(Vec::with_capacity(Secret::LENGTH_MAX));
+    let mut byte = [0u8; 1];
+    loop {
+        let count =
+            rustix::io::read(rustix::stdio::stdin(), &mut byte).map_err(|error| Failure::io("reading the terminal", &error.into()))?;
+        if count == 0 || byte[0] == b'\n' {
+            byte.zeroize();
+            return Ok(line);
+        }
+        if line.len() == Secret::LENGTH_MAX {
+            return Err(Failure::failed("too-large", "the value is too long", "a value has 65536 bytes at most"));
+        }
+        line.push(byte[0]);
+    }
+}
+
+fn set_echo(on: bool) -> Result<(), Failure> {
+    let failed = |error: rustix::io::Errno| Failure::io("switching the terminal's echo", &error.into());
+    let mut modes = tcgetattr(rustix::stdio::stdin()).map_err(failed)?;
+    modes.local_modes.set(LocalModes::ECHO, on);
+    tcsetattr(rustix::stdio::stdin(), OptionalActions::Now, &modes).map_err(failed)
+}
+
+/// Puts the terminal back as it was.
+struct EchoGuard(Termios);
+
+impl EchoGuard {
+    fn new() -> Result<EchoGuard, Failure> {
+        tcgetattr(rustix::stdio::stdin()).map(EchoGuard).map_err(|error| Failure::io("reading the terminal's modes", &error.into()))
+    }
+}
+
+impl Drop for EchoGuard {
+    fn drop(&mut self) {
+        // There is nothing to be done about a terminal that is gone.
+        let _ = tcsetattr(rustix::stdio::stdin(), OptionalActions::Now, &self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn cli_submit_wraps_the_fields_and_nothing_else() {
+        let material = read_object(br#" {"client_id":"a","client_secret":"b\"\\"} "#.as_slice()).unwrap();
+        let body: Value = serde_json::from_slice(&submission(&material)).unwrap();
+        assert_eq!(body, json!({"fields": {"client_id": "a", "client_secret": "b\"\\"}}));
+    }
+
+    #[test]
+    fn cli_submit_refuses_other_input_without_repeating_it() {
+        for bad in ["hunter2", "[\"hunter2\"]", "{\"a\":{\"b\":\"hunter2\"}}", ""] {
+            let failure = read_object(bad.as_bytes()).unwrap_err();
+            assert_eq!(failure.exit_code(), ExitCode::from(1));
+            assert!(!format!("{failure:?}").contains("hunter2"));
+        }
+        let long = vec![b' '; INPUT_LENGTH_MAX + 1];
+        assert_eq!(read_object(long.as_slice()).unwrap_err().problem.slug(), "too-large");
+    }
+}

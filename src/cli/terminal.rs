@@ -1,0 +1,153 @@
+//! What is printed: results on standard output, problems on standard error, colour only where it shows.
+
+use std::io::{ErrorKind, IsTerminal, Write};
+
+use anstyle::{AnsiColor, Style};
+use comfy_table::{ContentArrangement, Table, presets};
+
+use super::failure::Failure;
+
+pub(crate) const BOLD: Style = Style::new().bold();
+pub(crate) const DIM: Style = Style::new().dimmed();
+pub(crate) const GOOD: Style = AnsiColor::Green.on_default();
+pub(crate) const BAD: Style = AnsiColor::Red.on_default().bold();
+pub(crate) const CAUTION: Style = AnsiColor::Yellow.on_default();
+
+/// When to colour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Color {
+    Auto,
+    Always,
+    Never,
+}
+
+impl Color {
+    /// For everything that this process prints from now on.
+    pub(crate) fn apply(self) {
+        let choice = match self {
+            Color::Auto => anstream::ColorChoice::Auto,
+            Color::Always => anstream::ColorChoice::Always,
+            Color::Never => anstream::ColorChoice::Never,
+        };
+        choice.write_global();
+    }
+}
+
+/// How the caller wants to be answered.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Terminal {
+    pub(crate) json: bool,
+}
+
+impl Terminal {
+    /// One line, or several, on standard output.
+    ///
+    /// # Errors
+    /// If it can't be written; a reader that went away (`| head`) is no error.
+    pub(crate) fn print(self, text: &str) -> Result<(), Failure> {
+        let mut out = anstream::stdout().lock();
+        tolerate_closed(writeln!(out, "{text}").and_then(|()| out.flush()))
+    }
+
+    /// Exactly these bytes, on standard output: what another program reads.
+    pub(crate) fn print_raw(self, bytes: &[u8]) -> Result<(), Failure> {
+        let mut out = std::io::stdout().lock();
+        tolerate_closed(out.write_all(bytes).and_then(|()| out.flush()))
+    }
+
+    /// A document, on one line.
+    pub(crate) fn print_json(self, document: &impl serde::Serialize) -> Result<(), Failure> {
+        let text = serde_json::to_string(document)
+            .map_err(|_| Failure::failed("output", "the answer can't be written as JSON", "a value has no JSON form"))?;
+        self.print(&text)
+    }
+
+    /// A remark for a person, on standard error; nothing with `--json`.
+    pub(crate) fn remark(self, text: &str) {
+        if !self.json {
+            say(text);
+        }
+    }
+
+    /// The failure that ends the command, on standard error.
+    pub(crate) fn print_failure(self, failure: &Failure) {
+        if self.json {
+            say(&serde_json::to_string(&failure.problem).unwrap_or_default());
+            return;
+        }
+        if let Some(excerpts) = &failure.excerpts {
+            say(excerpts);
+        }
+        for (index, line) in failure.lines().iter().enumerate() {
+            match index {
+                0 => say(&format!("{BAD}error{BAD:#}: {BOLD}{line}{BOLD:#}")),
+                _ => say(&format!("  {line}")),
+            }
+        }
+    }
+}
+
+pub(crate) fn out_is_terminal() -> bool {
+    std::io::stdout().is_terminal()
+}
+
+/// A table without lines, wrapped to the terminal's width where there is one.
+pub(crate) fn table(header: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_header(header.to_vec());
+    if out_is_terminal() {
+        table.set_content_arrangement(ContentArrangement::Dynamic);
+    }
+    table
+}
+
+/// The table's lines without the blanks that fill them up.
+pub(crate) fn table_text(table: &Table) -> String {
+    table.trim_fmt()
+}
+
+/// Text that may come from another machine: control characters can't reach the terminal.
+pub(crate) fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+pub(crate) fn counted(count: usize, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
+}
+
+/// A length of time for people: its two largest units.
+pub(crate) fn span_text(seconds: i64) -> String {
+    let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60);
+    match seconds {
+        ..0 => format!("-{}", span_text(seconds.saturating_neg().max(0))),
+        0..60 => format!("{seconds}s"),
+        60..3_600 => format!("{minutes}m {}s", seconds % 60),
+        3_600..86_400 => format!("{hours}h {minutes}m"),
+        _ => format!("{days}d {hours}h"),
+    }
+}
+
+fn say(text: &str) {
+    let mut out = anstream::stderr().lock();
+    // Where standard error is closed there is nobody to tell.
+    let _ = writeln!(out, "{text}");
+}
+
+fn tolerate_closed(result: std::io::Result<()>) -> Result<(), Failure> {
+    match result {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Failure::io("writing to standard output", &error)),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cli_spans_show_their_two_largest_units() {
+        for (seconds, text) in [(0, "0s"), (59, "59s"), (61, "1m 1s"), (3_600, "1h 0m"), (90_000, "1d 1h"), (-61, "-1m 1s")] {
+            assert_eq!(span_text(seconds), text);
+        }
+    }
+}

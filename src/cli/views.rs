@@ -1,0 +1,159 @@
+//! The daemon's answers, as far as the tables show them. What is unknown here is passed over.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::client::Client;
+use super::failure::Failure;
+
+/// The API's own limit for one page.
+const PAGE_LENGTH: usize = 1000;
+/// No installation has a million credentials: a daemon that never stops paging is broken.
+const PAGES_MAX: usize = 1000;
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct CredentialView {
+    pub(super) name: String,
+    pub(super) environment: String,
+    pub(super) endpoint: String,
+    pub(super) proof: Option<ProofView>,
+    pub(super) version: Option<String>,
+    pub(super) previous_version: Option<String>,
+    pub(super) phase: String,
+    pub(super) generation: u64,
+    pub(super) issued_at: Option<jiff::Timestamp>,
+    pub(super) age_seconds: Option<i64>,
+    pub(super) due_at: Option<jiff::Timestamp>,
+    pub(super) deadline_at: Option<jiff::Timestamp>,
+    pub(super) overlap_ends_at: Option<jiff::Timestamp>,
+    pub(super) reason: Option<String>,
+    pub(super) paused: bool,
+    pub(super) applications: Vec<ApplicationView>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct ProofView {
+    pub(super) verdict: String,
+    pub(super) evidence: Vec<EvidenceView>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct EvidenceView {
+    pub(super) kind: String,
+    pub(super) says: String,
+    pub(super) why: String,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct ApplicationView {
+    pub(super) name: String,
+    pub(super) instance: Option<String>,
+    pub(super) version: Option<String>,
+    pub(super) state: Option<String>,
+}
+
+#[derive(Debug, Default, Clone, PartialEq, Deserialize)]
+#[serde(default)]
+pub(super) struct ProblemView {
+    pub(super) credential: Option<String>,
+    pub(super) code: String,
+    pub(super) message: String,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct StatusView {
+    pub(super) credentials: Vec<CredentialView>,
+    pub(super) problems: Vec<ProblemView>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct PlanView {
+    pub(super) plan: Vec<PlanEntryView>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct PlanEntryView {
+    pub(super) name: String,
+    pub(super) starts_at: Option<jiff::Timestamp>,
+    pub(super) deadline_at: Option<jiff::Timestamp>,
+    pub(super) reason: String,
+    pub(super) blocked_by: Vec<String>,
+}
+
+/// A document that comes in pages, put together: the arrays of all pages, each entry once.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Pages(serde_json::Map<String, Value>);
+
+impl Pages {
+    /// # Errors
+    /// [`Failure`] as the daemon answers.
+    pub(super) async fn fetch(client: &Client, path: &str) -> Result<Pages, Failure> {
+        let mut whole = Pages::default();
+        let mut after: Option<String> = None;
+        let joint = if path.contains('?') { '&' } else { '?' };
+        for _ in 0..PAGES_MAX {
+            let cursor = after.map(|name| format!("&after={name}")).unwrap_or_default();
+            let page: serde_json::Map<String, Value> = client.document(&format!("{path}{joint}limit={PAGE_LENGTH}{cursor}")).await?;
+            after = page.get("next").and_then(Value::as_str).map(str::to_owned);
+            whole.append(page);
+            if after.is_none() {
+                break;
+            }
+        }
+        Ok(whole)
+    }
+
+    /// A document that comes whole.
+    pub(super) async fn one(client: &Client, path: &str) -> Result<Pages, Failure> {
+        Ok(Pages(client.document(path).await?))
+    }
+
+    fn append(&mut self, page: serde_json::Map<String, Value>) {
+        for (name, value) in page {
+            match (self.0.get_mut(&name), value) {
+                _ if name == "next" => {}
+                (Some(Value::Array(all)), Value::Array(more)) => {
+                    // Problems of the daemon itself stand on every page.
+                    let new: Vec<Value> = more.into_iter().filter(|entry| !all.contains(entry)).collect();
+                    all.extend(new);
+                }
+                (_, value) => {
+                    self.0.insert(name, value);
+                }
+            }
+        }
+    }
+
+    pub(super) fn view<T: serde::de::DeserializeOwned>(&self) -> Result<T, Failure> {
+        serde_json::from_value(Value::Object(self.0.clone())).map_err(|_| {
+            Failure::failed("no-answer", "the daemon didn't answer clearly", "the answer isn't the document that was expected")
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cli_pages_are_put_together_without_repeating_problems() {
+        let mut pages = Pages::default();
+        for text in [
+            r#"{"credentials":[{"name":"a"}],"problems":[{"code":"policies-invalid","message":"m"}],"next":"a"}"#,
+            r#"{"credentials":[{"name":"b"}],"problems":[{"code":"policies-invalid","message":"m"}]}"#,
+        ] {
+            pages.append(serde_json::from_str(text).unwrap());
+        }
+        let view: StatusView = pages.view().unwrap();
+        assert_eq!(view.credentials.iter().map(|c| c.name.as_str()).collect::<Vec<_>>(), ["a", "b"]);
+        assert_eq!(view.problems.len(), 1);
+        assert!(!serde_json::to_string(&pages).unwrap().contains("next"));
+    }
+}
