@@ -44,8 +44,14 @@ fn provider() -> Provider {
         access_token: None,
         proves_environment: false,
     };
-    let create =
-        Create { call, idempotency_headers: Vec::new(), key_id: "/id".to_owned(), fields: BTreeMap::new(), issued_at: None, expires_at: None };
+    let create = Create {
+        call,
+        idempotency_headers: Vec::new(),
+        key_id: "/id".to_owned(),
+        fields: BTreeMap::new(),
+        issued_at: None,
+        expires_at: None,
+    };
     Provider {
         name: name("acme"),
         title: "Acme".to_owned(),
@@ -114,8 +120,17 @@ fn credential(number: u32) -> (Credential, Ledger) {
 fn pass(fleet: &[(Credential, Ledger)], policy: &RotationPolicy, provider: &Provider, now: Timestamp) -> usize {
     let now = Moment { wall: now, running: Duration::ZERO, trusted: true };
     let facts = |(credential, ledger)| Facts {
-        now, term: 1, credential, policy, provider, ledger, blockers: &[], create_unsent: false, seen: None,
-        installation: INSTALLATION, requested: false,
+        now,
+        term: 1,
+        credential,
+        policy,
+        provider,
+        ledger,
+        blockers: &[],
+        create_unsent: false,
+        seen: None,
+        installation: INSTALLATION,
+        requested: false,
     };
     fleet.iter().filter(|(credential, ledger)| matches!(decide(&facts((credential, ledger))), Decision::Due { .. })).count()
 }

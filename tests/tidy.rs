@@ -54,11 +54,11 @@ const MAY_EXPOSE: [(&str, usize, &str); 10] = [
 ];
 
 /// Crates that only these files or folders may name.
-const CRATES_AT_HOME: [(&str, &[&str]); 3] = [("cron", &["domain/windows"]), ("chrono", &["domain/windows"]), ("chrono_tz", &["domain/windows"])];
+const CRATES_AT_HOME: [(&str, &[&str]); 3] =
+    [("cron", &["domain/windows"]), ("chrono", &["domain/windows"]), ("chrono_tz", &["domain/windows"])];
 
 /// What the pure core must not know.
-const NOT_IN_DOMAIN: [&str; 10] =
-    ["tokio", "reqwest", "redb", "axum", "hyper", "tracing", "rustix", "aws_lc_rs", "std::fs", "std::net"];
+const NOT_IN_DOMAIN: [&str; 10] = ["tokio", "reqwest", "redb", "axum", "hyper", "tracing", "rustix", "aws_lc_rs", "std::fs", "std::net"];
 
 fn begins_with_a_summary(all: &[Source]) -> Vec<String> {
     let lacking = all.iter().filter(|source| !source.text.starts_with("//! "));
@@ -298,7 +298,9 @@ fn a_crate_away_from_home_is_found() {
         assert_eq!(keeps_crates_at_home(&house(&[("domain/x.rs", code)])).len(), 1, "{code}");
     }
     assert_eq!(keeps_crates_at_home(&house(&[("engine/x.rs", "use cron::Schedule;")])).len(), 1);
-    for (path, code) in [("domain/windows.rs", "use chrono::Utc;"), ("engine/x.rs", "use tokio::time;"), ("domain/x.rs", "let cron = 1; // chrono::")] {
+    for (path, code) in
+        [("domain/windows.rs", "use chrono::Utc;"), ("engine/x.rs", "use tokio::time;"), ("domain/x.rs", "let cron = 1; // chrono::")]
+    {
         assert!(keeps_crates_at_home(&house(&[(path, code)])).is_empty(), "{code}");
     }
 }
@@ -328,7 +330,9 @@ fn what_has_grown_too_long_is_found() {
 
 #[test]
 fn what_was_left_undone_is_found() {
-    for code in ["fn f() { todo!() }", "fn f() { unimplemented!() }", "fn f() { dbg!(1); }", "#[cfg(test)]\nmod tests { #[ignore]\nfn f() {} }"] {
+    for code in
+        ["fn f() { todo!() }", "fn f() { unimplemented!() }", "fn f() { dbg!(1); }", "#[cfg(test)]\nmod tests { #[ignore]\nfn f() {} }"]
+    {
         assert_eq!(leaves_nothing_undone(&house(&[("domain/x.rs", code)])).len(), 1, "{code}");
     }
     assert!(leaves_nothing_undone(&house(&[("domain/x.rs", "// todo! is forbidden\nlet s = \"dbg!\";")])).is_empty());

@@ -89,7 +89,7 @@ pub(super) async fn start_daemon(config: Config, shutdown: Shutdown) -> Result<D
     let opened = open(&config, &shutdown).await?;
     let hub = Arc::new(StreamHub::new());
     let metrics = Metrics::new();
-    let issuer = Arc::new(DeclarativeIssuer::new(DeclarativeIssuer::TIMEOUT_DEFAULT));
+    let issuer = Arc::new(DeclarativeIssuer::new(provider_timeout(&opened.policies)));
     let seams = Seams {
         store: Arc::new(opened.embedded.store()),
         journal: Arc::new(opened.embedded.journal()),
@@ -122,6 +122,13 @@ pub(super) async fn start_daemon(config: Config, shutdown: Shutdown) -> Result<D
     tracing::info!(socket = %config.listen.socket.display(), address = %address, "ready");
     let work = tokio::spawn(supervise(tasks, opened.audit, ready, shutdown.clone()));
     Ok(DaemonHandle { socket: config.listen.socket, address, audit_file: config.audit, shutdown, work })
+}
+
+/// How long a call to a provider may take: a tenth of the shortest `maxAge`, so that one slow answer costs no deadline, within
+/// bounds that a provider over the internet needs.
+fn provider_timeout(policies: &Policies) -> Duration {
+    let longest = DeclarativeIssuer::TIMEOUT_DEFAULT;
+    policies.shortest_max_age().map_or(longest, |span| (span.as_duration() / 10).clamp(Duration::from_secs(2).min(longest), longest))
 }
 
 async fn open(config: &Config, shutdown: &Shutdown) -> Result<Opened, Failure> {

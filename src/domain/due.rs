@@ -21,12 +21,21 @@ pub enum Decision {
     /// Nothing was submitted yet.
     Missing,
     /// Nothing to do before `wake_at`.
-    Steady { wake_at: Timestamp },
-    Due { reason: DueReason },
+    Steady {
+        wake_at: Timestamp,
+    },
+    Due {
+        reason: DueReason,
+    },
     /// It should run and may not yet.
-    Blocked { reason: BlockReason, until: Option<Timestamp> },
+    Blocked {
+        reason: BlockReason,
+        until: Option<Timestamp>,
+    },
     /// A person is needed.
-    Stuck { reason: StuckReason },
+    Stuck {
+        reason: StuckReason,
+    },
     /// A rotation is open: its next step.
     Step(Step),
 }
@@ -187,7 +196,13 @@ pub fn schedule(
 }
 
 /// The start that the deadline asks for, before windows are looked at.
-fn wanted_start(credential: &Credential, policy: &RotationPolicy, provider: &Provider, generation: u64, current: &VersionFacts) -> Timestamp {
+fn wanted_start(
+    credential: &Credential,
+    policy: &RotationPolicy,
+    provider: &Provider,
+    generation: u64,
+    current: &VersionFacts,
+) -> Timestamp {
     let overlap = policy.terms.overlap.as_duration();
     let spread = policy.spread.mul_f64(spread_factor(&credential.name, generation));
     earlier(deadline_of(current, policy), overlap + spread + reserve(policy, provider))

@@ -194,7 +194,11 @@ fn url_evidence(provider: &Provider, material: &Material, base_url: &BaseUrl) ->
     let own = if base_url.overridden {
         Evidence::new(EvidenceKind::Url, Says::Nothing, "the address is the configuration's and tells nothing")
     } else {
-        Evidence::new(EvidenceKind::Url, Says::Nothing, "the address is this environment's own; only the probe tells whether the key works there")
+        Evidence::new(
+            EvidenceKind::Url,
+            Says::Nothing,
+            "the address is this environment's own; only the probe tells whether the key works there",
+        )
     };
     let strays = provider.fields.iter().filter(|(_, field)| field.class == FieldClass::Management).filter_map(|(name, _)| {
         let value = material.get(name)?.expose_str()?;

@@ -100,9 +100,8 @@ pub fn barrier<'a>(
         }
     };
     let holders = holdings.into_iter().filter(|holding| blocks(holding));
-    let mut blockers: Vec<Blocker> = holders
-        .map(|holding| Blocker { application: holding.application.clone(), instance: Some(holding.instance.clone()) })
-        .collect();
+    let mut blockers: Vec<Blocker> =
+        holders.map(|holding| Blocker { application: holding.application.clone(), instance: Some(holding.instance.clone()) }).collect();
     if confirmation != Confirmation::None {
         blockers.extend(unseen.iter().map(|application| Blocker { application: application.clone(), instance: None }));
     }

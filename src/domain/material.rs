@@ -95,8 +95,20 @@ pub fn check_value(value: &Secret) -> Result<(), ValueProblem> {
 
 fn looks_like_placeholder(bytes: &[u8]) -> bool {
     const WORDS: [&str; 14] = [
-        "changeme", "change_me", "change-me", "redacted", "[redacted]", "<redacted>", "(redacted)", "secret", "password",
-        "placeholder", "todo", "none", "null", "undefined",
+        "changeme",
+        "change_me",
+        "change-me",
+        "redacted",
+        "[redacted]",
+        "<redacted>",
+        "(redacted)",
+        "secret",
+        "password",
+        "placeholder",
+        "todo",
+        "none",
+        "null",
+        "undefined",
     ];
     let one_mark = bytes.iter().all(|byte| *byte == bytes[0]) && matches!(bytes[0], b'*' | b'x' | b'X' | b'.' | b'-' | b'#' | b'0');
     let bullets = std::str::from_utf8(bytes).is_ok_and(|text| text.chars().all(|c| matches!(c, '•' | '●' | '…' | '█')));
@@ -143,8 +155,7 @@ impl Material {
     }
 
     pub fn same_as(&self, other: &Material) -> bool {
-        self.len() == other.len()
-            && self.iter().all(|(name, value)| other.get(name).is_some_and(|theirs| value.same_as(theirs)))
+        self.len() == other.len() && self.iter().all(|(name, value)| other.get(name).is_some_and(|theirs| value.same_as(theirs)))
     }
 
     /// Splits off the fields that `wanted` picks.

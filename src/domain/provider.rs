@@ -188,9 +188,7 @@ impl Template {
             let hole = &rest[open + 1..open + 1 + length];
             pieces.push(match hole.strip_prefix("field:") {
                 Some(field) => Piece::Field(field.parse().map_err(|error| format!("`{{field:…}}`: {error}"))?),
-                None if !hole.is_empty() && hole.bytes().all(|b| b.is_ascii_lowercase() || b == b'_') => {
-                    Piece::Variable(hole.to_owned())
-                }
+                None if !hole.is_empty() && hole.bytes().all(|b| b.is_ascii_lowercase() || b == b'_') => Piece::Variable(hole.to_owned()),
                 None => return Err("a `{…}` whose name isn't lower-case letters and underscores".to_owned()),
             });
             rest = &rest[open + length + 2..];

@@ -156,7 +156,10 @@ impl Engine {
     async fn create(&self, work: &mut Work, context: &Context, ledger: &Ledger, rotation: &Rotation) -> Outcome {
         let tells_time = context.provider.calls.create.as_ref().is_some_and(|create| create.issued_at.is_some());
         if !tells_time && !self.seams.clock.now().trusted {
-            return Err(Hindrance::new("clock-untrusted", "the age of a new key would be counted by a clock that jumped: waiting until it is believed"));
+            return Err(Hindrance::new(
+                "clock-untrusted",
+                "the age of a new key would be counted by a clock that jumped: waiting until it is believed",
+            ));
         }
         let acting = self.acting(context, ledger).await?;
         let name = &context.credential.name;

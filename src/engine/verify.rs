@@ -52,7 +52,8 @@ impl Engine {
     pub(super) async fn verify_candidate(&self, work: &mut Work, context: &Context, ledger: &Ledger, rotation: &Rotation) -> Outcome {
         // A crash between the store's promotion and its event: the candidate is current already, and giving it up would revoke a
         // key that is in use. The store has the truth about stages.
-        if rotation.phase == Phase::Verified && self.seams.store.stages(&context.slot()).await?.current.as_ref() == Some(&rotation.version) {
+        if rotation.phase == Phase::Verified && self.seams.store.stages(&context.slot()).await?.current.as_ref() == Some(&rotation.version)
+        {
             return Ok(vec![Performed::plain(Event::Promoted { at: self.seams.clock.now().instant() })]);
         }
         let material = self.full_material(context, &rotation.version).await?;

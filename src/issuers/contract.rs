@@ -142,7 +142,8 @@ impl Subject {
         match self.issuer.list(&self.target, &self.current).await {
             Ok(keys) => {
                 let found = keys.iter().find(|key| key.key_id == *key_id);
-                let marked = found.and_then(|key| key.name.as_deref()).is_some_and(|name| is_marked(INSTALLATION, &self.target.credential, name));
+                let marked =
+                    found.and_then(|key| key.name.as_deref()).is_some_and(|name| is_marked(INSTALLATION, &self.target.credential, name));
                 assert!(marked || found.is_none() || *key_id == self.current_key, "our key bears our marker");
                 Some(found.is_some_and(|key| key.alive))
             }

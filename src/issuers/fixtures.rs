@@ -74,7 +74,8 @@ pub(crate) fn dinie() -> Provider {
 }
 
 fn dinie_create() -> Create {
-    let create_rules = rules(&[(&[201, 200], Meaning::Works), (&[401], Meaning::Dead), (&[400, 403, 404, 405, 409, 422], Meaning::Refused)]);
+    let create_rules =
+        rules(&[(&[201, 200], Meaning::Works), (&[401], Meaning::Dead), (&[400, 403, 404, 405, 409, 422], Meaning::Refused)]);
     let body = Body::Json(JsonTemplate::Object(vec![("name".to_owned(), JsonTemplate::Text(Template::parse("{marker}").unwrap()))]));
     Create {
         call: Call { body, ..call(Method::Post, "/auth/credentials", Authentication::Token, create_rules) },
@@ -101,7 +102,10 @@ pub(crate) fn oauth_registration() -> Provider {
         ("redirect_uris".to_owned(), JsonTemplate::List(Vec::new())),
     ]));
     let mut fields = BTreeMap::from([described("client_id", FieldClass::Public), described("client_secret", FieldClass::Secret)]);
-    fields.extend([described("registration_access_token", FieldClass::Management), described("registration_client_uri", FieldClass::Management)]);
+    fields.extend([
+        described("registration_access_token", FieldClass::Management),
+        described("registration_client_uri", FieldClass::Management),
+    ]);
     Provider {
         variables: [("register", "reg"), ("token", "token")].map(|(name, value)| (name.to_owned(), Some(value.parse().unwrap()))).into(),
         fields,
@@ -115,7 +119,10 @@ pub(crate) fn oauth_registration() -> Provider {
                 issued_at: Some("/client_id_issued_at".to_owned()),
                 expires_at: Some("/client_secret_expires_at".to_owned()),
             }),
-            revoke: Some(Call { url_field: Some(field("registration_client_uri")), ..call(Method::Delete, "/", by_management, revoke_rules) }),
+            revoke: Some(Call {
+                url_field: Some(field("registration_client_uri")),
+                ..call(Method::Delete, "/", by_management, revoke_rules)
+            }),
             ..Calls::default()
         },
         ..empty("oauth-registration")

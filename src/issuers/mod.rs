@@ -131,5 +131,11 @@ pub trait Issuer: Send + Sync {
 
     /// Revokes one key. `acting` signs and is never the key that is revoked; `doomed` is the revoked version's own material
     /// where it is at hand (management fields, and the proof of death at the token endpoint).
-    async fn revoke(&self, target: &Target, acting: &Material, key_id: &KeyId, doomed: Option<&Material>) -> Result<Revocation, IssuerError>;
+    async fn revoke(
+        &self,
+        target: &Target,
+        acting: &Material,
+        key_id: &KeyId,
+        doomed: Option<&Material>,
+    ) -> Result<Revocation, IssuerError>;
 }

@@ -15,86 +15,46 @@ const PUSH_TOLERANCE: Duration = Duration::from_secs(1);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn both_environments_rotate_in_time_under_streaming_applications() {
-    let plan = Plan {
-        rotation: ACCEPTANCE,
-        lease: "5s",
-        ..Plan::still()
-    };
+    let plan = Plan { rotation: ACCEPTANCE, lease: "5s", ..Plan::still() };
     let mut world = World::start(plan).await;
     world.production_app("pod-a", Mode::Confirms);
     world.production_app("pod-b", Mode::Slow(Duration::from_secs(2)));
     world.production_app("pod-c", Mode::Reconnects(Duration::from_secs(3)));
     world.sandbox_app("pod-a", Mode::Confirms);
-    world
-        .wait_for_revocations(2, Duration::from_secs(110))
-        .await;
+    world.wait_for_revocations(2, Duration::from_secs(110)).await;
 
-    for (fake, key, credential) in [
-        (&world.sandbox, &world.enrolled_sandbox, SANDBOX),
-        (&world.production, &world.enrolled_production, PRODUCTION),
-    ] {
+    for (fake, key, credential) in
+        [(&world.sandbox, &world.enrolled_sandbox, SANDBOX), (&world.production, &world.enrolled_production, PRODUCTION)]
+    {
         let limits = (Duration::from_secs(40), Duration::from_secs(8));
-        let apps: Vec<&App> = world
-            .apps
-            .iter()
-            .filter(|app| app.name == credential)
-            .collect();
+        let apps: Vec<&App> = world.apps.iter().filter(|app| app.name == credential).collect();
         assert_rotated_in_time(fake, key, &apps, limits);
     }
     world.assert_all_is_well().await;
 }
 
 /// Dead before its age limit, not before the overlap, and not before every instance had confirmed the next one.
-fn assert_rotated_in_time(
-    fake: &Dinie,
-    old: &Key,
-    apps: &[&App],
-    (max_age, overlap): (Duration, Duration),
-) {
+fn assert_rotated_in_time(fake: &Dinie, old: &Key, apps: &[&App], (max_age, overlap): (Duration, Duration)) {
     let state = fake.lock();
     let report = state.truth.report();
-    let revoked = state
-        .truth
-        .key(&old.client_id)
-        .and_then(|key| key.revoked)
-        .expect("it was revoked");
+    let revoked = state.truth.key(&old.client_id).and_then(|key| key.revoked).expect("it was revoked");
     assert!(revoked.duration_since(old.created) < max_age, "{report}");
-    let new = state
-        .truth
-        .keys
-        .iter()
-        .find(|key| key.owner == Owner::Daemon)
-        .expect("a key was made");
+    let new = state.truth.keys.iter().find(|key| key.owner == Owner::Daemon).expect("a key was made");
     assert!(revoked.duration_since(new.created) >= overlap, "{report}");
     for app in apps {
         let seen = app.seen();
-        let handed = seen
-            .of(&new.client_id)
-            .unwrap_or_else(|| panic!("{} never got it", app.instance));
-        let asked = handed
-            .asked
-            .unwrap_or_else(|| panic!("{} never confirmed", app.instance));
-        assert!(
-            revoked >= asked,
-            "revoked before {} confirmed{report}",
-            app.instance
-        );
+        let handed = seen.of(&new.client_id).unwrap_or_else(|| panic!("{} never got it", app.instance));
+        let asked = handed.asked.unwrap_or_else(|| panic!("{} never confirmed", app.instance));
+        assert!(revoked >= asked, "revoked before {} confirmed{report}", app.instance);
         if app.instance == "pod-a" {
-            assert!(
-                revoked.duration_since(handed.at) + PUSH_TOLERANCE >= overlap,
-                "{report}"
-            );
+            assert!(revoked.duration_since(handed.at) + PUSH_TOLERANCE >= overlap, "{report}");
         }
     }
 }
 
 /// One variant: each call fails with one in four, in every way that there is.
 async fn rotates_with_faults(options: fn(Options) -> Options, kinds: &[Fault]) {
-    let mut world = World::start(Plan {
-        options,
-        ..Plan::quick()
-    })
-    .await;
+    let mut world = World::start(Plan { options, ..Plan::quick() }).await;
     world.production_app("pod-a", Mode::Confirms);
     world.production_app("pod-b", Mode::Reconnects(Duration::from_secs(2)));
     world.sandbox_app("pod-a", Mode::Confirms);
@@ -102,9 +62,7 @@ async fn rotates_with_faults(options: fn(Options) -> Options, kinds: &[Fault]) {
     for fake in [&world.sandbox, &world.production] {
         fake.lock().faults.at_random(25, kinds);
     }
-    world
-        .wait_for_revocations(3, Duration::from_secs(100))
-        .await;
+    world.wait_for_revocations(3, Duration::from_secs(100)).await;
     for fake in [&world.sandbox, &world.production] {
         let mut state = fake.lock();
         assert!(!state.faults.injected().is_empty(), "no fault was met");
@@ -120,82 +78,46 @@ async fn lost_replies_with_working_idempotency_keys() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn lost_replies_without_working_idempotency_keys() {
-    let options = |options| Options {
-        idempotency: false,
-        page_limit: 2,
-        ..options
-    };
+    let options = |options| Options { idempotency: false, page_limit: 2, ..options };
     rotates_with_faults(options, &[Fault::LoseReply, Fault::DropRequest]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn throttling_errors_garbage_and_slowness() {
-    let options = |options| Options {
-        idempotency: false,
-        epoch_times: true,
-        ..options
-    };
+    let options = |options| Options { idempotency: false, epoch_times: true, ..options };
     rotates_with_faults(options, &RECOVERABLE).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn new_keys_that_work_late_and_on_some_replicas_first() {
-    let options = |options| Options {
-        propagation: Duration::from_millis(1500),
-        flapping: true,
-        page_limit: 2,
-        ..options
-    };
+    let options = |options| Options { propagation: Duration::from_millis(1500), flapping: true, page_limit: 2, ..options };
     rotates_with_faults(options, &[Fault::Slow(Duration::from_millis(300))]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_account_with_just_enough_slots_is_never_overfilled() {
     // Two of somebody else, one enrolled, one to rotate into: a fourth of ours would evict a living key.
-    let options = |options| Options {
-        slots: Some(4),
-        evicts: true,
-        idempotency: false,
-        page_limit: 2,
-        ..options
-    };
+    let options = |options| Options { slots: Some(4), evicts: true, idempotency: false, page_limit: 2, ..options };
     rotates_with_faults(options, &[Fault::LoseReply]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_account_stops_the_rotation_and_kills_nothing() {
-    let plan = Plan {
-        options: |options| Options {
-            slots: Some(3),
-            ..options
-        },
-        ..Plan::quick()
-    };
+    let plan = Plan { options: |options| Options { slots: Some(3), ..options }, ..Plan::quick() };
     let world = World::start(plan).await;
     tokio::time::sleep(Duration::from_secs(18)).await;
     assert_eq!(world.production.revoked_of_ours(), 0);
     assert!(world.production.alive(&world.enrolled_production.secret));
     let row = world.daemon.status(PRODUCTION).await;
-    assert!(
-        row["reason"].is_string(),
-        "a rotation that can't begin says why: {row}"
-    );
+    assert!(row["reason"].is_string(), "a rotation that can't begin says why: {row}");
 }
 
 /// SIGKILL, `KEYWRIGHT_TEST_KILLS` times; three in four between a provider's effect and its reply.
 #[tokio::test(flavor = "multi_thread")]
 async fn survives_sigkill_between_effect_and_reply() {
-    let kills: u32 =
-        std::env::var("KEYWRIGHT_TEST_KILLS").map_or(100, |text| text.parse().expect("a number"));
+    let kills: u32 = std::env::var("KEYWRIGHT_TEST_KILLS").map_or(100, |text| text.parse().expect("a number"));
     let mut rng = Rng::new(Rng::fresh_seed());
-    let plan = Plan {
-        options: |options| Options {
-            idempotency: false,
-            page_limit: 2,
-            ..options
-        },
-        ..Plan::quick()
-    };
+    let plan = Plan { options: |options| Options { idempotency: false, page_limit: 2, ..options }, ..Plan::quick() };
     let mut world = World::start(plan).await;
     world.production_app("pod-a", Mode::Confirms);
     world.production_app("pod-b", Mode::Confirms);
@@ -224,27 +146,13 @@ async fn survives_sigkill_between_effect_and_reply() {
         }
         world.daemon.again().await;
         if kill % 10 == 9 {
-            println!(
-                "{} of {kills} kills; between an effect and its reply: {aimed:?}",
-                kill + 1
-            );
+            println!("{} of {kills} kills; between an effect and its reply: {aimed:?}", kill + 1);
         }
     }
-    let before = (
-        world.sandbox.revoked_of_ours(),
-        world.production.revoked_of_ours(),
-    );
-    world
-        .wait_for_revocations(before.0.max(before.1) + 1, Duration::from_secs(60))
-        .await;
-    println!(
-        "{kills} kills, {} starts; between an effect and its reply: {aimed:?}",
-        world.daemon.starts
-    );
-    assert!(
-        aimed.values().sum::<u32>() * 2 >= kills,
-        "of {kills} kills only these were aimed: {aimed:?}"
-    );
+    let before = (world.sandbox.revoked_of_ours(), world.production.revoked_of_ours());
+    world.wait_for_revocations(before.0.max(before.1) + 1, Duration::from_secs(60)).await;
+    println!("{kills} kills, {} starts; between an effect and its reply: {aimed:?}", world.daemon.starts);
+    assert!(aimed.values().sum::<u32>() * 2 >= kills, "of {kills} kills only these were aimed: {aimed:?}");
     world.assert_all_is_well().await;
 }
 
@@ -252,19 +160,10 @@ async fn survives_sigkill_between_effect_and_reply() {
 async fn ask_for_rotations(world: &World) {
     for credential in [SANDBOX, PRODUCTION] {
         let path = format!("/v1/credentials/{credential}/rotations");
-        let request = Ask {
-            method: "POST",
-            path: &path,
-            headers: &[],
-            body: Some(b"{}"),
-        }
-        .bytes();
+        let request = Ask { method: "POST", path: &path, headers: &[], body: Some(b"{}") }.bytes();
         let answer = world.daemon.site.socket().raw(&request).await;
         let status = answer.ok().flatten().map(|answer| answer.status);
-        assert!(
-            matches!(status, None | Some(202 | 409 | 503)),
-            "asked for a rotation, got {status:?}"
-        );
+        assert!(matches!(status, None | Some(202 | 409 | 503)), "asked for a rotation, got {status:?}");
     }
 }
 
@@ -275,20 +174,13 @@ async fn a_restart_with_nothing_changed_changes_nothing() {
     let app_seen = |world: &World| world.apps[0].versions();
     assert!(crate::support::eventually(Duration::from_secs(10), || app_seen(&world) == 1).await);
     let before = world.daemon.status(PRODUCTION).await;
-    assert!(
-        world.daemon.terminate().await.success(),
-        "{}",
-        world.daemon.log_tail()
-    );
+    assert!(world.daemon.terminate().await.success(), "{}", world.daemon.log_tail());
     world.daemon.again().await;
     tokio::time::sleep(Duration::from_secs(3)).await;
     let after = world.daemon.status(PRODUCTION).await;
     assert_eq!(before["version"], after["version"]);
     assert_eq!(before["issued_at"], after["issued_at"]);
     assert_eq!(app_seen(&world), 1);
-    assert!(
-        world.apps[0].seen().byes >= 1,
-        "a stream ends with `bye` before a shutdown"
-    );
+    assert!(world.apps[0].seen().byes >= 1, "a stream ends with `bye` before a shutdown");
     world.assert_all_is_well().await;
 }

@@ -53,43 +53,23 @@ impl Outputs {
         targets.push(("socket", world.daemon.site.socket()));
         for (name, target) in targets {
             for body in &bodies {
-                for (method, path) in [
-                    ("PUT", format!("/v1/credentials/{SANDBOX}/submission")),
-                    ("POST", "/v1/confirmations".to_owned()),
-                ] {
+                for (method, path) in [("PUT", format!("/v1/credentials/{SANDBOX}/submission")), ("POST", "/v1/confirmations".to_owned())] {
                     let headers = [("authorization", token.as_str())];
                     // The socket knows the operator by uid; two identities would be an error of its own.
                     let headers = if name == "tcp" { &headers[..] } else { &[] };
-                    let ask = Ask {
-                        method,
-                        path: &path,
-                        headers,
-                        body: Some(body.as_bytes()),
-                    };
+                    let ask = Ask { method, path: &path, headers, body: Some(body.as_bytes()) };
                     if let Ok(Some(answer)) = target.raw(&ask.bytes()).await {
                         self.add(&format!("{name} {method} {path}"), answer.body);
-                        self.add(
-                            &format!("{name} {method} {path} headers"),
-                            format!("{:?}", answer.headers),
-                        );
+                        self.add(&format!("{name} {method} {path} headers"), format!("{:?}", answer.headers));
                     }
                 }
             }
-            for path in [
-                "/metrics",
-                "/v1/status",
-                "/v1/plan",
-                "/healthz",
-                "/readyz",
-                "/v1/openapi.json",
-            ] {
+            for path in ["/metrics", "/v1/status", "/v1/plan", "/healthz", "/readyz", "/v1/openapi.json"] {
                 self.add(&format!("{name} {path}"), target.get(path, &[]).await.body);
             }
             let wrong = format!("Bearer {}", secret);
             let path = format!("/v1/credentials/{PRODUCTION}");
-            let answer = target
-                .get(&path, &[("authorization", wrong.as_str())])
-                .await;
+            let answer = target.get(&path, &[("authorization", wrong.as_str())]).await;
             if answer.status != 200 {
                 self.add(&format!("{name} with a wrong token"), answer.body);
             }
@@ -108,12 +88,7 @@ impl Outputs {
 async fn nothing_comes_out_while_every_call_fails_in_every_way() {
     let plan = Plan {
         environment: &[("RUST_LOG", "trace"), ("RUST_BACKTRACE", "full")],
-        options: |options| Options {
-            odd_secrets: true,
-            idempotency: false,
-            page_limit: 2,
-            ..options
-        },
+        options: |options| Options { odd_secrets: true, idempotency: false, page_limit: 2, ..options },
         ..Plan::quick()
     };
     let mut world = World::start(plan).await;
@@ -149,21 +124,10 @@ async fn nothing_comes_out_while_every_call_fails_in_every_way() {
 
     for fake in [&world.sandbox, &world.production] {
         let state = fake.lock();
-        let kinds: std::collections::BTreeSet<_> = state
-            .faults
-            .injected()
-            .keys()
-            .map(|(call, fault)| format!("{call:?} {fault}"))
-            .collect();
-        println!(
-            "{} of {} kinds of failure were met",
-            kinds.len(),
-            CALLS.len() * RECOVERABLE.len()
-        );
-        assert!(
-            kinds.len() >= RECOVERABLE.len(),
-            "too few failures were met: {kinds:?}"
-        );
+        let kinds: std::collections::BTreeSet<_> =
+            state.faults.injected().keys().map(|(call, fault)| format!("{call:?} {fault}")).collect();
+        println!("{} of {} kinds of failure were met", kinds.len(), CALLS.len() * RECOVERABLE.len());
+        assert!(kinds.len() >= RECOVERABLE.len(), "too few failures were met: {kinds:?}");
     }
     outputs.assert_silent(&world.scanner(&canaries));
     world.assert_silent(&canaries);
@@ -178,27 +142,13 @@ async fn the_scanner_finds_what_get_prints() {
     assert!(!scanner.scan("get", &printed.stdout).is_empty());
     let token = format!("Bearer {}", world.production_token);
     let path = format!("/v1/credentials/{PRODUCTION}");
-    let answer = world
-        .daemon
-        .site
-        .tcp()
-        .get(&path, &[("authorization", token.as_str())])
-        .await;
+    let answer = world.daemon.site.tcp().get(&path, &[("authorization", token.as_str())]).await;
     assert!(!scanner.scan("read", &answer.body).is_empty());
     // Once per channel that the great test looks at: planted there, it is found there.
     let secret = world.enrolled_production.secret.as_bytes();
-    for (path, mut bytes) in world
-        .daemon
-        .logs()
-        .into_iter()
-        .chain(world.daemon.site.data_files())
-    {
+    for (path, mut bytes) in world.daemon.logs().into_iter().chain(world.daemon.site.data_files()) {
         bytes.extend_from_slice(secret);
-        assert!(
-            !scanner.scan(&path.display().to_string(), &bytes).is_empty(),
-            "{}",
-            path.display()
-        );
+        assert!(!scanner.scan(&path.display().to_string(), &bytes).is_empty(), "{}", path.display());
     }
 }
 
@@ -214,10 +164,7 @@ async fn nothing_is_to_be_seen_from_outside_of_the_process() {
         assert!(scanner.scan(name, &bytes).is_empty(), "{name}");
     }
     let limits = std::fs::read_to_string(format!("/proc/{id}/limits")).unwrap_or_default();
-    if let Some(line) = limits
-        .lines()
-        .find(|line| line.starts_with("Max core file size"))
-    {
+    if let Some(line) = limits.lines().find(|line| line.starts_with("Max core file size")) {
         let words: Vec<&str> = line.split_whitespace().collect();
         assert_eq!(words[4..6], ["0", "0"], "{line}");
     }
@@ -226,25 +173,11 @@ async fn nothing_is_to_be_seen_from_outside_of_the_process() {
 /// A fault that a canary is likeliest to leak through: the reply that echoes what we sent.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_error_that_echoes_the_request_is_not_repeated() {
-    let world = World::unsubmitted(Plan {
-        environment: &[("RUST_LOG", "trace")],
-        ..Plan::still()
-    })
-    .await;
-    world
-        .sandbox
-        .lock()
-        .faults
-        .at_random(100, &[Fault::EchoError]);
+    let world = World::unsubmitted(Plan { environment: &[("RUST_LOG", "trace")], ..Plan::still() }).await;
+    world.sandbox.lock().faults.at_random(100, &[Fault::EchoError]);
     let submitted = crate::world::fields(&world.enrolled_sandbox).to_string();
-    let printed = world
-        .daemon
-        .cli_with(&["submit", SANDBOX], submitted.as_bytes())
-        .await;
+    let printed = world.daemon.cli_with(&["submit", SANDBOX], submitted.as_bytes()).await;
     let scanner = world.scanner(&[]);
-    assert!(
-        scanner.scan("stdout", &printed.stdout).is_empty()
-            && scanner.scan("stderr", &printed.stderr).is_empty()
-    );
+    assert!(scanner.scan("stdout", &printed.stdout).is_empty() && scanner.scan("stderr", &printed.stderr).is_empty());
     world.assert_silent(&[]);
 }

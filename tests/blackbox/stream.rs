@@ -11,21 +11,11 @@ const SOON: Duration = Duration::from_secs(10);
 
 async fn open(world: &World, path: &str, more: &[(&str, &str)]) -> Events {
     let token = format!("Bearer {}", world.production_token);
-    let mut headers = vec![
-        ("authorization", token.as_str()),
-        ("keywright-instance", "pod-1"),
-    ];
+    let mut headers = vec![("authorization", token.as_str()), ("keywright-instance", "pod-1")];
     headers.extend_from_slice(more);
-    match Events::open(&world.daemon.site.tcp(), path, &headers)
-        .await
-        .expect("it answers")
-    {
+    match Events::open(&world.daemon.site.tcp(), path, &headers).await.expect("it answers") {
         Ok(events) => events,
-        Err(answer) => panic!(
-            "{}: {}",
-            answer.status,
-            String::from_utf8_lossy(&answer.body)
-        ),
+        Err(answer) => panic!("{}: {}", answer.status, String::from_utf8_lossy(&answer.body)),
     }
 }
 
@@ -49,21 +39,11 @@ async fn begins_with_a_snapshot_and_then_tells_of_each_change() {
     assert!(first.id.is_some_and(|id| !id.is_empty()));
     let snapshot: Value = serde_json::from_str(&first.data).expect("JSON");
     assert_eq!(snapshot["name"], PRODUCTION);
-    assert_eq!(
-        snapshot["fields"]["client_secret"],
-        world.enrolled_production.secret.as_str()
-    );
+    assert_eq!(snapshot["fields"]["client_secret"], world.enrolled_production.secret.as_str());
 
-    world
-        .daemon
-        .cli(&["rotate", PRODUCTION])
-        .await
-        .assert_code(0);
+    world.daemon.cli(&["rotate", PRODUCTION]).await.assert_code(0);
     loop {
-        let event = events
-            .wait_for("credential", Duration::from_secs(20))
-            .await
-            .expect("the new version");
+        let event = events.wait_for("credential", Duration::from_secs(20)).await.expect("the new version");
         let document: Value = serde_json::from_str(&event.data).expect("JSON");
         assert!(document["revision"].as_u64() > snapshot["revision"].as_u64());
         if document["version"] != snapshot["version"] {
@@ -76,31 +56,18 @@ async fn begins_with_a_snapshot_and_then_tells_of_each_change() {
 async fn a_cursor_loses_nothing_across_a_restart() {
     let mut world = World::start(Plan::still()).await;
     let mut events = open(&world, "/v1/events", &[]).await;
-    let first = events
-        .wait_for("credential", SOON)
-        .await
-        .expect("a snapshot");
+    let first = events.wait_for("credential", SOON).await.expect("a snapshot");
     let before: Value = serde_json::from_str(&first.data).expect("JSON");
     drop(events);
-    world
-        .daemon
-        .cli(&["rotate", PRODUCTION, "--wait"])
-        .await
-        .assert_code(0);
+    world.daemon.cli(&["rotate", PRODUCTION, "--wait"]).await.assert_code(0);
     world.daemon.kill().await;
     world.daemon.again().await;
     let id = first.id.expect("an id");
     let mut events = open(&world, "/v1/events", &[("last-event-id", id.as_str())]).await;
-    let event = events
-        .wait_for("credential", SOON)
-        .await
-        .expect("what was missed");
+    let event = events.wait_for("credential", SOON).await.expect("what was missed");
     let after: Value = serde_json::from_str(&event.data).expect("JSON");
     assert_ne!(after["version"], before["version"]);
-    assert!(
-        after["revision"].as_u64() > before["revision"].as_u64(),
-        "revisions grow across restarts"
-    );
+    assert!(after["revision"].as_u64() > before["revision"].as_u64(), "revisions grow across restarts");
     // A cursor that nobody gave out is no error: a snapshot is always valid.
     let mut events = open(&world, "/v1/events", &[("last-event-id", "what-is-this")]).await;
     assert!(events.wait_for("credential", SOON).await.is_some());
@@ -111,10 +78,7 @@ async fn a_quiet_stream_shows_that_it_lives() {
     let world = World::start(Plan::still()).await;
     let mut events = open(&world, &format!("/v1/events?credentials={PRODUCTION}"), &[]).await;
     assert!(events.wait_for("credential", SOON).await.is_some());
-    let sign = events
-        .next_within(Duration::from_secs(17))
-        .await
-        .expect("a comment at least every 15 s");
+    let sign = events.next_within(Duration::from_secs(17)).await.expect("a comment at least every 15 s");
     assert!(sign.comment, "{}", sign.name);
 }
 
@@ -127,16 +91,8 @@ async fn a_shutdown_says_bye_and_ends_within_ten_seconds() {
         let bye = events.wait_for("bye", SOON).await;
         (bye.is_some(), events.next_within(SOON).await.is_none())
     });
-    assert!(
-        world.daemon.terminate().await.success(),
-        "{}",
-        world.daemon.log_tail()
-    );
-    assert_eq!(
-        listening.await.expect("it listens"),
-        (true, true),
-        "`bye`, then the end"
-    );
+    assert!(world.daemon.terminate().await.success(), "{}", world.daemon.log_tail());
+    assert_eq!(listening.await.expect("it listens"), (true, true), "`bye`, then the end");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -146,18 +102,10 @@ async fn access_that_ends_is_withdrawn() {
     assert!(events.wait_for("credential", SOON).await.is_some());
     let token_hash = crate::support::sha256_hex(world.production_token.as_bytes());
     world.daemon.site.forget_document("payments-api");
-    let spec = format!(
-        "environment: production, credentials: [], identity: {{token: {{sha256: \"{token_hash}\"}}}}, lease: 2s"
-    );
-    world
-        .daemon
-        .site
-        .document("Application", "payments-api", &spec);
+    let spec = format!("environment: production, credentials: [], identity: {{token: {{sha256: \"{token_hash}\"}}}}, lease: 2s");
+    world.daemon.site.document("Application", "payments-api", &spec);
     world.daemon.reload();
-    let event = events
-        .wait_for("withdrawn", SOON)
-        .await
-        .expect("access has ended");
+    let event = events.wait_for("withdrawn", SOON).await.expect("access has ended");
     let document: Value = serde_json::from_str(&event.data).expect("JSON");
     assert_eq!(document["name"], PRODUCTION);
 }
@@ -169,19 +117,9 @@ async fn a_stream_of_what_one_may_not_read_is_refused() {
     let headers = [("authorization", token.as_str())];
     for name in [SANDBOX, "does-not-exist"] {
         let path = format!("/v1/events?credentials={name}");
-        let answer = Events::open(&world.daemon.site.tcp(), &path, &headers)
-            .await
-            .expect("it answers");
-        answer
-            .err()
-            .expect("no stream")
-            .assert_problem(403, "forbidden");
+        let answer = Events::open(&world.daemon.site.tcp(), &path, &headers).await.expect("it answers");
+        answer.err().expect("no stream").assert_problem(403, "forbidden");
     }
-    let answer = Events::open(&world.daemon.site.tcp(), "/v1/events", &[])
-        .await
-        .expect("it answers");
-    answer
-        .err()
-        .expect("no stream")
-        .assert_problem(401, "unauthenticated");
+    let answer = Events::open(&world.daemon.site.tcp(), "/v1/events", &[]).await.expect("it answers");
+    answer.err().expect("no stream").assert_problem(401, "unauthenticated");
 }

@@ -43,20 +43,11 @@ pub(crate) struct Plan<'a> {
 
 impl Plan<'_> {
     pub(crate) fn still() -> Self {
-        Self {
-            rotation: STILL,
-            lease: "2s",
-            environment: &[],
-            options: |options| options,
-        }
+        Self { rotation: STILL, lease: "2s", environment: &[], options: |options| options }
     }
 
     pub(crate) fn quick() -> Self {
-        Self {
-            rotation: QUICK,
-            lease: "2s",
-            ..Self::still()
-        }
+        Self { rotation: QUICK, lease: "2s", ..Self::still() }
     }
 }
 
@@ -64,11 +55,7 @@ impl World {
     /// The daemon runs and knows its documents; nothing is submitted yet.
     pub(crate) async fn unsubmitted(plan: Plan<'_>) -> Self {
         let sandbox = Dinie::start((plan.options)(Options::new("sandbox"))).await;
-        let production = Dinie::start((plan.options)(Options {
-            seed: 2,
-            ..Options::new("production")
-        }))
-        .await;
+        let production = Dinie::start((plan.options)(Options { seed: 2, ..Options::new("production") })).await;
         for fake in [&sandbox, &production] {
             fake.seed_key("reporting, made by hand", Owner::Foreign);
             fake.seed_key("kw-looks-like-ours-but-is-not", Owner::Foreign);
@@ -78,57 +65,27 @@ impl World {
         let mut site = Site::with_dinies(&sandbox, &production, plan.rotation);
         let lease = format!("lease: {}", plan.lease);
         let sandbox_token = site.application("payments-sandbox", "sandbox", &[SANDBOX], &lease);
-        let production_token =
-            site.application("payments-api", "production", &[PRODUCTION], &lease);
+        let production_token = site.application("payments-api", "production", &[PRODUCTION], &lease);
         let daemon = Daemon::start_with(site, plan.environment).await;
-        Self {
-            daemon,
-            sandbox,
-            production,
-            enrolled_sandbox,
-            enrolled_production,
-            sandbox_token,
-            production_token,
-            apps: Vec::new(),
-        }
+        Self { daemon, sandbox, production, enrolled_sandbox, enrolled_production, sandbox_token, production_token, apps: Vec::new() }
     }
 
     pub(crate) async fn start(plan: Plan<'_>) -> Self {
         let world = Self::unsubmitted(plan).await;
-        world
-            .daemon
-            .submit(SANDBOX, &fields(&world.enrolled_sandbox))
-            .await;
-        world
-            .daemon
-            .submit(PRODUCTION, &fields(&world.enrolled_production))
-            .await;
+        world.daemon.submit(SANDBOX, &fields(&world.enrolled_sandbox)).await;
+        world.daemon.submit(PRODUCTION, &fields(&world.enrolled_production)).await;
         world
     }
 
     pub(crate) fn production_app(&mut self, instance: &str, mode: Mode) {
         let target = self.daemon.site.tcp();
-        let app = App::start(
-            target,
-            PRODUCTION,
-            &self.production_token,
-            instance,
-            mode,
-            &self.production,
-        );
+        let app = App::start(target, PRODUCTION, &self.production_token, instance, mode, &self.production);
         self.apps.push(app);
     }
 
     pub(crate) fn sandbox_app(&mut self, instance: &str, mode: Mode) {
         let target = self.daemon.site.tcp();
-        self.apps.push(App::start(
-            target,
-            SANDBOX,
-            &self.sandbox_token,
-            instance,
-            mode,
-            &self.sandbox,
-        ));
+        self.apps.push(App::start(target, SANDBOX, &self.sandbox_token, instance, mode, &self.sandbox));
     }
 
     /// Till each environment has seen so many of our keys die.
@@ -145,11 +102,7 @@ impl World {
                 self.daemon.log_tail()
             );
         }
-        assert!(
-            self.daemon.has_ended().is_none(),
-            "the daemon ended:\n{}",
-            self.daemon.log_tail()
-        );
+        assert!(self.daemon.has_ended().is_none(), "the daemon ended:\n{}", self.daemon.log_tail());
     }
 
     /// What must hold at the end of every story, faults or not.
@@ -163,18 +116,10 @@ impl World {
                 state.truth.assert_foreign_untouched();
                 state.truth.assert_none_revoked_itself();
                 // Two foreign keys are made first, at which time none of ours lives.
-                let ours = state
-                    .truth
-                    .timeline
-                    .iter()
-                    .position(|(_, count)| *count > 0);
+                let ours = state.truth.timeline.iter().position(|(_, count)| *count > 0);
                 let ours = ours.expect("a key of ours was made");
                 for (_, count) in &state.truth.timeline[ours..] {
-                    assert!(
-                        (1..=2).contains(count),
-                        "{count} living keys:{}",
-                        state.truth.report()
-                    );
+                    assert!((1..=2).contains(count), "{count} living keys:{}", state.truth.report());
                 }
             }
             self.assert_no_orphans(fake, credential).await;
@@ -187,29 +132,19 @@ impl World {
     async fn assert_no_orphans(&self, fake: &Dinie, credential: &str) {
         let orphan_limit = Duration::from_secs(15);
         let clean = || fake.lock().truth.living().len() <= 2;
-        assert!(
-            crate::support::eventually(orphan_limit, clean).await,
-            "orphans:{}",
-            fake.lock().truth.report()
-        );
+        assert!(crate::support::eventually(orphan_limit, clean).await, "orphans:{}", fake.lock().truth.report());
         let path = format!("/v1/credentials/{credential}/versions");
         // A rotation may be under way: what lives and what is named must agree at some moment.
         for _ in 0..60 {
             let answer = self.daemon.site.socket().get(&path, &[]).await.json();
             let named = answer["versions"].as_array().expect("a list of versions");
-            let named = named
-                .iter()
-                .filter(|row| row["revoked_at"].is_null())
-                .count();
+            let named = named.iter().filter(|row| row["revoked_at"].is_null()).count();
             if fake.lock().truth.living().len() == named {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(250)).await;
         }
-        panic!(
-            "`{credential}`: what lives is not what the daemon names:{}",
-            fake.lock().truth.report()
-        );
+        panic!("`{credential}`: what lives is not what the daemon names:{}", fake.lock().truth.report());
     }
 
     /// Every secret that was in play: both providers', the applications' tokens, and what the caller adds.
@@ -226,19 +161,11 @@ impl World {
     /// Nothing of any secret in what the daemon printed or left on disk.
     pub(crate) fn assert_silent(&self, more: &[Canary]) {
         let scanner = self.scanner(more);
-        for (path, bytes) in self
-            .daemon
-            .logs()
-            .into_iter()
-            .chain(self.daemon.site.data_files())
-        {
+        for (path, bytes) in self.daemon.logs().into_iter().chain(self.daemon.site.data_files()) {
             let name = path.display().to_string();
             let leaks = scanner.scan(&name, &bytes);
             assert!(leaks.is_empty(), "{leaks:#?}");
-            assert!(
-                scanner.scan("file name", name.as_bytes()).is_empty(),
-                "a file's name holds a secret"
-            );
+            assert!(scanner.scan("file name", name.as_bytes()).is_empty(), "a file's name holds a secret");
         }
     }
 }

@@ -53,9 +53,7 @@ pub(crate) struct Seen {
 
 impl Seen {
     pub(crate) fn of(&self, client_id: &str) -> Option<&Handed> {
-        self.handed
-            .iter()
-            .find(|handed| handed.client_id == client_id)
+        self.handed.iter().find(|handed| handed.client_id == client_id)
     }
 }
 
@@ -77,14 +75,7 @@ struct Job {
 }
 
 impl App {
-    pub(crate) fn start(
-        target: Target,
-        credential: &str,
-        token: &str,
-        instance: &str,
-        mode: Mode,
-        provider: &Arc<Dinie>,
-    ) -> Self {
+    pub(crate) fn start(target: Target, credential: &str, token: &str, instance: &str, mode: Mode, provider: &Arc<Dinie>) -> Self {
         let seen = Arc::new(Mutex::new(Seen::default()));
         let job = Job {
             target,
@@ -96,12 +87,7 @@ impl App {
             seen: seen.clone(),
         };
         let watch = tokio::spawn(watch(seen.clone(), provider.clone(), instance.to_owned()));
-        Self {
-            name: credential.to_owned(),
-            instance: instance.to_owned(),
-            seen,
-            tasks: vec![tokio::spawn(job.run()), watch],
-        }
+        Self { name: credential.to_owned(), instance: instance.to_owned(), seen, tasks: vec![tokio::spawn(job.run()), watch] }
     }
 
     pub(crate) fn seen(&self) -> MutexGuard<'_, Seen> {
@@ -114,17 +100,8 @@ impl App {
 
     pub(crate) fn assert_never_dead(&self) {
         let seen = self.seen();
-        assert!(
-            seen.looks > 0 && !seen.handed.is_empty(),
-            "`{}` was never handed a key",
-            self.instance
-        );
-        assert!(
-            seen.violations.is_empty(),
-            "`{}`: {:#?}",
-            self.instance,
-            seen.violations
-        );
+        assert!(seen.looks > 0 && !seen.handed.is_empty(), "`{}` was never handed a key", self.instance);
+        assert!(seen.violations.is_empty(), "`{}`: {:#?}", self.instance, seen.violations);
     }
 
     /// Like a SIGKILL to the application: no goodbye, its connection just ends.
@@ -152,12 +129,7 @@ async fn watch(seen: Arc<Mutex<Seen>>, provider: Arc<Dinie>, instance: String) {
                 .flatten()
                 .map(|at| &seen.handed[at])
                 .filter(|handed| !provider.alive(&handed.secret))
-                .map(|handed| {
-                    format!(
-                        "{instance} holds dead version {} ({})",
-                        handed.version, handed.client_id
-                    )
-                })
+                .map(|handed| format!("{instance} holds dead version {} ({})", handed.version, handed.client_id))
                 .collect();
             for violation in dead {
                 if !seen.violations.contains(&violation) {
@@ -171,11 +143,7 @@ async fn watch(seen: Arc<Mutex<Seen>>, provider: Arc<Dinie>, instance: String) {
 
 impl Job {
     async fn run(self) {
-        let mut rng = Rng::new(
-            self.instance
-                .bytes()
-                .fold(7, |seed, byte| seed * 31 + u64::from(byte)),
-        );
+        let mut rng = Rng::new(self.instance.bytes().fold(7, |seed, byte| seed * 31 + u64::from(byte)));
         loop {
             match self.mode {
                 Mode::Polls => self.poll().await,
@@ -192,10 +160,7 @@ impl Job {
     async fn stream(&self) {
         let bearer = format!("Bearer {}", self.token);
         let path = format!("/v1/events?credentials={}", self.credential);
-        let headers = [
-            ("authorization", bearer.as_str()),
-            ("keywright-instance", self.instance.as_str()),
-        ];
+        let headers = [("authorization", bearer.as_str()), ("keywright-instance", self.instance.as_str())];
         let Ok(Ok(mut events)) = Events::open(&self.target, &path, &headers).await else {
             return;
         };
@@ -211,18 +176,9 @@ impl Job {
 
     async fn poll(&self) {
         let bearer = format!("Bearer {}", self.token);
-        let headers = [
-            ("authorization", bearer.as_str()),
-            ("keywright-instance", self.instance.as_str()),
-        ];
+        let headers = [("authorization", bearer.as_str()), ("keywright-instance", self.instance.as_str())];
         let path = format!("/v1/credentials/{}", self.credential);
-        let request = Ask {
-            method: "GET",
-            path: &path,
-            headers: &headers,
-            body: None,
-        }
-        .bytes();
+        let request = Ask { method: "GET", path: &path, headers: &headers, body: None }.bytes();
         if let Ok(Some(answer)) = self.target.raw(&request).await
             && answer.status == 200
         {
@@ -241,9 +197,7 @@ impl Job {
     /// Where the version stands that is to be tried and confirmed; `None` where nothing is to be done.
     fn note(&self, document: &Value) -> Option<usize> {
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        let revision = document["revision"]
-            .as_u64()
-            .expect("a revision is a whole number");
+        let revision = document["revision"].as_u64().expect("a revision is a whole number");
         let mut seen = self.seen();
         if let Some(newest) = seen.handed.last_mut() {
             if revision < newest.revision {
@@ -284,9 +238,7 @@ impl Job {
         if self.mode == Mode::NeverConfirms {
             return;
         }
-        self.seen().handed[at]
-            .asked
-            .get_or_insert_with(Instant::now);
+        self.seen().handed[at].asked.get_or_insert_with(Instant::now);
         // A daemon that is away or busy is asked again; after its restart the snapshot brings us here once more.
         for _ in 0..20 {
             match self.confirm(&handed).await {
@@ -308,33 +260,16 @@ impl Job {
     }
 
     async fn works(&self, handed: &Handed) -> bool {
-        let basic = format!(
-            "Basic {}",
-            STANDARD.encode(format!("{}:{}", handed.client_id, handed.secret))
-        );
-        let headers = [
-            ("authorization", basic.as_str()),
-            ("content-type", "application/x-www-form-urlencoded"),
-            (super::dinie::EXEMPT_HEADER, "1"),
-        ];
+        let basic = format!("Basic {}", STANDARD.encode(format!("{}:{}", handed.client_id, handed.secret)));
+        let headers =
+            [("authorization", basic.as_str()), ("content-type", "application/x-www-form-urlencoded"), (super::dinie::EXEMPT_HEADER, "1")];
         let body = Some(b"grant_type=client_credentials".as_slice());
-        let request = Ask {
-            method: "POST",
-            path: "/v3/auth/token",
-            headers: &headers,
-            body,
-        }
-        .bytes();
+        let request = Ask { method: "POST", path: "/v3/auth/token", headers: &headers, body }.bytes();
         matches!(Target::Tcp(self.provider.address).raw(&request).await, Ok(Some(answer)) if answer.status == 200)
     }
 
     async fn confirm(&self, handed: &Handed) -> Option<u16> {
-        let proof = confirmation_proof(
-            &handed.secret,
-            &self.credential,
-            &handed.version,
-            &self.instance,
-        );
+        let proof = confirmation_proof(&handed.secret, &self.credential, &handed.version, &self.instance);
         let body = json!({
             "credential": self.credential,
             "version": handed.version,
@@ -344,22 +279,9 @@ impl Job {
         });
         let body = body.to_string();
         let bearer = format!("Bearer {}", self.token);
-        let headers = [
-            ("authorization", bearer.as_str()),
-            ("keywright-instance", self.instance.as_str()),
-        ];
-        let request = Ask {
-            method: "POST",
-            path: "/v1/confirmations",
-            headers: &headers,
-            body: Some(body.as_bytes()),
-        };
-        self.target
-            .raw(&request.bytes())
-            .await
-            .ok()
-            .flatten()
-            .map(|answer| answer.status)
+        let headers = [("authorization", bearer.as_str()), ("keywright-instance", self.instance.as_str())];
+        let request = Ask { method: "POST", path: "/v1/confirmations", headers: &headers, body: Some(body.as_bytes()) };
+        self.target.raw(&request.bytes()).await.ok().flatten().map(|answer| answer.status)
     }
 
     fn seen(&self) -> MutexGuard<'_, Seen> {

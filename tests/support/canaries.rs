@@ -16,16 +16,8 @@ pub(crate) enum Shape {
     JsonInJson,
 }
 
-pub(crate) const SHAPES: [Shape; 8] = [
-    Shape::Short,
-    Shape::Pem,
-    Shape::Quotes,
-    Shape::Percent,
-    Shape::Unicode,
-    Shape::Nul,
-    Shape::Huge,
-    Shape::JsonInJson,
-];
+pub(crate) const SHAPES: [Shape; 8] =
+    [Shape::Short, Shape::Pem, Shape::Quotes, Shape::Percent, Shape::Unicode, Shape::Nul, Shape::Huge, Shape::JsonInJson];
 
 /// One secret and where in it the secret really is: `BEGIN PRIVATE KEY` or `dinie_cs_live_` may be printed.
 #[derive(Debug, Clone)]
@@ -43,16 +35,8 @@ impl Canary {
 
     /// A value whose `prefix` is public: a provider's marker.
     pub(crate) fn after(name: &str, prefix: &str, value: &str) -> Self {
-        let start = if value.starts_with(prefix) {
-            prefix.len()
-        } else {
-            0
-        };
-        Self {
-            name: name.to_owned(),
-            value: value.to_owned(),
-            cores: std::iter::once(start..value.len()).collect(),
-        }
+        let start = if value.starts_with(prefix) { prefix.len() } else { 0 };
+        Self { name: name.to_owned(), value: value.to_owned(), cores: std::iter::once(start..value.len()).collect() }
     }
 
     pub(crate) fn shaped(shape: Shape, seed: u64) -> Self {
@@ -89,19 +73,13 @@ impl Canary {
                 builder.public("\\\"}\"}");
             }
         }
-        Self {
-            name: format!("{shape:?}"),
-            value: builder.value,
-            cores: builder.cores,
-        }
+        Self { name: format!("{shape:?}"), value: builder.value, cores: builder.cores }
     }
 }
 
 /// Three random characters between each two specials: no window of eight consists of specials alone.
 fn mixed(rng: &mut Rng, specials: &[&str]) -> String {
-    (0..12)
-        .map(|_| format!("{}{}", rng.alnum(3), rng.pick(specials)))
-        .collect()
+    (0..12).map(|_| format!("{}{}", rng.alnum(3), rng.pick(specials))).collect()
 }
 
 #[derive(Default)]

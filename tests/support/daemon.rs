@@ -38,23 +38,12 @@ impl Printed {
     }
 
     pub(crate) fn json(&self) -> Value {
-        serde_json::from_slice(&self.stdout).unwrap_or_else(|error| {
-            panic!(
-                "no JSON on standard output ({error}); exit {:?}; stderr: {}",
-                self.code(),
-                self.err()
-            )
-        })
+        serde_json::from_slice(&self.stdout)
+            .unwrap_or_else(|error| panic!("no JSON on standard output ({error}); exit {:?}; stderr: {}", self.code(), self.err()))
     }
 
     pub(crate) fn assert_code(&self, code: i32) -> &Self {
-        assert_eq!(
-            self.code(),
-            Some(code),
-            "stdout: {}\nstderr: {}",
-            self.out(),
-            self.err()
-        );
+        assert_eq!(self.code(), Some(code), "stdout: {}\nstderr: {}", self.out(), self.err());
         self
     }
 }
@@ -85,11 +74,7 @@ pub(crate) async fn keywright<A: AsRef<OsStr>>(
         .await
         .unwrap_or_else(|_| panic!("{arguments:?} did not end"))
         .expect("its output is read");
-    Printed {
-        status: output.status,
-        stdout: output.stdout,
-        stderr: output.stderr,
-    }
+    Printed { status: output.status, stdout: output.stdout, stderr: output.stderr }
 }
 
 fn command(environment: &[(&str, &str)]) -> Command {
@@ -119,16 +104,8 @@ impl Daemon {
 
     pub(crate) async fn start_with(site: Site, environment: &[(&str, &str)]) -> Self {
         site.write();
-        let environment = environment
-            .iter()
-            .map(|(name, value)| ((*name).into(), (*value).into()))
-            .collect();
-        let mut daemon = Self {
-            site,
-            child: None,
-            environment,
-            starts: 0,
-        };
+        let environment = environment.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
+        let mut daemon = Self { site, child: None, environment, starts: 0 };
         daemon.again().await;
         daemon
     }
@@ -145,17 +122,9 @@ impl Daemon {
         self.starts += 1;
         let log = |name: &str| {
             let path = self.site.path(name);
-            OpenOptions::new()
-                .create(true)
-                .append(true)
-                .open(path)
-                .expect("a file for its output")
+            OpenOptions::new().create(true).append(true).open(path).expect("a file for its output")
         };
-        let environment: Vec<_> = self
-            .environment
-            .iter()
-            .map(|(n, v)| (n.as_str(), v.as_str()))
-            .collect();
+        let environment: Vec<_> = self.environment.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
         let child = command(&environment)
             .arg("run")
             .arg("--config")
@@ -171,29 +140,16 @@ impl Daemon {
 
     pub(crate) async fn ready(&mut self) {
         let start = std::time::Instant::now();
-        let request = Ask {
-            method: "GET",
-            path: "/readyz",
-            headers: &[],
-            body: None,
-        }
-        .bytes();
+        let request = Ask { method: "GET", path: "/readyz", headers: &[], body: None }.bytes();
         loop {
             let child = self.child.as_mut().expect("it was started");
             if let Some(status) = child.try_wait().expect("its state is known") {
-                panic!(
-                    "the daemon ended with {status} before it was ready:\n{}",
-                    self.log_tail()
-                );
+                panic!("the daemon ended with {status} before it was ready:\n{}", self.log_tail());
             }
             if let Ok(Some(Answer { status: 200, .. })) = self.site.tcp().raw(&request).await {
                 return;
             }
-            assert!(
-                start.elapsed() < READY_LIMIT,
-                "not ready in {READY_LIMIT:?}:\n{}",
-                self.log_tail()
-            );
+            assert!(start.elapsed() < READY_LIMIT, "not ready in {READY_LIMIT:?}:\n{}", self.log_tail());
             tokio::time::sleep(Duration::from_millis(30)).await;
         }
     }
@@ -217,17 +173,11 @@ impl Daemon {
 
     pub(crate) fn reload(&self) {
         self.site.write();
-        signal(
-            self.child.as_ref().expect("it was started"),
-            rustix::process::Signal::HUP,
-        );
+        signal(self.child.as_ref().expect("it was started"), rustix::process::Signal::HUP);
     }
 
     pub(crate) fn id(&self) -> u32 {
-        self.child
-            .as_ref()
-            .and_then(Child::id)
-            .expect("it still runs")
+        self.child.as_ref().and_then(Child::id).expect("it still runs")
     }
 
     pub(crate) fn has_ended(&mut self) -> Option<ExitStatus> {
@@ -241,18 +191,13 @@ impl Daemon {
     pub(crate) async fn cli_with(&self, arguments: &[&str], input: &[u8]) -> Printed {
         let config = self.site.config();
         let config = config.to_str().expect("a plain path");
-        let all: Vec<&str> = ["--config", config]
-            .into_iter()
-            .chain(arguments.iter().copied())
-            .collect();
+        let all: Vec<&str> = ["--config", config].into_iter().chain(arguments.iter().copied()).collect();
         keywright(self.site.folder(), &all, &[], input).await
     }
 
     /// Enrols a pair and expects it to become current.
     pub(crate) async fn submit(&self, credential: &str, fields: &Value) {
-        self.cli_with(&["submit", credential], fields.to_string().as_bytes())
-            .await
-            .assert_code(0);
+        self.cli_with(&["submit", credential], fields.to_string().as_bytes()).await.assert_code(0);
     }
 
     /// The row of `status --json` for this credential.
@@ -290,9 +235,6 @@ impl Daemon {
 }
 
 fn signal(child: &Child, signal: rustix::process::Signal) {
-    let id = child
-        .id()
-        .and_then(|id| rustix::process::Pid::from_raw(id as i32))
-        .expect("it still runs");
+    let id = child.id().and_then(|id| rustix::process::Pid::from_raw(id as i32)).expect("it still runs");
     rustix::process::kill_process(id, signal).expect("the signal is sent");
 }

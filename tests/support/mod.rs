@@ -34,12 +34,7 @@ pub(crate) fn sha256_hex(bytes: &[u8]) -> String {
 }
 
 /// The proof that a confirmation carries, as the contract writes it.
-pub(crate) fn confirmation_proof(
-    value: &str,
-    credential: &str,
-    version: &str,
-    instance: &str,
-) -> String {
+pub(crate) fn confirmation_proof(value: &str, credential: &str, version: &str, instance: &str) -> String {
     let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, value.as_bytes());
     let message = format!("keywright-confirm\n{credential}\n{version}\n{instance}");
     hex::encode(aws_lc_rs::hmac::sign(&key, message.as_bytes()))

@@ -12,10 +12,7 @@ use tokio::process::{Child, ChildStdin, Command};
 
 use super::wire::{Ask, Target};
 
-const SCRIPT: &str = concat!(
-    env!("CARGO_MANIFEST_DIR"),
-    "/tests/servers/oidc/provider.mjs"
-);
+const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/servers/oidc/provider.mjs");
 
 pub(crate) struct Oidc {
     pub(crate) issuer: String,
@@ -44,8 +41,7 @@ impl Oidc {
             .spawn()
             .expect("node starts");
         let input = child.stdin.take().expect("standard input is piped");
-        let mut lines =
-            BufReader::new(child.stdout.take().expect("standard output is piped")).lines();
+        let mut lines = BufReader::new(child.stdout.take().expect("standard output is piped")).lines();
         let issuer = tokio::time::timeout(Duration::from_secs(30), async {
             while let Some(line) = lines.next_line().await.expect("its output is text") {
                 if let Some(issuer) = line.strip_prefix("ready ") {
@@ -57,16 +53,8 @@ impl Oidc {
         .await
         .expect("the OAuth server is ready within 30 s");
         tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-        let address = issuer
-            .trim_start_matches("http://")
-            .parse()
-            .expect("an issuer on loopback");
-        Self {
-            issuer,
-            target: Target::Tcp(address),
-            _child: child,
-            _input: input,
-        }
+        let address = issuer.trim_start_matches("http://").parse().expect("an issuer on loopback");
+        Self { issuer, target: Target::Tcp(address), _child: child, _input: input }
     }
 
     /// A first client, as an operator would register it by hand.
@@ -81,68 +69,33 @@ impl Oidc {
         .to_string();
         // The server builds the client's own URL from the host that it was asked by.
         let headers = [("host", self.issuer.trim_start_matches("http://"))];
-        let ask = Ask {
-            method: "POST",
-            path: "/reg",
-            headers: &headers,
-            body: Some(body.as_bytes()),
-        };
+        let ask = Ask { method: "POST", path: "/reg", headers: &headers, body: Some(body.as_bytes()) };
         let answer = self.target.ask(ask).await;
-        assert_eq!(
-            answer.status,
-            201,
-            "{}",
-            String::from_utf8_lossy(&answer.body)
-        );
+        assert_eq!(answer.status, 201, "{}", String::from_utf8_lossy(&answer.body));
         answer.json()
     }
 
     /// Deletes a client as RFC 7592 says, with its own registration access token.
     pub(crate) async fn delete(&self, client: &Value) -> u16 {
-        let uri = client["registration_client_uri"]
-            .as_str()
-            .expect("a client has a URL");
+        let uri = client["registration_client_uri"].as_str().expect("a client has a URL");
         let path = uri.strip_prefix(&self.issuer).expect("of this server");
-        let token = client["registration_access_token"]
-            .as_str()
-            .expect("a client has a token");
+        let token = client["registration_access_token"].as_str().expect("a client has a token");
         let authorization = format!("Bearer {token}");
         let headers = [("authorization", authorization.as_str())];
-        self.target
-            .ask(Ask {
-                method: "DELETE",
-                path,
-                headers: &headers,
-                body: None,
-            })
-            .await
-            .status
+        self.target.ask(Ask { method: "DELETE", path, headers: &headers, body: None }).await.status
     }
 
     /// The token endpoint's status for this pair: 200, or 401 for a client that is gone.
     pub(crate) async fn token_status(&self, client_id: &str, secret: &str) -> u16 {
         let basic = format!("Basic {}", STANDARD.encode(format!("{client_id}:{secret}")));
-        let headers = [
-            ("authorization", basic.as_str()),
-            ("content-type", "application/x-www-form-urlencoded"),
-        ];
+        let headers = [("authorization", basic.as_str()), ("content-type", "application/x-www-form-urlencoded")];
         let body = Some(b"grant_type=client_credentials".as_slice());
-        self.target
-            .ask(Ask {
-                method: "POST",
-                path: "/token",
-                headers: &headers,
-                body,
-            })
-            .await
-            .status
+        self.target.ask(Ask { method: "POST", path: "/token", headers: &headers, body }).await.status
     }
 }
 
 /// `tests/oidc` in the target folder, where cargo says that is.
 fn install() -> PathBuf {
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR"))
-        .parent()
-        .expect("cargo's temporary folder is in `target`");
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("cargo's temporary folder is in `target`");
     target.join("tests/oidc")
 }

@@ -37,9 +37,7 @@ impl Rng {
 
     pub(crate) fn alnum(&mut self, length: usize) -> String {
         const ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
-        (0..length)
-            .map(|_| char::from(ALPHABET[self.below(ALPHABET.len())]))
-            .collect()
+        (0..length).map(|_| char::from(ALPHABET[self.below(ALPHABET.len())])).collect()
     }
 
     pub(crate) fn pick<'a, T>(&mut self, from: &'a [T]) -> &'a T {

@@ -28,21 +28,13 @@ pub(crate) struct Scanner {
 
 impl Scanner {
     pub(crate) fn new<'a>(canaries: impl IntoIterator<Item = &'a Canary>) -> Self {
-        let mut scanner = Self {
-            windows: HashMap::new(),
-            filter: vec![0; FILTER_BITS / 64],
-            names: Vec::new(),
-        };
+        let mut scanner = Self { windows: HashMap::new(), filter: vec![0; FILTER_BITS / 64], names: Vec::new() };
         for canary in canaries {
             let index = scanner.names.len();
             scanner.names.push(canary.name.clone());
             for core in &canary.cores {
                 let bytes = &canary.value.as_bytes()[core.clone()];
-                assert!(
-                    bytes.len() >= WINDOW,
-                    "canary `{}` is too short to be looked for",
-                    canary.name
-                );
+                assert!(bytes.len() >= WINDOW, "canary `{}` is too short to be looked for", canary.name);
                 for window in bytes.windows(WINDOW) {
                     let word = word_of(window);
                     scanner.windows.entry(word).or_insert(index);
@@ -66,18 +58,8 @@ impl Scanner {
         self.pass(output, "percent in escapes", &unpercent(&once), &mut leaks);
         for phase in 0..2 {
             self.pass(output, "hex", &unhex(bytes, phase), &mut leaks);
-            self.pass(
-                output,
-                "utf-16le",
-                &unutf16(bytes, phase, u16::from_le_bytes),
-                &mut leaks,
-            );
-            self.pass(
-                output,
-                "utf-16be",
-                &unutf16(bytes, phase, u16::from_be_bytes),
-                &mut leaks,
-            );
+            self.pass(output, "utf-16le", &unutf16(bytes, phase, u16::from_le_bytes), &mut leaks);
+            self.pass(output, "utf-16be", &unutf16(bytes, phase, u16::from_be_bytes), &mut leaks);
         }
         for phase in 0..4 {
             self.pass(output, "base64", &unbase64(bytes, phase), &mut leaks);
@@ -102,21 +84,14 @@ impl Scanner {
             };
             let canary = &self.names[*index];
             if !leaks.iter().any(|known| known.canary == *canary) {
-                leaks.push(Leak {
-                    canary: canary.clone(),
-                    encoding,
-                    output: output.to_owned(),
-                    offset: at + 1 - WINDOW,
-                });
+                leaks.push(Leak { canary: canary.clone(), encoding, output: output.to_owned(), offset: at + 1 - WINDOW });
             }
         }
     }
 }
 
 fn word_of(window: &[u8]) -> u64 {
-    window
-        .iter()
-        .fold(0, |word, byte| (word << 8) | u64::from(*byte))
+    window.iter().fold(0, |word, byte| (word << 8) | u64::from(*byte))
 }
 
 fn slot(word: u64) -> usize {
@@ -131,10 +106,7 @@ fn unpercent(bytes: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(bytes.len());
     let mut at = 0;
     while at < bytes.len() {
-        let pair = (
-            bytes.get(at + 1).copied().and_then(hex_digit),
-            bytes.get(at + 2).copied().and_then(hex_digit),
-        );
+        let pair = (bytes.get(at + 1).copied().and_then(hex_digit), bytes.get(at + 2).copied().and_then(hex_digit));
         match (bytes[at], pair) {
             (b'%', (Some(high), Some(low))) => {
                 out.push(high << 4 | low);
@@ -197,9 +169,7 @@ fn unicode_escape(rest: &[u8]) -> Option<(Vec<u8>, usize)> {
     let (b"\\u", second) = (rest.get(5..7)?, hex_number(rest.get(7..11)?)?) else {
         return None;
     };
-    let pair = char::decode_utf16([first as u16, second as u16])
-        .next()?
-        .ok()?;
+    let pair = char::decode_utf16([first as u16, second as u16]).next()?.ok()?;
     Some((pair.to_string().into_bytes(), 11))
 }
 
@@ -207,9 +177,7 @@ fn hex_number(digits: &[u8]) -> Option<u32> {
     if digits.is_empty() {
         return None;
     }
-    digits.iter().try_fold(0u32, |number, digit| {
-        Some(number << 4 | u32::from(hex_digit(*digit)?))
-    })
+    digits.iter().try_fold(0u32, |number, digit| Some(number << 4 | u32::from(hex_digit(*digit)?)))
 }
 
 /// Each run of hex digits as bytes, from an even or an odd start; `:` and one space between pairs are passed over.
@@ -297,14 +265,8 @@ fn base64_digit(byte: u8) -> Option<u8> {
 }
 
 fn unutf16(bytes: &[u8], phase: usize, unit: fn([u8; 2]) -> u16) -> Vec<u8> {
-    let units = bytes
-        .get(phase..)
-        .unwrap_or_default()
-        .chunks_exact(2)
-        .map(|pair| unit([pair[0], pair[1]]));
-    let text: String = char::decode_utf16(units)
-        .map(|c| c.unwrap_or('\u{fffd}'))
-        .collect();
+    let units = bytes.get(phase..).unwrap_or_default().chunks_exact(2).map(|pair| unit([pair[0], pair[1]]));
+    let text: String = char::decode_utf16(units).map(|c| c.unwrap_or('\u{fffd}')).collect();
     text.into_bytes()
 }
 
@@ -322,9 +284,7 @@ fn undecimal(bytes: &[u8]) -> Vec<u8> {
         }
         let mut number = 0u32;
         while at < bytes.len() && bytes[at].is_ascii_digit() {
-            number = number
-                .saturating_mul(10)
-                .saturating_add(u32::from(bytes[at] - b'0'));
+            number = number.saturating_mul(10).saturating_add(u32::from(bytes[at] - b'0'));
             at += 1;
         }
         out.push(u8::try_from(number).unwrap_or(0xff));

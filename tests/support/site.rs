@@ -21,10 +21,7 @@ pub(crate) struct Site {
 impl Site {
     pub(crate) fn new() -> Self {
         Self {
-            folder: tempfile::Builder::new()
-                .prefix("keywright-")
-                .tempdir()
-                .expect("a temporary folder"),
+            folder: tempfile::Builder::new().prefix("keywright-").tempdir().expect("a temporary folder"),
             address: free_address(),
             providers: BTreeMap::new(),
             documents: Vec::new(),
@@ -44,40 +41,21 @@ impl Site {
     }
 
     pub(crate) fn provider(&mut self, name: &str, environment: &str, url: &str) {
-        self.providers
-            .entry(name.to_owned())
-            .or_default()
-            .push(format!("{environment}: \"{url}\""));
+        self.providers.entry(name.to_owned()).or_default().push(format!("{environment}: \"{url}\""));
     }
 
     pub(crate) fn rotation(&mut self, name: &str, spec: &str) {
         self.document("RotationPolicy", name, spec);
     }
 
-    pub(crate) fn credential(
-        &mut self,
-        name: &str,
-        provider: &str,
-        environment: &str,
-        rotation: &str,
-    ) {
-        let spec =
-            format!("provider: {provider}, environment: {environment}, rotation: {rotation}");
+    pub(crate) fn credential(&mut self, name: &str, provider: &str, environment: &str, rotation: &str) {
+        let spec = format!("provider: {provider}, environment: {environment}, rotation: {rotation}");
         self.document("Credential", name, &spec);
     }
 
     /// Returns the token that its document holds the hash of.
-    pub(crate) fn application(
-        &mut self,
-        name: &str,
-        environment: &str,
-        credentials: &[&str],
-        more: &str,
-    ) -> String {
-        let token = format!(
-            "app-token-{}",
-            Rng::new(uuid::Uuid::new_v4().as_u64_pair().1).alnum(32)
-        );
+    pub(crate) fn application(&mut self, name: &str, environment: &str, credentials: &[&str], more: &str) -> String {
+        let token = format!("app-token-{}", Rng::new(uuid::Uuid::new_v4().as_u64_pair().1).alnum(32));
         let spec = format!(
             "environment: {environment}, credentials: [{}], identity: {{token: {{sha256: \"{}\"}}}}{}{more}",
             credentials.join(", "),
@@ -89,9 +67,7 @@ impl Site {
     }
 
     pub(crate) fn document(&mut self, kind: &str, name: &str, spec: &str) {
-        self.documents.push(format!(
-            "apiVersion: keywright.dev/v1alpha1\nkind: {kind}\nmetadata: {{name: {name}}}\nspec: {{{spec}}}\n"
-        ));
+        self.documents.push(format!("apiVersion: keywright.dev/v1alpha1\nkind: {kind}\nmetadata: {{name: {name}}}\nspec: {{{spec}}}\n"));
     }
 
     pub(crate) fn forget_document(&mut self, name: &str) {
@@ -103,22 +79,14 @@ impl Site {
     pub(crate) fn write(&self) {
         let policies = self.path("policies");
         std::fs::create_dir_all(&policies).expect("the policies' folder");
-        std::fs::write(policies.join("all.yaml"), self.documents.join("---\n"))
-            .expect("the policies are written");
+        std::fs::write(policies.join("all.yaml"), self.documents.join("---\n")).expect("the policies are written");
         std::fs::write(self.config(), self.config_text()).expect("the configuration is written");
     }
 
     fn config_text(&self) -> String {
-        let providers: String = self
-            .providers
-            .iter()
-            .map(|(name, environments)| format!("  {name}: {{{}}}\n", environments.join(", ")))
-            .collect();
-        let providers = if providers.is_empty() {
-            String::new()
-        } else {
-            format!("providers:\n{providers}")
-        };
+        let providers: String =
+            self.providers.iter().map(|(name, environments)| format!("  {name}: {{{}}}\n", environments.join(", "))).collect();
+        let providers = if providers.is_empty() { String::new() } else { format!("providers:\n{providers}") };
         format!(
             "policies: ./policies\n\
              store: {{embedded: {{directory: ./data}}}}\n\

@@ -36,9 +36,7 @@ impl Target {
             let _ = wire.write_all(request).await;
             read_answer(&mut wire).await
         };
-        tokio::time::timeout(PATIENCE, exchange)
-            .await
-            .unwrap_or(Err(io::ErrorKind::TimedOut.into()))
+        tokio::time::timeout(PATIENCE, exchange).await.unwrap_or(Err(io::ErrorKind::TimedOut.into()))
     }
 
     pub(crate) async fn ask(&self, ask: Ask<'_>) -> Answer {
@@ -49,13 +47,7 @@ impl Target {
     }
 
     pub(crate) async fn get(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
-        self.ask(Ask {
-            method: "GET",
-            path,
-            headers,
-            body: None,
-        })
-        .await
+        self.ask(Ask { method: "GET", path, headers, body: None }).await
     }
 }
 
@@ -70,10 +62,7 @@ pub(crate) struct Ask<'a> {
 impl Ask<'_> {
     /// A body is JSON unless `headers` says otherwise.
     pub(crate) fn bytes(&self) -> Vec<u8> {
-        let mut head = format!(
-            "{} {} HTTP/1.1\r\nconnection: close\r\n",
-            self.method, self.path
-        );
+        let mut head = format!("{} {} HTTP/1.1\r\nconnection: close\r\n", self.method, self.path);
         if !self.headers.iter().any(|(name, _)| *name == "host") {
             head.push_str("host: keywright\r\n");
         }
@@ -81,11 +70,7 @@ impl Ask<'_> {
             head.push_str(&format!("{name}: {value}\r\n"));
         }
         if let Some(body) = self.body {
-            if !self
-                .headers
-                .iter()
-                .any(|(name, _)| name.eq_ignore_ascii_case("content-type"))
-            {
+            if !self.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("content-type")) {
                 head.push_str("content-type: application/json\r\n");
             }
             head.push_str(&format!("content-length: {}\r\n", body.len()));
@@ -104,20 +89,12 @@ pub(crate) struct Answer {
 
 impl Answer {
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
-        self.headers
-            .iter()
-            .find(|(known, _)| known.eq_ignore_ascii_case(name))
-            .map(|(_, value)| value.as_str())
+        self.headers.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
     }
 
     pub(crate) fn json(&self) -> Value {
-        serde_json::from_slice(&self.body).unwrap_or_else(|_| {
-            panic!(
-                "{} with a body that is not JSON ({} bytes)",
-                self.status,
-                self.body.len()
-            )
-        })
+        serde_json::from_slice(&self.body)
+            .unwrap_or_else(|_| panic!("{} with a body that is not JSON ({} bytes)", self.status, self.body.len()))
     }
 
     /// What every answer must carry, and every error be.
@@ -126,38 +103,19 @@ impl Answer {
         assert_eq!(self.status, status, "wanted {slug}, got {shown}");
         self.assert_common();
         let kind = self.header("content-type").unwrap_or("");
-        assert!(
-            kind.starts_with("application/problem+json"),
-            "{slug}: content-type is {kind:?}"
-        );
+        assert!(kind.starts_with("application/problem+json"), "{slug}: content-type is {kind:?}");
         let problem = self.json();
-        assert_eq!(
-            problem["type"],
-            format!("https://keywright.dev/problems/{slug}"),
-            "{shown}"
-        );
+        assert_eq!(problem["type"], format!("https://keywright.dev/problems/{slug}"), "{shown}");
         assert_eq!(problem["status"], status, "{shown}");
-        assert!(
-            problem["title"].is_string() && problem["detail"].is_string(),
-            "{shown}"
-        );
+        assert!(problem["title"].is_string() && problem["detail"].is_string(), "{shown}");
         let id = problem["request_id"].as_str().unwrap_or("");
         assert!(!id.is_empty(), "{shown}");
         assert_eq!(self.header("x-request-id"), Some(id), "{shown}");
     }
 
     pub(crate) fn assert_common(&self) {
-        assert_eq!(
-            self.header("cache-control"),
-            Some("no-store"),
-            "cache-control of a {}",
-            self.status
-        );
-        assert!(
-            self.header("x-request-id").is_some_and(|id| !id.is_empty()),
-            "x-request-id of a {}",
-            self.status
-        );
+        assert_eq!(self.header("cache-control"), Some("no-store"), "cache-control of a {}", self.status);
+        assert!(self.header("x-request-id").is_some_and(|id| !id.is_empty()), "x-request-id of a {}", self.status);
     }
 }
 
@@ -166,12 +124,8 @@ async fn read_answer(wire: &mut Box<dyn Wire>) -> io::Result<Option<Answer>> {
     let Some(mut answer) = read_head(wire, &mut buffer).await? else {
         return Ok(None);
     };
-    let chunked = answer
-        .header("transfer-encoding")
-        .is_some_and(|value| value.contains("chunked"));
-    let length = answer
-        .header("content-length")
-        .and_then(|value| value.parse::<usize>().ok());
+    let chunked = answer.header("transfer-encoding").is_some_and(|value| value.contains("chunked"));
+    let length = answer.header("content-length").and_then(|value| value.parse::<usize>().ok());
     if matches!(answer.status, 204 | 304) {
         return Ok(Some(answer));
     }
@@ -193,10 +147,7 @@ async fn read_answer(wire: &mut Box<dyn Wire>) -> io::Result<Option<Answer>> {
 }
 
 /// Leaves in `buffer` what came after the head.
-pub(crate) async fn read_head(
-    wire: &mut Box<dyn Wire>,
-    buffer: &mut Vec<u8>,
-) -> io::Result<Option<Answer>> {
+pub(crate) async fn read_head(wire: &mut Box<dyn Wire>, buffer: &mut Vec<u8>) -> io::Result<Option<Answer>> {
     let end = loop {
         if let Some(end) = buffer.windows(4).position(|window| window == b"\r\n\r\n") {
             break end;
@@ -210,20 +161,11 @@ pub(crate) async fn read_head(
     let head = String::from_utf8_lossy(&buffer[..end]).into_owned();
     buffer.drain(..end + 4);
     let mut lines = head.split("\r\n");
-    let status = lines
-        .next()
-        .and_then(|line| line.split(' ').nth(1))
-        .and_then(|text| text.parse().ok());
+    let status = lines.next().and_then(|line| line.split(' ').nth(1)).and_then(|text| text.parse().ok());
     let status = status.ok_or(io::ErrorKind::InvalidData)?;
-    let headers = lines
-        .filter_map(|line| line.split_once(':'))
-        .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
-        .collect();
-    Ok(Some(Answer {
-        status,
-        headers,
-        body: Vec::new(),
-    }))
+    let headers =
+        lines.filter_map(|line| line.split_once(':')).map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned())).collect();
+    Ok(Some(Answer { status, headers, body: Vec::new() }))
 }
 
 pub(crate) async fn more(wire: &mut Box<dyn Wire>, buffer: &mut Vec<u8>) -> io::Result<bool> {
@@ -244,10 +186,7 @@ impl Chunks {
         self.waiting.extend_from_slice(bytes);
         while let Some(line) = self.waiting.windows(2).position(|window| window == b"\r\n") {
             let text = String::from_utf8_lossy(&self.waiting[..line]).into_owned();
-            let size = text
-                .split(';')
-                .next()
-                .and_then(|size| usize::from_str_radix(size.trim(), 16).ok());
+            let size = text.split(';').next().and_then(|size| usize::from_str_radix(size.trim(), 16).ok());
             let size = size.unwrap_or_else(|| panic!("`{text}` is no chunk size"));
             if size == 0 {
                 self.ended = true;
@@ -256,8 +195,7 @@ impl Chunks {
             if self.waiting.len() < line + 2 + size + 2 {
                 return;
             }
-            self.decoded
-                .extend_from_slice(&self.waiting[line + 2..line + 2 + size]);
+            self.decoded.extend_from_slice(&self.waiting[line + 2..line + 2 + size]);
             self.waiting.drain(..line + 2 + size + 2);
         }
     }
@@ -282,27 +220,12 @@ pub(crate) struct Events {
 
 impl Events {
     /// The stream, or the answer that came in its place.
-    pub(crate) async fn open(
-        target: &Target,
-        path: &str,
-        headers: &[(&str, &str)],
-    ) -> io::Result<Result<Self, Answer>> {
+    pub(crate) async fn open(target: &Target, path: &str, headers: &[(&str, &str)]) -> io::Result<Result<Self, Answer>> {
         let opening = async {
             let mut wire = target.connect().await?;
-            wire.write_all(
-                &Ask {
-                    method: "GET",
-                    path,
-                    headers,
-                    body: None,
-                }
-                .bytes(),
-            )
-            .await?;
+            wire.write_all(&Ask { method: "GET", path, headers, body: None }.bytes()).await?;
             let mut rest = Vec::new();
-            let head = read_head(&mut wire, &mut rest)
-                .await?
-                .ok_or(io::ErrorKind::UnexpectedEof)?;
+            let head = read_head(&mut wire, &mut rest).await?.ok_or(io::ErrorKind::UnexpectedEof)?;
             if head.status != 200 {
                 while more(&mut wire, &mut rest).await.unwrap_or(false) {}
                 return Ok(Err(Answer { body: rest, ..head }));
@@ -311,9 +234,7 @@ impl Events {
             chunks.feed(&rest);
             Ok(Ok(Self { wire, chunks, head }))
         };
-        tokio::time::timeout(PATIENCE, opening)
-            .await
-            .unwrap_or(Err(io::ErrorKind::TimedOut.into()))
+        tokio::time::timeout(PATIENCE, opening).await.unwrap_or(Err(io::ErrorKind::TimedOut.into()))
     }
 
     /// The next event or comment; `None` once the stream has ended. Safe to drop and call again.
@@ -340,10 +261,7 @@ impl Events {
     }
 
     pub(crate) async fn next_within(&mut self, limit: Duration) -> Option<Event> {
-        tokio::time::timeout(limit, self.next())
-            .await
-            .ok()
-            .flatten()
+        tokio::time::timeout(limit, self.next()).await.ok().flatten()
     }
 
     /// The next event of this name, whatever comes before it.
@@ -361,10 +279,7 @@ impl Events {
 }
 
 fn parse_event(block: &str) -> Option<Event> {
-    let mut event = Event {
-        comment: true,
-        ..Event::default()
-    };
+    let mut event = Event { comment: true, ..Event::default() };
     let mut lines = 0;
     for line in block.lines().filter(|line| !line.is_empty()) {
         lines += 1;

@@ -35,10 +35,8 @@ pub(crate) fn read_all(folder: &Path) -> Vec<Source> {
 
 pub(crate) fn sources(mut files: Vec<(String, String)>) -> Vec<Source> {
     files.sort();
-    let mut sources: Vec<Source> = files
-        .into_iter()
-        .map(|(path, text)| Source { path, code: without_tests(&blank(&text)), text, is_test: false })
-        .collect();
+    let mut sources: Vec<Source> =
+        files.into_iter().map(|(path, text)| Source { path, code: without_tests(&blank(&text)), text, is_test: false }).collect();
     let mounted: Vec<Vec<String>> = sources.iter().flat_map(test_mounts).collect();
     for source in &mut sources {
         let module: Vec<String> = source.module().iter().map(|part| (*part).to_owned()).collect();
@@ -65,7 +63,9 @@ fn test_mounts(source: &Source) -> Vec<Vec<String>> {
     for (at, _) in blanked.match_indices("#[cfg(test)]") {
         let rest = blanked[at + "#[cfg(test)]".len()..].trim_start();
         let declaration = rest.split(['{', ';']).next().unwrap_or_default();
-        if let (Some(name), true) = (declaration.split_once("mod ").map(|(_, name)| name.trim()), rest[declaration.len()..].starts_with(';')) {
+        if let (Some(name), true) =
+            (declaration.split_once("mod ").map(|(_, name)| name.trim()), rest[declaration.len()..].starts_with(';'))
+        {
             mounts.push(source.module().iter().map(|part| (*part).to_owned()).chain([name.to_owned()]).collect());
         }
     }
@@ -120,7 +120,8 @@ fn blank_end(bytes: &[u8], at: usize) -> usize {
     let rest = &bytes[at..];
     let before = at.checked_sub(1).map(|before| bytes[before]);
     let in_word = before.is_some_and(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
-    let find = |from: usize, needle: &[u8]| rest[from..].windows(needle.len()).position(|window| window == needle).map(|found| from + found);
+    let find =
+        |from: usize, needle: &[u8]| rest[from..].windows(needle.len()).position(|window| window == needle).map(|found| from + found);
     let length = match rest {
         [b'/', b'/', ..] => find(0, b"\n").unwrap_or(rest.len()),
         [b'/', b'*', ..] => find(2, b"*/").map_or(rest.len(), |end| end + 2),

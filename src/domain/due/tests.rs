@@ -27,8 +27,17 @@ fn decision(policy: &RotationPolicy, provider: &Provider, now: &str, change: imp
     let now = Moment { wall: at(now), running: Duration::ZERO, trusted: true };
     let empty = Ledger::default();
     let mut facts = Facts {
-        now, term: 1, credential: &credential, policy, provider, ledger: &empty, blockers: &[], create_unsent: false,
-        seen: None, installation: installation(), requested: false,
+        now,
+        term: 1,
+        credential: &credential,
+        policy,
+        provider,
+        ledger: &empty,
+        blockers: &[],
+        create_unsent: false,
+        seen: None,
+        installation: installation(),
+        requested: false,
     };
     change(&mut ledger, &mut facts);
     decide(&Facts { ledger: &ledger, ..facts })
@@ -134,10 +143,7 @@ fn each_look_answers_with_its_reason() {
     assert_eq!(decision(&policy, &manual, late, |_, _| {}), Decision::Stuck { reason: StuckReason::NoCreateCall });
     assert_eq!(decision(&policy, &minting, late, |_, _| {}), Decision::Due { reason: DueReason::MaxAge });
     assert_eq!(decision(&policy, &minting, early, |_, facts| facts.requested = true), Decision::Due { reason: DueReason::Requested });
-    assert_eq!(
-        decision(&policy, &manual, early, |_, facts| facts.requested = true),
-        Decision::Stuck { reason: StuckReason::NoCreateCall }
-    );
+    assert_eq!(decision(&policy, &manual, early, |_, facts| facts.requested = true), Decision::Stuck { reason: StuckReason::NoCreateCall });
     let untrusted = |_: &mut Ledger, facts: &mut Facts<'_>| facts.now.trusted = false;
     assert_eq!(decision(&policy, &minting, early, untrusted), blocked(BlockReason::ClockUntrusted, None));
     assert_eq!(decision(&policy, &minting, late, untrusted), blocked(BlockReason::ClockUntrusted, None));

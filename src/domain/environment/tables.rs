@@ -75,12 +75,7 @@ fn an_address_of_another_host_is_against(#[case] value: &str, #[case] overridden
 #[case::another_credential("acme-second", Environment::Production, false, Says::Against)]
 #[case::the_other_environment("acme-sandbox", Environment::Sandbox, false, Says::Against)]
 #[case::another_one_revoked("acme-sandbox", Environment::Sandbox, true, Says::Against)]
-fn a_value_that_was_met_before(
-    #[case] name: &str,
-    #[case] environment: Environment,
-    #[case] revoked: bool,
-    #[case] expected: Says,
-) {
+fn a_value_that_was_met_before(#[case] name: &str, #[case] environment: Environment, #[case] revoked: bool, #[case] expected: Says) {
     let hit = FingerprintHit { field: "client_id".parse().unwrap(), credential: name.parse().unwrap(), environment, revoked };
     let credential = credential("acme-production", Environment::Production);
     let provider = described(FieldClass::Public, &[]);
@@ -99,12 +94,7 @@ fn a_value_that_was_met_before(
 #[case(Says::Nothing, Environment::Sandbox, false, Acceptance::Accepted)]
 #[case(Says::Nothing, Environment::Production, false, Acceptance::Undetermined)]
 #[case(Says::Nothing, Environment::Production, true, Acceptance::Accepted)]
-fn production_fails_closed(
-    #[case] says: Says,
-    #[case] environment: Environment,
-    #[case] tolerates: bool,
-    #[case] expected: Acceptance,
-) {
+fn production_fails_closed(#[case] says: Says, #[case] environment: Environment, #[case] tolerates: bool, #[case] expected: Acceptance) {
     let mut credential = credential("acme", environment);
     credential.accept_undetermined = tolerates.then(|| "the provider marks nothing".to_owned());
     let acceptance = proof(says).acceptance(&credential);

@@ -57,9 +57,8 @@ pub fn apply(ledger: &Ledger, event: &Event) -> Applied {
     }
 }
 
-const ALL_PHASES: [Phase; 8] = [
-    Phase::Planned, Phase::Issued, Phase::Stored, Phase::Verified, Phase::Promoted, Phase::Confirmed, Phase::Retired, Phase::Revoked,
-];
+const ALL_PHASES: [Phase; 8] =
+    [Phase::Planned, Phase::Issued, Phase::Stored, Phase::Verified, Phase::Promoted, Phase::Confirmed, Phase::Retired, Phase::Revoked];
 
 pub(super) fn illegal<T>(event: &'static str, why: &'static str) -> Result<T, IllegalEvent> {
     Err(IllegalEvent { event, why })
@@ -163,19 +162,22 @@ fn issued(ledger: Ledger, event: &Event) -> Applied {
         rotation.key_id.clone_from(key_id);
         rotation.create_open = false;
         rotation.issued_at = Some(*issued_at);
-        facts = Some((rotation.version.clone(), VersionFacts {
-            operation: rotation.operation,
-            generation: rotation.plan.generation,
-            origin: rotation.plan.origin,
-            key_id: key_id.clone(),
-            issued_at: *issued_at,
-            expires_at: *expires_at,
-            fingerprints: fingerprints.clone(),
-            proof: None,
-            copy_of: copy_of.clone(),
-            doomed: false,
-            ended: None,
-        }));
+        facts = Some((
+            rotation.version.clone(),
+            VersionFacts {
+                operation: rotation.operation,
+                generation: rotation.plan.generation,
+                origin: rotation.plan.origin,
+                key_id: key_id.clone(),
+                issued_at: *issued_at,
+                expires_at: *expires_at,
+                fingerprints: fingerprints.clone(),
+                proof: None,
+                copy_of: copy_of.clone(),
+                doomed: false,
+                ended: None,
+            },
+        ));
     })?;
     if let Some((version, facts)) = facts {
         if ledger.versions.contains_key(&version) {

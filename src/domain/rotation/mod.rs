@@ -194,41 +194,90 @@ impl AbandonReason {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 pub enum Event {
-    Planned { plan: Plan },
+    Planned {
+        plan: Plan,
+    },
     /// The intent to create, with the provider's keys seen before. Each create has one of its own (I1).
-    CreateIntended { attempt: u32, operation: OperationId, version: VersionId, seen: BTreeSet<KeyId> },
+    CreateIntended {
+        attempt: u32,
+        operation: OperationId,
+        version: VersionId,
+        seen: BTreeSet<KeyId>,
+    },
     /// The key exists, or the value was submitted; a sealed copy is durable together with this event (I11).
-    Issued { key_id: Option<KeyId>, issued_at: Timestamp, expires_at: Option<Timestamp>, fingerprints: Vec<Fingerprint>, copy_of: Option<VersionId> },
+    Issued {
+        key_id: Option<KeyId>,
+        issued_at: Timestamp,
+        expires_at: Option<Timestamp>,
+        fingerprints: Vec<Fingerprint>,
+        copy_of: Option<VersionId>,
+    },
     /// Pending in the store and read back byte-equal; the sealed copy is erased together with this event.
     Stored,
-    Verified { proof: Proof, term: u64 },
+    Verified {
+        proof: Proof,
+        term: u64,
+    },
     /// The candidate was refused. `counted` is false within the propagation delay.
-    Refused { at: Instant, counted: bool },
-    Promoted { at: Instant },
-    Confirmed { stragglers: Vec<Blocker> },
-    Retired { term: u64 },
+    Refused {
+        at: Instant,
+        counted: bool,
+    },
+    Promoted {
+        at: Instant,
+    },
+    Confirmed {
+        stragglers: Vec<Blocker>,
+    },
+    Retired {
+        term: u64,
+    },
     /// From here on the old key can't become current again, whatever happens.
     RevokeIntended,
-    Revoked { at: Timestamp, closure: Closure },
+    Revoked {
+        at: Timestamp,
+        closure: Closure,
+    },
     Closed,
-    Abandoning { reason: AbandonReason },
+    Abandoning {
+        reason: AbandonReason,
+    },
     /// The new key is gone at the provider, or was never made.
     Undone,
-    Abandoned { at: Timestamp, next_try_at: Timestamp },
+    Abandoned {
+        at: Timestamp,
+        next_try_at: Timestamp,
+    },
     /// A living key with our marker that the journal doesn't know. Also the intent to revoke it.
-    OrphanFound { key_id: KeyId, burns_attempt: bool },
-    OrphanRevoked { key_id: KeyId },
-    PossibleOrphan { operation: OperationId, at: Timestamp },
+    OrphanFound {
+        key_id: KeyId,
+        burns_attempt: bool,
+    },
+    OrphanRevoked {
+        key_id: KeyId,
+    },
+    PossibleOrphan {
+        operation: OperationId,
+        at: Timestamp,
+    },
     /// The provider refuses the current version, seen twice apart in time.
-    CurrentRefused { at: Timestamp },
+    CurrentRefused {
+        at: Timestamp,
+    },
     CurrentAccepted,
     /// Take the old material back: the rotation turns round.
-    RollbackPlanned { plan: Plan },
-    TermsTightened { terms: Terms },
+    RollbackPlanned {
+        plan: Plan,
+    },
+    TermsTightened {
+        terms: Terms,
+    },
     Paused,
     Resumed,
     /// The whole ledger: replaces all events before it.
-    Snapshot { ledger: Box<Ledger> },
+    Snapshot {
+        ledger: Box<Ledger>,
+    },
 }
 
 /// What is to be done next. `Journal` needs no I/O but the append of its event.
@@ -236,7 +285,9 @@ pub enum Event {
 pub enum Step {
     /// List the provider's keys: before each create, and to find what a lost create left behind.
     Survey,
-    RevokeOrphan { key_id: KeyId },
+    RevokeOrphan {
+        key_id: KeyId,
+    },
     Create,
     Store,
     Verify,
@@ -247,7 +298,9 @@ pub enum Step {
     /// Remove the bytes of the old version from the store, and of all that carry its key ([`Ledger::same_key`]).
     Forget,
     /// Revoke the key of a candidate that is given up.
-    UndoKey { key_id: KeyId },
+    UndoKey {
+        key_id: KeyId,
+    },
     /// Remove the candidate from the store, and the sealed copy.
     Discard,
     Journal(Event),

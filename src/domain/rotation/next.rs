@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{AbandonReason, CANDIDATE_REFUSALS_MAX, CREATE_ATTEMPTS_MAX, Event, Facts, POSSIBLE_ORPHANS_MAX, Phase, Rotation, Step, Wait, WaitReason};
+use super::{
+    AbandonReason, CANDIDATE_REFUSALS_MAX, CREATE_ATTEMPTS_MAX, Event, Facts, POSSIBLE_ORPHANS_MAX, Phase, Rotation, Step, Wait, WaitReason,
+};
 use crate::domain::due::deadline_of;
 use crate::domain::holders::Blocker;
 use crate::domain::ids::OperationId;

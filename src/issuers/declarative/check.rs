@@ -27,7 +27,8 @@ impl DeclarativeIssuer {
         let meaning = reply.meaning(&call.rules);
         let token = match meaning {
             Meaning::Works => {
-                let pointer = call.access_token.as_deref().ok_or(IssuerError::Impossible("the description doesn't say where the token stands"))?;
+                let pointer =
+                    call.access_token.as_deref().ok_or(IssuerError::Impossible("the description doesn't say where the token stands"))?;
                 Some(usable_token(reply.json()?, pointer)?)
             }
             Meaning::Dead | Meaning::Narrow | Meaning::WrongEnvironment => None,

@@ -60,7 +60,14 @@ impl DeclarativeIssuer {
         self.meter.requests()
     }
 
-    async fn call(&self, target: &Target, name: &'static str, call: &Call, signer: Signer<'_>, extras: Extras) -> Result<Reply, IssuerError> {
+    async fn call(
+        &self,
+        target: &Target,
+        name: &'static str,
+        call: &Call,
+        signer: Signer<'_>,
+        extras: Extras,
+    ) -> Result<Reply, IssuerError> {
         let answer = match request::build(target, call, signer, extras) {
             Ok(prepared) => self.transport.send(prepared).await,
             Err(error) => Err(error),
@@ -123,7 +130,13 @@ impl Issuer for DeclarativeIssuer {
         self.mint(target, acting, request).await
     }
 
-    async fn revoke(&self, target: &Target, acting: &Material, key_id: &KeyId, doomed: Option<&Material>) -> Result<Revocation, IssuerError> {
+    async fn revoke(
+        &self,
+        target: &Target,
+        acting: &Material,
+        key_id: &KeyId,
+        doomed: Option<&Material>,
+    ) -> Result<Revocation, IssuerError> {
         self.end(target, acting, key_id, doomed).await
     }
 }

@@ -29,7 +29,13 @@ struct NotNow;
 const ASK_LATER: IssuerError = IssuerError::Unclear("whether the key is dead can't be asked now");
 
 impl DeclarativeIssuer {
-    pub(super) async fn end(&self, target: &Target, acting: &Material, key_id: &KeyId, doomed: Option<&Material>) -> Result<Revocation, IssuerError> {
+    pub(super) async fn end(
+        &self,
+        target: &Target,
+        acting: &Material,
+        key_id: &KeyId,
+        doomed: Option<&Material>,
+    ) -> Result<Revocation, IssuerError> {
         let provider = &target.provider;
         let call = provider.calls.revoke.as_ref().ok_or(IssuerError::Impossible("the description has no revoke call"))?;
         if signs_itself(provider, acting, key_id, doomed) {

@@ -169,7 +169,11 @@ impl MemoryIssuer {
         hook.map_or(FaultAction::Proceed, |hook| hook(point))
     }
 
-    async fn at<T>(&self, point: &'static str, effect: impl Fn(&mut State, Timestamp) -> Result<T, IssuerError> + Send) -> Result<T, IssuerError> {
+    async fn at<T>(
+        &self,
+        point: &'static str,
+        effect: impl Fn(&mut State, Timestamp) -> Result<T, IssuerError> + Send,
+    ) -> Result<T, IssuerError> {
         let perform = || effect(&mut self.state(), self.clock.now());
         match self.next_fault(point) {
             FaultAction::Proceed => perform(),
@@ -229,7 +233,13 @@ impl Issuer for MemoryIssuer {
         .await
     }
 
-    async fn revoke(&self, target: &Target, acting: &Material, key_id: &KeyId, doomed: Option<&Material>) -> Result<Revocation, IssuerError> {
+    async fn revoke(
+        &self,
+        target: &Target,
+        acting: &Material,
+        key_id: &KeyId,
+        doomed: Option<&Material>,
+    ) -> Result<Revocation, IssuerError> {
         self.at("issuer.revoke", |state, now| state.revoke(target.environment, acting, key_id, doomed, now)).await
     }
 }

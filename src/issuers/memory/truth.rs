@@ -78,9 +78,7 @@ impl State {
     /// The index of the key with these bytes.
     pub(super) fn find(&self, environment: Environment, material: &Material) -> Option<usize> {
         let (id, secret) = (material.get(&client_id())?, material.get(&client_secret())?);
-        self.keys.iter().position(|key| {
-            key.environment == environment && key.id_field().same_as(id) && key.secret.same_as(secret)
-        })
+        self.keys.iter().position(|key| key.environment == environment && key.id_field().same_as(id) && key.secret.same_as(secret))
     }
 
     /// As a replica of the provider sees it: while a key propagates, some know it already.
@@ -114,7 +112,8 @@ impl State {
 
     pub(super) fn make(&mut self, environment: Environment, name: &str, now: Timestamp, operation: Option<OperationId>) -> usize {
         self.made += 1;
-        let number = |what: &str| Uuid::new_v5(&Uuid::NAMESPACE_OID, format!("{what}/{environment}/{}", self.made).as_bytes()).simple().to_string();
+        let number =
+            |what: &str| Uuid::new_v5(&Uuid::NAMESPACE_OID, format!("{what}/{environment}/{}", self.made).as_bytes()).simple().to_string();
         let kind = if environment == Environment::Production { "live" } else { "test" };
         let works_from = if self.behaviour.stillborn { Timestamp::MAX } else { later(now, self.behaviour.propagation) };
         self.keys.push(SimKey {

@@ -38,9 +38,7 @@ pub(crate) enum Fault {
 pub(crate) const RECOVERABLE: [Fault; 9] = [
     Fault::LoseReply,
     Fault::DropRequest,
-    Fault::Throttle {
-        retry_after_seconds: 1,
-    },
+    Fault::Throttle { retry_after_seconds: 1 },
     Fault::EchoError,
     Fault::NotJson,
     Fault::NotUtf8,
@@ -51,10 +49,7 @@ pub(crate) const RECOVERABLE: [Fault; 9] = [
 
 impl Fault {
     pub(crate) fn comes_before_the_effect(self) -> bool {
-        matches!(
-            self,
-            Self::DropRequest | Self::Throttle { .. } | Self::EchoError | Self::Redirect
-        )
+        matches!(self, Self::DropRequest | Self::Throttle { .. } | Self::EchoError | Self::Redirect)
     }
 }
 
@@ -121,10 +116,7 @@ impl Schedule {
             return Some(fault);
         }
         let in_a_row = self.in_a_row.entry(call).or_default();
-        if *in_a_row >= self.most_in_a_row
-            || self.kinds.is_empty()
-            || !self.rng.chance(self.percent)
-        {
+        if *in_a_row >= self.most_in_a_row || self.kinds.is_empty() || !self.rng.chance(self.percent) {
             *in_a_row = 0;
             return None;
         }
@@ -135,10 +127,7 @@ impl Schedule {
     }
 
     fn count(&mut self, call: Call, fault: Fault) {
-        *self
-            .injected
-            .entry((call, format!("{fault:?}")))
-            .or_default() += 1;
+        *self.injected.entry((call, format!("{fault:?}"))).or_default() += 1;
     }
 
     /// How often each fault was met: a fault test whose faults never came has shown nothing.

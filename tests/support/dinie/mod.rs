@@ -73,19 +73,11 @@ pub(crate) struct Dinie {
 
 impl Dinie {
     pub(crate) async fn start(options: Options) -> Arc<Self> {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
-            .await
-            .expect("a loopback port is free");
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a loopback port is free");
         let (hangs, reached) = mpsc::unbounded_channel();
-        let state = State {
-            truth: Truth::default(),
-            faults: Schedule::new(options.seed),
-            rng: Rng::new(options.seed ^ 0xd1_4e),
-        };
+        let state = State { truth: Truth::default(), faults: Schedule::new(options.seed), rng: Rng::new(options.seed ^ 0xd1_4e) };
         let fake = Arc::new(Self {
-            address: listener
-                .local_addr()
-                .expect("a bound socket has an address"),
+            address: listener.local_addr().expect("a bound socket has an address"),
             options,
             state: Mutex::new(state),
             hangs,
@@ -114,19 +106,8 @@ impl Dinie {
         key
     }
 
-    fn make_key(
-        &self,
-        state: &mut State,
-        name: &str,
-        secret: String,
-        expires_at: Option<String>,
-        owner: Owner,
-    ) -> Key {
-        let marker = if self.options.environment == "production" {
-            "live"
-        } else {
-            "test"
-        };
+    fn make_key(&self, state: &mut State, name: &str, secret: String, expires_at: Option<String>, owner: Owner) -> Key {
+        let marker = if self.options.environment == "production" { "live" } else { "test" };
         let now = Instant::now();
         let key = Key {
             id: format!("cred_{}", state.rng.alnum(16)),
@@ -153,12 +134,7 @@ impl Dinie {
         if !self.options.odd_secrets {
             return format!("{SECRET_PREFIX}{}", state.rng.alnum(32));
         }
-        let made = state
-            .truth
-            .keys
-            .iter()
-            .filter(|key| key.owner == Owner::Daemon)
-            .count();
+        let made = state.truth.keys.iter().filter(|key| key.owner == Owner::Daemon).count();
         // The ordinary shape between any two odd ones: so rotations go on, whatever a description says of the odd.
         match SHAPES.get((made / 2) % SHAPES.len()) {
             Some(shape) if made % 2 == 1 => Canary::shaped(*shape, state.rng.next()).value,
@@ -181,10 +157,7 @@ impl Dinie {
     /// Whether the key lives: dead is dead, a key that is still propagating is not.
     pub(crate) fn alive(&self, secret: &str) -> bool {
         let now = Instant::now();
-        self.lock()
-            .truth
-            .by_secret(secret)
-            .is_some_and(|key| key.alive(now))
+        self.lock().truth.by_secret(secret).is_some_and(|key| key.alive(now))
     }
 
     pub(crate) fn accepts(&self, secret: &str, at: Instant) -> bool {
@@ -197,12 +170,7 @@ impl Dinie {
 
     pub(crate) fn revoked_of_ours(&self) -> usize {
         let state = self.lock();
-        state
-            .truth
-            .keys
-            .iter()
-            .filter(|key| key.owner != Owner::Foreign && key.revoked.is_some())
-            .count()
+        state.truth.keys.iter().filter(|key| key.owner != Owner::Foreign && key.revoked.is_some()).count()
     }
 
     /// Every secret and every token that this provider ever gave out, for the scanner.
@@ -212,12 +180,10 @@ impl Dinie {
         let keys = state.truth.keys.iter().map(|key| {
             let name = format!("{environment} secret of {}", key.name);
             // A PEM's frame and JSON's braces are no secrets; only the shapes know where those are.
-            shaped_again(&key.secret)
-                .unwrap_or_else(|| Canary::after(&name, SECRET_PREFIX, &key.secret))
+            shaped_again(&key.secret).unwrap_or_else(|| Canary::after(&name, SECRET_PREFIX, &key.secret))
         });
         let tokens = state.truth.tokens.keys();
-        let tokens =
-            tokens.map(|token| Canary::after(&format!("{environment} token"), TOKEN_PREFIX, token));
+        let tokens = tokens.map(|token| Canary::after(&format!("{environment} token"), TOKEN_PREFIX, token));
         keys.chain(tokens).collect()
     }
 }

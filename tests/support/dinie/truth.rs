@@ -70,15 +70,11 @@ impl Truth {
 
     /// Whether a call with this secret would work at that time, on every replica.
     pub(crate) fn accepts(&self, secret: &str, at: Instant) -> bool {
-        self.by_secret(secret)
-            .is_some_and(|key| key.alive(at) && key.settled <= at)
+        self.by_secret(secret).is_some_and(|key| key.alive(at) && key.settled <= at)
     }
 
     pub(crate) fn living(&self) -> Vec<&Key> {
-        self.keys
-            .iter()
-            .filter(|key| key.owner != Owner::Foreign && key.revoked.is_none())
-            .collect()
+        self.keys.iter().filter(|key| key.owner != Owner::Foreign && key.revoked.is_none()).collect()
     }
 
     pub(crate) fn count_living(&mut self) {
@@ -100,45 +96,26 @@ impl Truth {
 
     pub(crate) fn assert_foreign_untouched(&self) {
         for key in self.keys.iter().filter(|key| key.owner == Owner::Foreign) {
-            assert!(
-                key.revoked.is_none(),
-                "somebody else's key `{}` was revoked",
-                key.name
-            );
+            assert!(key.revoked.is_none(), "somebody else's key `{}` was revoked", key.name);
         }
     }
 
     /// A key that was revoked with its own token: had that failed half-way, nobody could have tried again.
     pub(crate) fn assert_none_revoked_itself(&self) {
         for key in &self.keys {
-            assert!(
-                key.revoked_by.as_deref() != Some(key.client_id.as_str()),
-                "`{}` was revoked with its own token",
-                key.name
-            );
+            assert!(key.revoked_by.as_deref() != Some(key.client_id.as_str()), "`{}` was revoked with its own token", key.name);
         }
     }
 
     /// Names and times for a failed test's message; no secrets.
     pub(crate) fn report(&self) -> String {
         let start = self.keys.first().map(|key| key.created);
-        let since = |at: Instant| {
-            start.map_or(0.0, |start| {
-                at.saturating_duration_since(start).as_secs_f32()
-            })
-        };
+        let since = |at: Instant| start.map_or(0.0, |start| at.saturating_duration_since(start).as_secs_f32());
         self.keys
             .iter()
             .map(|key| {
-                let end = key
-                    .revoked
-                    .map_or("living".to_owned(), |at| format!("dead {:.1}", since(at)));
-                format!(
-                    "\n  {:?} {} born {:.1} {end}",
-                    key.owner,
-                    key.name,
-                    since(key.created)
-                )
+                let end = key.revoked.map_or("living".to_owned(), |at| format!("dead {:.1}", since(at)));
+                format!("\n  {:?} {} born {:.1} {end}", key.owner, key.name, since(key.created))
             })
             .collect()
     }

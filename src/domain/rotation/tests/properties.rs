@@ -12,9 +12,13 @@ use crate::domain::span::Span;
 #[derive(Debug, Clone, Copy)]
 enum Happens {
     Steps(u8),
-    Passes { seconds: u32 },
+    Passes {
+        seconds: u32,
+    },
     /// The wall clock jumps, and is noticed.
-    Jumps { days: i32 },
+    Jumps {
+        days: i32,
+    },
     /// The provider's clock sets it right.
     ClockSet,
     Crash,
@@ -22,11 +26,15 @@ enum Happens {
     CandidateWorks(bool),
     Blocked(u8),
     Unconfirmed(Unconfirmed),
-    Overlap { hours: u8 },
+    Overlap {
+        hours: u8,
+    },
     Windows(bool),
     Paused(bool),
     Requested,
-    Submits { number: u8 },
+    Submits {
+        number: u8,
+    },
     RollsBack,
     GivesUp,
     Sweeps,

@@ -100,7 +100,10 @@ async fn a_value_stays_in_its_segment_of_the_path() {
     for (id, sent) in [("a/../b", "/a%2F..%2Fb "), ("a?b=c#d", "/a%3Fb%3Dc%23d "), ("%2e%2e", "/%252e%252e "), ("a;b", "/a%3Bb ")] {
         let _gone = quick().revoke(&raw.target(), &acting(), &id.parse().unwrap(), None).await;
         let requests = raw.requests();
-        assert!(requests.iter().any(|text| text.starts_with("DELETE") && text.lines().next().unwrap().contains(sent)), "{id}: {requests:?}");
+        assert!(
+            requests.iter().any(|text| text.starts_with("DELETE") && text.lines().next().unwrap().contains(sent)),
+            "{id}: {requests:?}"
+        );
     }
     let before = raw.requests().len();
     for id in [".", ".."] {

@@ -95,7 +95,11 @@ async fn dinie_create(State(fake): State<Fake>, headers: HeaderMap, Json(body): 
 }
 
 /// Pages of two, whatever the limit.
-async fn dinie_list(State(fake): State<Fake>, headers: HeaderMap, Query(query): Query<BTreeMap<String, String>>) -> (StatusCode, Json<Value>) {
+async fn dinie_list(
+    State(fake): State<Fake>,
+    headers: HeaderMap,
+    Query(query): Query<BTreeMap<String, String>>,
+) -> (StatusCode, Json<Value>) {
     if fake.holder(&headers, "at:").is_none() {
         return (StatusCode::UNAUTHORIZED, Json(json!({"code": "invalid_token"})));
     }

@@ -114,7 +114,10 @@ async fn a_new_key_has_its_own_fields_and_those_it_keeps() {
     assert_eq!(minted.expires_at, Some(Timestamp::from_second(1_800_000_000).unwrap()));
     let sent = raw.requests().pop().unwrap();
     let operation = request().operation.to_string();
-    assert!(sent.contains(&format!("\r\nidempotency-key: {operation}\r\n")) && sent.contains(&format!("\r\nx-idempotency-key: {operation}\r\n")));
+    assert!(
+        sent.contains(&format!("\r\nidempotency-key: {operation}\r\n"))
+            && sent.contains(&format!("\r\nx-idempotency-key: {operation}\r\n"))
+    );
     assert!(sent.ends_with("{\"name\":\"kw-7-dinie-sandbox-2-1\"}"), "{sent}");
 }
 
@@ -137,8 +140,18 @@ async fn no_free_slot_and_narrow_creates_have_their_own_errors() {
 #[case::listed_dead(204, None, "[{\"client_id\":\"old\",\"status\":\"revoked\"}]", Ok(Closure::Reported))]
 #[case::absent(204, None, "[]", Ok(Closure::Reported))]
 #[case::gone_and_absent(404, None, "[]", Ok(Closure::Reported))]
-#[case::lives(204, Some(200), "[{\"client_id\":\"old\",\"status\":\"active\"}]", Err(IssuerError::Unclear("the key is still listed as living")))]
-#[case::gone_yet_listed(404, None, "[{\"client_id\":\"old\",\"status\":\"active\"}]", Err(IssuerError::Unclear("the key is still listed as living")))]
+#[case::lives(
+    204,
+    Some(200),
+    "[{\"client_id\":\"old\",\"status\":\"active\"}]",
+    Err(IssuerError::Unclear("the key is still listed as living"))
+)]
+#[case::gone_yet_listed(
+    404,
+    None,
+    "[{\"client_id\":\"old\",\"status\":\"active\"}]",
+    Err(IssuerError::Unclear("the key is still listed as living"))
+)]
 #[case::lags(204, Some(200), "[]", Ok(Closure::Reported))]
 #[case::list_tells_nothing(204, None, "7", Ok(Closure::Unproved))]
 #[case::nothing_tells(404, None, "7", Err(IssuerError::Unclear("the key isn't there, and nothing tells what became of it")))]

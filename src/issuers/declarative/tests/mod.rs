@@ -45,5 +45,8 @@ pub(super) fn acting() -> Material {
 
 pub(super) fn request() -> CreateRequest {
     let installation = InstallationId(Uuid::from_u128(7));
-    CreateRequest { operation: OperationId::new(installation, &"dinie-sandbox".parse().unwrap(), 2, 1), marker: "kw-7-dinie-sandbox-2-1".to_owned() }
+    CreateRequest {
+        operation: OperationId::new(installation, &"dinie-sandbox".parse().unwrap(), 2, 1),
+        marker: "kw-7-dinie-sandbox-2-1".to_owned(),
+    }
 }

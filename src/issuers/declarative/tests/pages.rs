@@ -5,7 +5,9 @@ use super::{acting, quick};
 use crate::issuers::{Issuer, IssuerError};
 
 fn item(number: u32) -> String {
-    format!("{{\"id\":\"c{number}\",\"client_id\":\"ci_{number}\",\"name\":null,\"status\":\"active\",\"created_at\":\"2026-01-01T00:00:00Z\"}}")
+    format!(
+        "{{\"id\":\"c{number}\",\"client_id\":\"ci_{number}\",\"name\":null,\"status\":\"active\",\"created_at\":\"2026-01-01T00:00:00Z\"}}"
+    )
 }
 
 fn page(items: &[String], more: &str) -> Answer {
@@ -40,10 +42,16 @@ async fn a_list_that_is_not_certainly_whole_is_an_error() {
         (page(&[item(1), item(2)], "true"), no_end.clone()),
         (page(&[], "true"), no_end),
         (page(&[item(1)], "null"), IssuerError::Unclear("it doesn't say whether the list goes on")),
-        (page(&["{\"client_id\":\"a\",\"status\":\"active\"}".to_owned()], "true"), IssuerError::Unclear("it doesn't say where the list goes on")),
+        (
+            page(&["{\"client_id\":\"a\",\"status\":\"active\"}".to_owned()], "true"),
+            IssuerError::Unclear("it doesn't say where the list goes on"),
+        ),
         (page(&["{\"status\":\"active\"}".to_owned()], "false"), IssuerError::Unclear("a key of the list has no id")),
         (page(&["{\"client_id\":\"a\"}".to_owned()], "false"), IssuerError::Unclear("a key of the list doesn't say whether it lives")),
-        (page(&["{\"client_id\":\"a\",\"status\":\"active\",\"name\":7}".to_owned()], "false"), IssuerError::Unclear("the name of a key is no text")),
+        (
+            page(&["{\"client_id\":\"a\",\"status\":\"active\",\"name\":7}".to_owned()], "false"),
+            IssuerError::Unclear("the name of a key is no text"),
+        ),
         (page(&[item(1), item(1)], "false"), IssuerError::Unclear("the pages of the list don't come to an end")),
         (Answer::Bytes(json(200, &[], "{}")), IssuerError::Unclear("it holds no list")),
         (Answer::Bytes(json(200, &[], "oops")), IssuerError::Unclear("it isn't JSON")),
