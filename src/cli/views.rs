@@ -121,8 +121,9 @@ impl Pages {
                 // Nothing comes after the whole; the member stays where the daemon has it.
                 _ if name == "next" => drop(self.0.insert(name, Value::Null)),
                 (Some(Value::Array(all)), Value::Array(more)) => {
-                    // Problems of the daemon itself stand on every page.
-                    let new: Vec<Value> = more.into_iter().filter(|entry| !all.contains(entry)).collect();
+                    // Problems of the daemon itself stand on every page; everything else stands on one.
+                    let is_new = |entry: &Value| name != "problems" || !all.contains(entry);
+                    let new: Vec<Value> = more.into_iter().filter(is_new).collect();
                     all.extend(new);
                 }
                 (_, value) => {
