@@ -118,10 +118,12 @@ impl Pages {
     fn append(&mut self, page: serde_json::Map<String, Value>) {
         for (name, value) in page {
             match (self.0.get_mut(&name), value) {
-                _ if name == "next" => {}
+                // Nothing comes after the whole; the member stays where the daemon has it.
+                _ if name == "next" => drop(self.0.insert(name, Value::Null)),
                 (Some(Value::Array(all)), Value::Array(more)) => {
-                    // Problems of the daemon itself stand on every page.
-                    let new: Vec<Value> = more.into_iter().filter(|entry| !all.contains(entry)).collect();
+                    // Problems of the daemon itself stand on every page; everything else stands on one.
+                    let is_new = |entry: &Value| name != "problems" || !all.contains(entry);
+                    let new: Vec<Value> = more.into_iter().filter(is_new).collect();
                     all.extend(new);
                 }
                 (_, value) => {
@@ -154,6 +156,6 @@ mod tests {
         let view: StatusView = pages.view().unwrap();
         assert_eq!(view.credentials.iter().map(|c| c.name.as_str()).collect::<Vec<_>>(), ["a", "b"]);
         assert_eq!(view.problems.len(), 1);
-        assert!(!serde_json::to_string(&pages).unwrap().contains("next"));
+        assert!(serde_json::to_string(&pages).unwrap().contains("\"next\":null"));
     }
 }
