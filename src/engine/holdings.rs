@@ -49,6 +49,8 @@ impl Engine {
     /// [`ReleaseError::Unknown`] if there is nothing to release.
     pub async fn release(&self, actor: Actor, application: &Name, instance: Option<&InstanceName>) -> Result<(), ReleaseError> {
         let mut chosen = self.book.instances_of(application);
+        // An application that was never seen is released as a whole, also under the name of one that doesn't name itself.
+        let instance = instance.filter(|instance| !(chosen.is_empty() && instance.is_unnamed()));
         chosen.retain(|(name, _)| instance.is_none_or(|wanted| wanted == name));
         let listed = self.policies().applications.get(application).map(|application| application.credentials.clone());
         if chosen.is_empty() && (instance.is_some() || listed.is_none()) {

@@ -38,6 +38,7 @@ impl Engine {
         if let Some(name) = name {
             self.cell(name)?;
         }
+        let now = self.seams.clock.now().wall;
         let policies = self.policies();
         let chosen = |cell: &Cell| name.is_none_or(|name| *name == cell.name) && after.is_none_or(|after| cell.name > *after);
         let mut cells: Vec<_> = self.all_cells().into_iter().filter(|cell| chosen(cell)).collect();
@@ -51,7 +52,7 @@ impl Engine {
                 Some(context) => {
                     let standing = self.standing(cell, &context);
                     credentials.push(self.credential_status(cell, &context, &standing));
-                    problems.extend(problems_of(cell, &context, &standing));
+                    problems.extend(problems_of(cell, &context, &standing, now));
                 }
                 None if !policies.credentials.contains_key(&cell.name) => problems.push(unmanaged(cell)),
                 None => {}
@@ -242,18 +243,27 @@ fn unmanaged(cell: &Cell) -> StatusProblem {
     }
 }
 
-fn problems_of(cell: &Cell, context: &Context, standing: &Standing) -> Vec<StatusProblem> {
+/// Whether the old key of an open rotation should be dead by now.
+fn is_overdue(ledger: &Ledger, context: &Context, now: Timestamp) -> bool {
+    let old = ledger.previous().and_then(|version| ledger.versions.get(version));
+    old.is_some_and(|old| deadline_of(old, &context.policy) <= now)
+}
+
+fn problems_of(cell: &Cell, context: &Context, standing: &Standing, now: Timestamp) -> Vec<StatusProblem> {
     let ledger = cell.ledger();
     let mut problems = Vec::new();
     let mut add =
         |code: &str, message: String| problems.push(StatusProblem { credential: Some(cell.name.clone()), code: code.to_owned(), message });
     match &standing.decision {
-        Decision::Step(Step::Wait(wait)) if matches!(wait.reason, WaitReason::Overdue | WaitReason::NoInstanceSeen) => {
-            let who: Vec<String> = standing.blockers.iter().map(blocker_text).collect();
-            add(
-                wait.reason.as_str(),
-                format!("the old key lives on because of {}: let them confirm, or `keywright release` them", who.join(", ")),
-            );
+        Decision::Step(Step::Wait(wait)) if matches!(wait.reason, WaitReason::Held | WaitReason::Overdue | WaitReason::NoInstanceSeen) => {
+            let who = standing.blockers.iter().map(blocker_text).collect::<Vec<_>>().join(", ");
+            let way_out = "let them confirm, or `keywright release` them";
+            if wait.reason == WaitReason::NoInstanceSeen {
+                add("no-instance-seen", format!("the submitted key may be in use elsewhere, so it lives on ({who}): {way_out}"));
+            }
+            if is_overdue(&ledger, context, now) {
+                add("overdue", format!("the old key is past its deadline and lives on because of {who}: {way_out}"));
+            }
         }
         Decision::Stuck { reason: StuckReason::CurrentRefused } => {
             add(

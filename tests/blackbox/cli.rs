@@ -62,7 +62,7 @@ async fn check_names_every_problem_with_its_place() {
         assert!(problem["file"].as_str().is_some_and(|file| file.ends_with("all.yaml")), "{problem}");
     }
     let text = document.to_string();
-    for word in ["odd", "months", "nobody", SANDBOX, "identty"] {
+    for word in ["`overlap`", "bad-duration", "nobody", SANDBOX, "identty"] {
         assert!(text.contains(word), "nothing is said of `{word}`: {document}");
     }
     let people = offline(&site, &["check"]).await;
@@ -92,11 +92,8 @@ async fn without_a_daemon_the_socket_is_named() {
         printed.assert_code(1);
         assert!(printed.err().contains("keywright.sock"), "{arguments:?}: {}", printed.err());
     }
-    for arguments in [&["schema"][..], &["completions", "bash"]] {
-        let printed = offline(&site, arguments).await;
-        printed.assert_code(0);
-        assert!(!printed.stdout.is_empty());
-    }
+    // Without one, too: what only looks at files.
+    offline(&site, &["check"]).await.assert_code(0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

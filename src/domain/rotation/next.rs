@@ -122,9 +122,10 @@ fn held(rotation: &Rotation, facts: &Facts<'_>, left: Duration) -> Step {
     let old = rotation.old.as_ref().and_then(|old| facts.ledger.versions.get(old));
     let overdue = old.is_some_and(|old| deadline_of(old, facts.policy) <= facts.now.wall);
     let unseen = facts.blockers.iter().all(|blocker| blocker.instance.is_none());
-    let reason = match (overdue, unseen) {
-        (true, _) => WaitReason::Overdue,
-        (false, true) => WaitReason::NoInstanceSeen,
+    // That nobody was seen is what a person must act on, also when it is late; `status` tells of both.
+    let reason = match (unseen, overdue) {
+        (true, _) => WaitReason::NoInstanceSeen,
+        (false, true) => WaitReason::Overdue,
         (false, false) => WaitReason::Held,
     };
     wait(reason, until)
