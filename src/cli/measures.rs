@@ -1,10 +1,10 @@
 //! Metrics of the daemon: what the engine counts, and what a scrape asks for.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::api::Metrics as Render;
-use crate::domain::holders::HoldingState;
 use crate::engine::Engine;
 use crate::engine::meter::Meter;
 use crate::engine::views::CredentialStatus;
@@ -39,6 +39,13 @@ pub(super) fn render(metrics: Metrics, engine: Arc<Engine>, issuer: Arc<Declarat
         for limit in issuer.limits() {
             metrics.rate_limit_remaining(limit.provider.as_str(), limit.environment.as_str(), limit.remaining);
         }
+        let mut totals: BTreeMap<(String, &'static str), u64> = BTreeMap::new();
+        for seen in issuer.requests() {
+            *totals.entry((seen.provider.to_string(), seen.outcome)).or_default() += seen.count;
+        }
+        for ((provider, outcome), total) in totals {
+            metrics.provider_answered(&provider, outcome, total);
+        }
         metrics.encode(&samples(&engine), with_names).unwrap_or_default()
     })
 }
@@ -57,7 +64,6 @@ fn samples(engine: &Engine) -> Vec<CredentialSample> {
 }
 
 fn sample(credential: &CredentialStatus) -> CredentialSample {
-    let holders = credential.applications.iter().filter(|entry| entry.state == Some(HoldingState::Holds)).count();
     CredentialSample {
         name: credential.name.to_string(),
         provider: credential.provider.to_string(),
@@ -65,6 +71,6 @@ fn sample(credential: &CredentialStatus) -> CredentialSample {
         age: credential.age_seconds.map(|age| Duration::from_secs(u64::try_from(age).unwrap_or(0))),
         until_deadline_seconds: credential.deadline_at.map(|deadline| deadline.duration_since(wall_now()).as_secs_f64()),
         verdict: credential.proof.as_ref().map(|proof| proof.verdict.as_str()),
-        holders: u64::try_from(holders).unwrap_or(u64::MAX),
+        holders: u64::try_from(credential.holders_of_previous).unwrap_or(u64::MAX),
     }
 }

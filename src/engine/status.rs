@@ -104,6 +104,7 @@ impl Engine {
             reason: reason_of(cell, standing),
             paused: ledger.paused,
             applications: self.applications_of(context, &ledger),
+            holders_of_previous: standing.blockers.len(),
         }
     }
 
@@ -189,7 +190,7 @@ impl Engine {
                 revoked_at: facts.ended.as_ref().map(|ended| ended.at),
             })
             .collect();
-        views.sort_by(|a, b| b.issued_at.cmp(&a.issued_at));
+        views.sort_by_key(|view| std::cmp::Reverse(view.issued_at));
         Some(views)
     }
 }

@@ -69,6 +69,9 @@ pub struct CredentialStatus {
     pub reason: Option<String>,
     pub paused: bool,
     pub applications: Vec<ApplicationStatus>,
+    /// How many keep the old version alive, applications never seen included. For metrics; `reason` and `problems` name them.
+    #[serde(skip)]
+    pub holders_of_previous: usize,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]

@@ -80,9 +80,11 @@ impl Metrics {
         self.steps.get_or_create(&vec![("step", step.to_owned())]).observe(time.as_secs_f64());
     }
 
-    /// A call to a provider ended; `provider` is its name in the policies.
-    pub fn provider_answered(&self, provider: &str, outcome: &'static str) {
-        self.requests.get_or_create(&vec![("provider", provider.to_owned()), ("outcome", outcome.to_owned())]).inc();
+    /// So many calls to a provider have ended since the start; `provider` is its name in the policies. A smaller number than told
+    /// before changes nothing: a counter only grows.
+    pub fn provider_answered(&self, provider: &str, outcome: &'static str, total: u64) {
+        let counter = self.requests.get_or_create_owned(&vec![("provider", provider.to_owned()), ("outcome", outcome.to_owned())]);
+        counter.inc_by(total.saturating_sub(counter.get()));
     }
 
     /// What the provider says is left of its quota.
@@ -214,7 +216,7 @@ mod tests {
         let metrics = Metrics::new();
         metrics.rotation_ended("proved");
         metrics.step_took("promote", Duration::from_millis(7));
-        metrics.provider_answered("dinie", "accepted");
+        metrics.provider_answered("dinie", "accepted", 1);
         metrics.rate_limit_remaining("dinie", "sandbox", 41);
         metrics.clone().pushed(Duration::from_millis(3));
         let text = metrics.encode(&[sample("dinie-a", "sandbox", 10, 5.0)], true).unwrap();

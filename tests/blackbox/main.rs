@@ -21,6 +21,7 @@ mod barrier;
 mod canary;
 mod cli;
 mod confirmations;
+mod demo;
 mod disk;
 mod fakes_test;
 mod oidc_test;
