@@ -252,8 +252,8 @@ pub struct Paging {
     pub more: String,
     /// Query parameter that takes the cursor.
     pub parameter: String,
-    /// Pointer to the cursor within an item.
-    pub cursor: String,
+    /// Pointers to what may be the cursor within an item, tried in turn.
+    pub cursors: Vec<String>,
 }
 
 /// One rule over an answer.

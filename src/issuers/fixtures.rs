@@ -48,7 +48,7 @@ pub(crate) fn dinie() -> Provider {
     let with_limit = |limit: &str, call: Call| Call { query: vec![("limit".to_owned(), Template::literal(limit))], ..call };
     let probe_rules = rules(&[(&[200], Meaning::Works), (&[401], Meaning::Dead), (&[403], Meaning::Narrow)]);
     let probe = with_limit("1", call(Method::Get, "/auth/credentials", Authentication::Token, probe_rules));
-    let list_rules = rules(&[(&[200], Meaning::Works), (&[401], Meaning::Dead)]);
+    let list_rules = rules(&[(&[200], Meaning::Works), (&[401], Meaning::Dead), (&[400, 404, 422], Meaning::Refused)]);
     let revoke_rules = rules(&[(&[204], Meaning::Works), (&[404], Meaning::Gone), (&[401], Meaning::Dead)]);
     Provider {
         fields: [described("client_id", FieldClass::Public), described("client_secret", FieldClass::Secret)].into(),
@@ -64,7 +64,11 @@ pub(crate) fn dinie() -> Provider {
                 alive: Some(("/status".to_owned(), vec!["active".to_owned()])),
                 issued_at: Some("/created_at".to_owned()),
                 expires_at: Some("/expires_at".to_owned()),
-                paging: Some(Paging { more: "/has_more".to_owned(), parameter: "starting_after".to_owned(), cursor: "/id".to_owned() }),
+                paging: Some(Paging {
+                    more: "/has_more".to_owned(),
+                    parameter: "starting_after".to_owned(),
+                    cursors: ["/id", "/client_id"].map(str::to_owned).into(),
+                }),
             }),
             revoke: Some(call(Method::Delete, "/auth/credentials/{key_id}", Authentication::Token, revoke_rules)),
         },

@@ -23,7 +23,7 @@ impl DeclarativeIssuer {
     pub(super) async fn ask_for_token(&self, target: &Target, material: &Material) -> Result<TokenAnswer, IssuerError> {
         let call = target.provider.calls.token.as_ref().ok_or(IssuerError::Impossible("the description has no token call"))?;
         let signer = Signer { acting: material, subject: Some(material), token: None };
-        let reply = self.call(target, "token", call, signer, Extras::default()).await?;
+        let reply = self.ask(target, "token", call, signer, Extras::default()).await?;
         let meaning = reply.meaning(&call.rules);
         let token = match meaning {
             Meaning::Works => {
@@ -58,7 +58,7 @@ impl DeclarativeIssuer {
         let Some(call) = &calls.probe else { return Ok(report) };
         let token = token.as_ref().filter(|_| call.authentication == Authentication::Token);
         let signer = Signer { acting: material, subject: Some(material), token };
-        let reply = self.call(target, "probe", call, signer, Extras::default()).await?;
+        let reply = self.ask(target, "probe", call, signer, Extras::default()).await?;
         let meaning = reply.meaning(&call.rules);
         report.outcome = outcome_of(meaning).ok_or_else(|| as_check(refusal(&reply, meaning, target), unclear(&reply)))?;
         report.provider_time = reply.date().or(report.provider_time);

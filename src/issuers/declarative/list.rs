@@ -15,67 +15,112 @@ use crate::issuers::{IssuerError, Target};
 /// More pages than that are no account but a loop.
 const PAGES_MAX: usize = 1000;
 
-const NO_PROGRESS: IssuerError = IssuerError::Unclear("the pages of the list don't come to an end");
+const NO_END: IssuerError = IssuerError::Unclear("the pages of the list don't come to an end");
+const NO_PROGRESS: IssuerError = IssuerError::Unclear("the pages of the list repeat themselves");
+const NO_CURSOR: IssuerError = IssuerError::Unclear("it doesn't say where the list goes on");
 
 impl DeclarativeIssuer {
     pub(super) async fn list_all(&self, target: &Target, acting: &Material) -> Result<Vec<ListedKey>, IssuerError> {
         let pages = tokio::time::timeout(self.list_timeout, self.all_pages(target, acting));
-        pages.await.unwrap_or(Err(NO_PROGRESS))
+        pages.await.unwrap_or(Err(NO_END))
     }
 
+    /// The documentation of a provider doesn't always say which member the cursor is: those that it may be are tried in turn.
     async fn all_pages(&self, target: &Target, acting: &Material) -> Result<Vec<ListedKey>, IssuerError> {
         let list = target.provider.calls.list.as_ref().ok_or(IssuerError::Impossible("the provider can't list"))?;
         let token = self.token_for(target, &list.call, acting).await?;
         let signer = Signer { acting, subject: None, token: token.as_ref() };
-        let (mut keys, mut seen) = (Vec::new(), BTreeSet::new());
-        let mut cursor: Option<(String, String)> = None;
-        for _ in 0..PAGES_MAX {
-            let extras = Extras { query: cursor.take().into_iter().collect(), ..Extras::default() };
-            let reply = self.call(target, "list", &list.call, signer, extras).await?;
-            match reply.meaning(&list.call.rules) {
-                Meaning::Works => {}
-                other => return Err(refusal(&reply, other, target)),
+        let first = self.page(target, list, signer, Extras::default()).await?;
+        let Some(paging) = list.paging.as_ref().filter(|_| first.more) else { return Ok(first.keys) };
+        let mut outcome = Err(NO_PROGRESS);
+        for (place, cursor) in paging.cursors.iter().enumerate() {
+            let way = Way { paging, cursor, is_last: place + 1 == paging.cursors.len() };
+            outcome = self.pages_after(target, list, signer, &first, &way).await;
+            if !matches!(outcome, Err(NO_PROGRESS | NO_CURSOR | IssuerError::Refused { .. })) {
+                break;
             }
-            let page = Page::read(list, reply.json()?)?;
+        }
+        outcome
+    }
+
+    async fn pages_after(
+        &self,
+        target: &Target,
+        list: &List,
+        signer: Signer<'_>,
+        first: &Page,
+        way: &Way<'_>,
+    ) -> Result<Vec<ListedKey>, IssuerError> {
+        let mut keys = first.keys.clone();
+        let mut seen: BTreeSet<KeyId> = keys.iter().map(|key| key.key_id.clone()).collect();
+        let mut last = first.last.clone();
+        for _ in 1..PAGES_MAX {
+            let extras = Extras { query: vec![(way.paging.parameter.clone(), way.cursor_of(last.as_ref())?)], ..Extras::default() };
+            let page = self.page(target, list, signer, extras).await?;
+            // The keys that were announced may be gone by now. Or the cursor isn't what the provider goes by.
+            if page.keys.is_empty() && !way.is_last {
+                return Err(NO_PROGRESS);
+            }
             for key in &page.keys {
                 if !seen.insert(key.key_id.clone()) {
                     return Err(NO_PROGRESS);
                 }
             }
             keys.extend(page.keys);
-            match page.next {
-                None => return Ok(keys),
-                next => cursor = next,
+            if !page.more {
+                return Ok(keys);
             }
+            last = page.last;
         }
-        Err(NO_PROGRESS)
+        Err(NO_END)
+    }
+
+    async fn page(&self, target: &Target, list: &List, signer: Signer<'_>, extras: Extras) -> Result<Page, IssuerError> {
+        let reply = self.ask(target, "list", &list.call, signer, extras).await?;
+        match reply.meaning(&list.call.rules) {
+            Meaning::Works => Page::read(list, reply.json()?),
+            other => Err(refusal(&reply, other, target)),
+        }
     }
 }
 
 struct Page {
     keys: Vec<ListedKey>,
-    /// Parameter and cursor of the next page, if there is one.
-    next: Option<(String, String)>,
+    more: bool,
+    /// The item that a cursor is taken from.
+    last: Option<Value>,
+}
+
+/// How the next page is asked for.
+struct Way<'a> {
+    paging: &'a Paging,
+    cursor: &'a str,
+    is_last: bool,
 }
 
 impl Page {
     fn read(list: &List, json: &Value) -> Result<Page, IssuerError> {
         let items = json.pointer(&list.items).and_then(Value::as_array).ok_or(IssuerError::Unclear("it holds no list"))?;
         let keys = items.iter().map(|item| listed(list, item)).collect::<Result<Vec<_>, _>>()?;
-        let next = list.paging.as_ref().map(|paging| next_page(paging, json, items)).transpose()?.flatten();
-        Ok(Page { keys, next })
+        let mut ids = BTreeSet::new();
+        if !keys.iter().all(|key| ids.insert(&key.key_id)) {
+            return Err(NO_PROGRESS);
+        }
+        let more = list.paging.as_ref().map(|paging| goes_on(paging, json)).transpose()?.unwrap_or(false);
+        Ok(Page { more, last: items.last().cloned(), keys })
     }
 }
 
-fn next_page(paging: &Paging, json: &Value, items: &[Value]) -> Result<Option<(String, String)>, IssuerError> {
+fn goes_on(paging: &Paging, json: &Value) -> Result<bool, IssuerError> {
     let more = json.pointer(&paging.more).and_then(Value::as_bool);
-    if !more.ok_or(IssuerError::Unclear("it doesn't say whether the list goes on"))? {
-        return Ok(None);
+    more.ok_or(IssuerError::Unclear("it doesn't say whether the list goes on"))
+}
+
+impl Way<'_> {
+    fn cursor_of(&self, last: Option<&Value>) -> Result<String, IssuerError> {
+        let cursor = last.ok_or(NO_PROGRESS)?.pointer(self.cursor).and_then(id_text);
+        cursor.filter(|text| !text.is_empty()).ok_or(NO_CURSOR)
     }
-    let last = items.last().ok_or(NO_PROGRESS)?;
-    let cursor = last.pointer(&paging.cursor).and_then(id_text).filter(|text| !text.is_empty());
-    let cursor = cursor.ok_or(IssuerError::Unclear("it doesn't say where the list goes on"))?;
-    Ok(Some((paging.parameter.clone(), cursor)))
 }
 
 fn listed(list: &List, item: &Value) -> Result<ListedKey, IssuerError> {

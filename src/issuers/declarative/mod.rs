@@ -30,7 +30,8 @@ use crate::domain::provider::{Authentication, Call, ListedKey, Meaning};
 
 pub use self::meter::{RateLimit, RequestCount};
 
-/// Speaks HTTP as the description says. Each call is sent once; nothing is cached, no token and no connection.
+/// Speaks HTTP as the description says. A call that changes something is sent once; nothing is cached, no token and no
+/// connection.
 pub struct DeclarativeIssuer {
     transport: Transport,
     meter: Meter,
@@ -38,7 +39,12 @@ pub struct DeclarativeIssuer {
     list_timeout: Duration,
     /// Between two looks at whether a key that was just revoked is dead.
     death_wait: Duration,
+    /// A question whose answers tell nothing is asked again within this time.
+    ask_within: Duration,
 }
+
+/// How often a question is asked whose answers tell nothing.
+const ASKS_MAX: u32 = 3;
 
 impl DeclarativeIssuer {
     /// How long one HTTP call may take where no policy is shorter.
@@ -46,8 +52,13 @@ impl DeclarativeIssuer {
 
     /// `timeout` bounds each HTTP call from its name look-up to the last byte of the answer. Short policies scale it down.
     pub fn new(timeout: Duration) -> DeclarativeIssuer {
-        let (list_timeout, death_wait) = (timeout * 6, timeout / 40);
-        DeclarativeIssuer { transport: Transport::new(timeout), meter: Meter::default(), list_timeout, death_wait }
+        DeclarativeIssuer {
+            transport: Transport::new(timeout),
+            meter: Meter::default(),
+            list_timeout: timeout * 6,
+            death_wait: timeout / 40,
+            ask_within: timeout / 2,
+        }
     }
 
     /// What is left of the providers' quotas, as their answers told last.
@@ -74,6 +85,34 @@ impl DeclarativeIssuer {
         };
         self.meter.note(target, name, &answer);
         answer
+    }
+
+    /// A call that changes nothing at the provider. One answer that tells nothing must not cost the whole of a step that takes
+    /// many: it is asked for again, as long as the answers come quickly.
+    async fn ask(
+        &self,
+        target: &Target,
+        name: &'static str,
+        call: &Call,
+        signer: Signer<'_>,
+        extras: Extras,
+    ) -> Result<Reply, IssuerError> {
+        let began = tokio::time::Instant::now();
+        let mut wait = self.death_wait;
+        for _ in 1..ASKS_MAX {
+            let answer = self.call(target, name, call, signer, extras.clone()).await;
+            let told = match &answer {
+                Ok(reply) => !reply.tells_nothing(),
+                Err(IssuerError::Unclear(_)) => false,
+                Err(_) => true,
+            };
+            if told || began.elapsed() + wait > self.ask_within {
+                return answer;
+            }
+            tokio::time::sleep(wait).await;
+            wait *= 2;
+        }
+        self.call(target, name, call, signer, extras).await
     }
 
     /// A token for one call, where the description asks for one. Whatever goes wrong here, the call itself wasn't sent.

@@ -64,6 +64,13 @@ impl Reply {
         }
     }
 
+    /// Whether the same question may well be answered a moment later: a failure of the provider's own, or a success whose body
+    /// is none.
+    pub(super) fn tells_nothing(&self) -> bool {
+        let broken = matches!(self.body, ReplyBody::NotJson(_) | ReplyBody::Broken(_));
+        self.status >= 500 || (broken && matches!(self.status, 200..=299))
+    }
+
     /// The provider's clock.
     pub(super) fn date(&self) -> Option<Timestamp> {
         http_date(self.header("date")?)

@@ -31,7 +31,7 @@ pub(super) struct Prepared {
 }
 
 /// What differs from call to call of one description.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Extras {
     /// What `{key_id}`, `{marker}` and `{operation_id}` stand for.
     pub variables: Vec<(&'static str, String)>,

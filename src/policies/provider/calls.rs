@@ -265,7 +265,20 @@ fn read_paging(node: &Node, sink: &Sink<'_>) -> Option<Paging> {
     let fields = Fields::of(node, sink)?;
     let more = fields.need("more", "where it says whether there is more, for example `/has_more`").and_then(|node| pointer(node, sink));
     let parameter = fields.need("parameter", "the query parameter of the cursor").and_then(|node| text(node, sink));
-    let cursor = fields.need("cursor", "where the cursor stands in an item, for example `/id`").and_then(|node| pointer(node, sink));
+    let cursors = fields.need("cursor", "where the cursor stands in an item, for example `/id`, or a list of what it may be");
+    let cursors = cursors.map(|node| read_cursors(node, sink));
     fields.done();
-    Some(Paging { more: more?, parameter: parameter?.to_owned(), cursor: cursor? })
+    Some(Paging { more: more?, parameter: parameter?.to_owned(), cursors: cursors?? })
+}
+
+/// One pointer, or several where the documentation leaves open which it is.
+fn read_cursors(node: &Node, sink: &Sink<'_>) -> Option<Vec<String>> {
+    match &node.kind {
+        Kind::List(items) if items.is_empty() => {
+            sink.report(node.place, "bad-value", "there is no cursor in it", "name what stands in an item, for example `/id`");
+            None
+        }
+        Kind::List(items) => items.iter().map(|item| pointer(item, sink)).collect(),
+        _ => Some(vec![pointer(node, sink)?]),
+    }
 }
