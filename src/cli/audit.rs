@@ -49,6 +49,8 @@ fn audit_verify(path: &Path, json: bool, out: &mut dyn Write, err: &mut dyn Writ
         Err(VerifyError::Broken(broken)) if json => {
             let answer = serde_json::json!({"record": broken.record, "reason": broken.reason.to_string()});
             writeln!(out, "{answer}")?;
+            let failure = Failure::failed("audit-broken", "the audit trail was changed", broken.to_string());
+            writeln!(err, "{}", serde_json::to_string(&failure.problem)?)?;
             Ok(false)
         }
         Err(VerifyError::Broken(broken)) => {
@@ -92,7 +94,9 @@ mod tests {
         assert_eq!(answer(&path, true).1, "{\"records\":2,\"torn_bytes\":6}\n");
         std::fs::write(&path, whole.replace("promoted", "demoted")).unwrap();
         assert_eq!(answer(&path, false), (false, "record 2: its hash doesn't match its contents: it was changed\n".into(), String::new()));
-        let json: serde_json::Value = serde_json::from_str(&answer(&path, true).1).unwrap();
+        let (_, out, err) = answer(&path, true);
+        let [json, problem] = [out, err].map(|text| serde_json::from_str::<serde_json::Value>(&text).unwrap());
         assert_eq!(json["record"], 2);
+        assert_eq!(problem["type"], "https://keywright.dev/problems/audit-broken");
     }
 }

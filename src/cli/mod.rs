@@ -123,11 +123,7 @@ pub fn main() -> ExitCode {
     hardening::install_crypto();
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
-        Err(error) => {
-            // Help and version are errors of this kind, too, with exit status 0.
-            let _ = error.print();
-            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
-        }
+        Err(error) => return misused(&error),
     };
     arguments.color.apply();
     let terminal = Terminal { json: arguments.json };
@@ -137,12 +133,27 @@ pub fn main() -> ExitCode {
     })
 }
 
+/// Help and version are errors of this kind, too, with exit status 0.
+fn misused(error: &clap::Error) -> ExitCode {
+    let asked_for_json = std::env::args_os().take_while(|argument| argument != "--").any(|argument| argument == "--json");
+    if error.use_stderr() && asked_for_json {
+        // The first line says what is wrong; the rest is for people.
+        let text = error.render().to_string();
+        let line = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
+        let failure = Failure::invalid("usage", "the command line isn't understood", line);
+        Terminal { json: true }.print_failure(&failure);
+        return failure.exit_code();
+    }
+    let _ = error.print();
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+}
+
 fn dispatch(arguments: Arguments, terminal: Terminal) -> Result<ExitCode, Failure> {
     // Every command may hold values in memory, not the daemon alone.
     hardening::protect_process().map_err(|error| Failure::failed("hardening", "the process can't be protected", error.to_string()))?;
     let settings = Settings::new(arguments.config);
     match arguments.command {
-        Command::Run => on_all_cores(async { Ok(run::run(settings.path()).await) }),
+        Command::Run => on_all_cores(run::run(settings.path())),
         Command::Demo(options) => on_all_cores(demo::demo(options, terminal)),
         Command::Check { path } => check::check(path, &settings, terminal),
         Command::Audit(AuditCommand::Verify { file }) => audit::verify_trail(file, &settings, terminal),

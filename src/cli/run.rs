@@ -13,23 +13,19 @@ use crate::runtime::telemetry::{self, Format, Levels};
 use super::daemon::start_daemon;
 use super::failure::Failure;
 use super::settings::Settings;
-use super::terminal::Terminal;
 
 /// What limits the log, as everywhere; it can't widen it beyond our own targets and fields.
 const LEVELS_VARIABLE: &str = "RUST_LOG";
 
-pub(crate) async fn run(config_path: Option<PathBuf>) -> ExitCode {
-    match Box::pin(serve(config_path)).await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            Terminal { json: false }.print_failure(&failure);
-            failure.exit_code()
-        }
-    }
+pub(crate) async fn run(config_path: Option<PathBuf>) -> Result<ExitCode, Failure> {
+    Box::pin(serve(config_path)).await.map(|()| ExitCode::SUCCESS)
 }
 
 async fn serve(config_path: Option<PathBuf>) -> Result<(), Failure> {
     prepare_process(None)?;
+    if hardening::raise_open_files().is_err() {
+        tracing::warn!("the limit of open files can't be raised");
+    }
     let config = Settings::new(config_path).config()?;
     let shutdown = Shutdown::new();
     shutdown.listen().map_err(|error| Failure::io("listening for signals", &error))?;

@@ -7,10 +7,13 @@ use std::io::{self, Write as _};
 use std::panic::Location;
 
 use rustix::fs::Mode;
-use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit, umask};
+use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit, umask};
 
 /// Variables that make a library write secrets to a file or a log.
 const DANGEROUS: [&str; 3] = ["LOG_SENSITIVE_BODIES", "LOG_SIGNABLE_BODY", "SSLKEYLOGFILE"];
+
+/// More open files than that nobody needs here.
+const OPEN_FILES_MAX: u64 = 65_536;
 
 /// Variables are set that would leak secrets.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -43,6 +46,20 @@ pub fn protect_process() -> Result<(), HardeningError> {
     let failed = |step| move |error: rustix::io::Errno| HardeningError { step, kind: error.kind() };
     setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) }).map_err(failed("core dumps"))?;
     set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(failed("not dumpable"))
+}
+
+/// Room for connections: many systems begin with 1,024 files, fewer than the streams and connections that the API allows. The
+/// hard limit is the administrator's and stays.
+///
+/// # Errors
+/// If the system refuses. What there is already is enough for a small installation.
+pub fn raise_open_files() -> io::Result<()> {
+    let limit = getrlimit(Resource::Nofile);
+    let wanted = limit.maximum.map_or(OPEN_FILES_MAX, |hard| hard.min(OPEN_FILES_MAX));
+    if limit.current.is_none_or(|current| current >= wanted) {
+        return Ok(());
+    }
+    Ok(setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum: limit.maximum })?)
 }
 
 /// Files and folders that this process makes are its user's alone. For the daemon; the socket's mode must then be set
@@ -106,12 +123,22 @@ mod tests {
         assert!(rustls::crypto::CryptoProvider::get_default().is_some());
     }
 
+    #[test]
+    fn open_files_are_raised_to_the_hard_limit_at_most() {
+        let before = getrlimit(Resource::Nofile);
+        raise_open_files().unwrap();
+        let after = getrlimit(Resource::Nofile);
+        assert_eq!(after.maximum, before.maximum);
+        let wanted = before.maximum.map_or(OPEN_FILES_MAX, |hard| hard.min(OPEN_FILES_MAX));
+        assert!(after.current.is_none_or(|current| current >= wanted));
+    }
+
     // Changes the whole test process: harmless for the others, which neither dump core nor share files with other users.
     #[test]
     fn a_protected_process_has_no_core_and_private_files() {
         protect_process().unwrap();
         private_files();
-        assert_eq!(rustix::process::getrlimit(Resource::Core).current, Some(0));
+        assert_eq!(getrlimit(Resource::Core).current, Some(0));
         assert_eq!(rustix::process::dumpable_behavior().unwrap(), DumpableBehavior::NotDumpable);
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
