@@ -199,3 +199,16 @@ async fn bad_policies_leave_the_last_good_ones_in_force() {
     world.daemon.cli(&["get", PRODUCTION, "--field", "client_id"]).await.assert_code(0);
     assert_eq!(world.daemon.site.tcp().get("/readyz", &[]).await.status, 200);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wrong_usage_is_a_problem_document_where_json_is_asked_for() {
+    let site = quiet_site();
+    site.write();
+    for arguments in [&["status", "--json", "--nope"][..], &["frobnicate", "--json"], &["plan", "--days", "x", "--json"]] {
+        let printed = keywright(site.folder(), arguments, NOTHING, b"").await;
+        printed.assert_code(2);
+        let problem: Value = serde_json::from_slice(&printed.stderr).expect("a problem document");
+        assert_eq!(problem["type"], "https://keywright.dev/problems/usage");
+        assert!(problem["detail"].as_str().is_some_and(|text| text.len() > 5), "{problem}");
+    }
+}

@@ -82,6 +82,27 @@ async fn a_list_that_is_not_certainly_whole_is_an_error() {
     }
 }
 
+/// One page in ten that fails must not fail nine lists in ten.
+#[tokio::test]
+async fn a_page_that_tells_nothing_is_asked_for_again() {
+    let asked = std::sync::atomic::AtomicU32::new(0);
+    let raw = Raw::start(move |request| {
+        let line = request.lines().next().filter(|line| line.starts_with("GET"))?;
+        Some(match (asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed), line) {
+            (0, _) => Answer::Bytes(json(500, &[], "{}")),
+            (1, _) => Answer::Bytes(json(200, &[], "<html>")),
+            (3, _) => Answer::Bytes(json(502, &[], "")),
+            (_, line) if line.contains("starting_after=c2") => page(&[item(3)], "false"),
+            _ => page(&[item(1), item(2)], "true"),
+        })
+    })
+    .await;
+    assert_eq!(quick().list(&raw.target(), &acting()).await.unwrap().len(), 3);
+    let failing = Raw::always(Answer::Bytes(json(500, &[], "{}"))).await;
+    assert!(quick().list(&failing.target(), &acting()).await.is_err());
+    assert_eq!(failing.requests().len(), 4, "one token, and not for ever");
+}
+
 #[tokio::test]
 async fn a_list_without_end_ends() {
     let count = std::sync::atomic::AtomicU32::new(0);
