@@ -13,7 +13,7 @@ use super::problem::Problem;
 pub struct Limits {
     /// Open connections, for each listener on its own: a flood over TCP doesn't keep operators off the socket.
     pub connections: usize,
-    /// Open event streams of one identity.
+    /// Open event streams of one identity: of all running copies of an application together.
     pub streams_per_identity: usize,
     /// Open event streams of all; fewer than the connections, so that requests always find room beside them.
     pub streams: usize,
@@ -37,7 +37,7 @@ impl Default for Limits {
     fn default() -> Limits {
         Limits {
             connections: 1024,
-            streams_per_identity: 64,
+            streams_per_identity: 256,
             streams: 768,
             requests_per_identity: 64,
             header_timeout: Duration::from_secs(10),
