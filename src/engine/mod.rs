@@ -113,6 +113,8 @@ pub struct Engine {
     /// Credentials to look at now, whatever the schedule says.
     looks: Mutex<BTreeSet<Name>>,
     wake: Notify,
+    /// Running time of the next heartbeat.
+    beat_at: Mutex<Duration>,
 }
 
 impl fmt::Debug for Engine {

@@ -109,9 +109,9 @@ impl Engine {
                     return Err(SubmitError::ProviderRefused { reason: error.to_string() });
                 }
                 Err(error) if look >= LOOKS_MAX => return Err(SubmitError::ProviderUnavailable { reason: error.to_string() }),
-                Err(error) => pause(&error).await,
+                Err(error) => self.pause(&error).await,
             }
-            tokio::time::sleep(BETWEEN_LOOKS).await;
+            self.seams.clock.sleep(BETWEEN_LOOKS).await;
         }
         Err(SubmitError::ProviderUnavailable { reason: "no clear answer".to_owned() })
     }
@@ -131,9 +131,9 @@ impl Engine {
                     return Ok(found.map_or((None, None), |key| (key.issued_at, key.expires_at)));
                 }
                 Err(error) if look >= LOOKS_MAX => return Err(SubmitError::ProviderUnavailable { reason: error.to_string() }),
-                Err(error) => pause(&error).await,
+                Err(error) => self.pause(&error).await,
             }
-            tokio::time::sleep(BETWEEN_LOOKS).await;
+            self.seams.clock.sleep(BETWEEN_LOOKS).await;
         }
         Ok((None, None))
     }
@@ -184,7 +184,14 @@ impl Engine {
             if running.saturating_sub(began) > DRIVE_MAX {
                 return Err(SubmitError::StoreUnavailable);
             }
-            tokio::time::sleep(work.backoff.until().saturating_sub(running).clamp(Duration::from_millis(20), Duration::from_secs(1))).await;
+            let wait = work.backoff.until().saturating_sub(running).clamp(Duration::from_millis(20), Duration::from_secs(1));
+            self.seams.clock.sleep(wait).await;
+        }
+    }
+
+    async fn pause(&self, error: &IssuerError) {
+        if let IssuerError::Throttled { retry_after: Some(wait) } = error {
+            self.seams.clock.sleep((*wait).min(Duration::from_secs(5))).await;
         }
     }
 }
@@ -210,12 +217,6 @@ fn judge(verification: &Verification) -> Result<(), SubmitError> {
         }),
         (Acceptance::Undetermined, _) => Err(SubmitError::Undetermined { reasons: reasons() }),
         (Acceptance::Proved | Acceptance::Accepted, _) => Ok(()),
-    }
-}
-
-async fn pause(error: &IssuerError) {
-    if let IssuerError::Throttled { retry_after: Some(wait) } = error {
-        tokio::time::sleep((*wait).min(Duration::from_secs(5))).await;
     }
 }
 
