@@ -10,6 +10,7 @@ use keywright::domain::ids::{KeyId, VersionId};
 use keywright::domain::material::Material;
 use keywright::engine::errors::SubmitError;
 use keywright::engine::{Engine, StreamGuard};
+use keywright::faults::When;
 use keywright::issuers::memory::FaultAction;
 
 use super::world::{App, Backend, OVERLAP, World, name, operator};
@@ -17,6 +18,7 @@ use super::world::{App, Backend, OVERLAP, World, name, operator};
 const CREDENTIAL: &str = "dinie-production";
 /// Turns of one life at most: more is stuck.
 const TURNS_MAX: usize = 600;
+const DEATHS_IN_A_STORM: usize = 12;
 
 /// What goes wrong in a life whatever the matrix adds to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,7 +36,6 @@ pub enum Scenario {
 impl Scenario {
     pub const ALL: [Scenario; 4] = [Scenario::Whole, Scenario::Refused, Scenario::LostReply, Scenario::LostReplyIdempotent];
 
-    /// Which generation is current in the end.
     fn prepare(self, world: &World) {
         world.issuer.behave(|behaviour| behaviour.idempotent = self == Scenario::LostReplyIdempotent);
         match self {
@@ -59,6 +60,8 @@ pub struct Life {
     promoted: BTreeMap<VersionId, Timestamp>,
     confirming: BTreeMap<VersionId, Timestamp>,
     deaths: usize,
+    /// State of the dice, and deaths to come.
+    storm: (u64, usize),
 }
 
 impl Life {
@@ -79,7 +82,28 @@ impl Life {
             promoted: BTreeMap::new(),
             confirming: BTreeMap::new(),
             deaths: 0,
+            storm: (0, 0),
         }
+    }
+
+    /// Dies again and again, each time some points after it was revived.
+    pub fn in_a_storm(mut self, seed: u64) -> Life {
+        self.storm = (seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1, DEATHS_IN_A_STORM);
+        self.next_blow();
+        self
+    }
+
+    fn next_blow(&mut self) {
+        let (state, left) = &mut self.storm;
+        if *left == 0 {
+            return;
+        }
+        *left -= 1;
+        *state ^= *state << 13;
+        *state ^= *state >> 7;
+        *state ^= *state << 17;
+        let (gap, when) = ((*state >> 8) as usize % 24, if *state & 16 == 0 { When::Before } else { When::After });
+        self.world.faults.crash_at(self.world.faults.count() + gap, when);
     }
 
     /// Lives to the end. How often the process died on the way.
@@ -119,8 +143,10 @@ impl Life {
                     self.engine = Some(engine);
                 }
                 Err(_) => {
-                    self.deaths += 1;
+                    self.deaths += usize::from(self.world.faults.alive().is_err());
                     self.world.faults.revive();
+                    self.world.backend.close();
+                    self.next_blow();
                     return None;
                 }
             }
@@ -132,6 +158,7 @@ impl Life {
         self.deaths += 1;
         (self.stream, self.engine) = (None, None);
         self.world.bury(engine);
+        self.next_blow();
     }
 
     async fn turn(&mut self, engine: &Arc<Engine>) -> Duration {
@@ -197,7 +224,7 @@ impl Life {
         let world = &self.world;
         let engine = self.engine.as_ref().unwrap();
         let status = engine.status(None, None, 10).unwrap();
-        assert!(status.problems.iter().all(|problem| problem.code == "provider-unreachable"), "nothing is left over: {:?}", status.problems);
+        assert!(status.problems.is_empty(), "nothing is left over: {:?}", status.problems);
         let living = world.ours_living();
         assert_eq!(living.len(), 1, "one key of ours lives");
         assert!(!living.contains(&self.first.0), "the old one is dead");

@@ -2,7 +2,7 @@
 //! started anew on what is left. Used by the crash matrix and by the engine's own tests.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -69,6 +69,14 @@ pub fn operator() -> Actor {
 }
 
 pub fn policies(documents: &str) -> Policies {
+    static USUAL: OnceLock<Policies> = OnceLock::new();
+    if documents == DOCUMENTS {
+        return USUAL.get_or_init(|| parsed(documents)).clone();
+    }
+    parsed(documents)
+}
+
+fn parsed(documents: &str) -> Policies {
     let source = Source { file: "world.yaml".to_owned(), text: documents.to_owned() };
     parse(&[source], start_of_time()).unwrap_or_else(|problems| panic!("{problems:?}"))
 }
@@ -168,7 +176,7 @@ impl Backend {
     }
 
     /// The file is closed with its last handle: the next use opens it anew.
-    fn close(&self) {
+    pub fn close(&self) {
         if let Backend::Embedded { open, .. } = self {
             drop(open.lock().unwrap().take());
         }
@@ -239,8 +247,12 @@ impl World {
 
     /// Makes the provider's calls points of the same numbering.
     pub fn hook_issuer(&self) {
-        let faults = self.faults.clone();
+        let (faults, foreign) = (self.faults.clone(), self.foreign.clone());
+        let issuer = Arc::downgrade(&self.issuer);
         self.issuer.hook(Arc::new(move |point| {
+            let living = issuer.upgrade().map(|issuer| issuer.living(Environment::Production)).unwrap_or_default();
+            let ours = living.iter().filter(|(key_id, _)| !foreign.contains(key_id)).count();
+            assert!(ours <= 2, "never more than two keys of ours, at {point} there are {ours}");
             let passed = faults.point(point);
             match (passed.before(), passed.after()) {
                 (Err(_), _) => FaultAction::Unreachable,
