@@ -47,7 +47,8 @@ impl From<super::audit::AuditError> for Hindrance {
 /// What a step that wasn't hindered means for the next wait.
 enum Progress {
     Advanced,
-    /// It only prepared the step that counts: a failure of that one waits as long as if this had never succeeded.
+    /// It only prepared the step that counts, or cleared away what a failed one left: the next failure waits as long as if this
+    /// had never succeeded.
     Looked,
     /// The provider refused the candidate: the next try waits.
     Refused,
@@ -120,7 +121,7 @@ impl Engine {
     }
 
     async fn step(&self, cell: &Cell, work: &mut Work, context: &Context, step: Step) -> Result<Progress, Hindrance> {
-        let looks_only = matches!(step, Step::Survey | Step::Journal(Event::CreateIntended { .. }));
+        let looks_only = matches!(step, Step::Survey | Step::RevokeOrphan { .. } | Step::Journal(Event::CreateIntended { .. }));
         let word = step_word(&step);
         let began = self.seams.clock.now().running;
         let performed = self.perform(cell, work, context, step).await;

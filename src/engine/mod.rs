@@ -19,6 +19,8 @@ mod reconcile;
 mod start;
 mod status;
 mod submit;
+#[cfg(test)]
+mod tests;
 mod verify;
 pub mod views;
 
@@ -137,6 +139,7 @@ impl Engine {
             self.set_problem("audit-unavailable", Some("new policies wait until the audit trail can be written".to_owned()));
             return;
         }
+        self.set_problem("audit-unavailable", None);
         *self.policies.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(policies);
         self.adopt_policies();
         self.seams.delivery.announce(Change::Policies);

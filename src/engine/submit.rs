@@ -13,9 +13,9 @@ use super::verify::Verification;
 use super::views::Submitted;
 use crate::domain::environment::{Acceptance, Proof};
 use crate::domain::ids::{FieldName, KeyId, Name, VersionId};
-use crate::domain::ledger::{Fingerprint, Origin};
+use crate::domain::ledger::{Fingerprint, Ledger, Origin};
 use crate::domain::material::{Material, check_value};
-use crate::domain::rotation::{AbandonReason, Event};
+use crate::domain::rotation::{AbandonReason, Event, Rotation};
 use crate::issuers::{IssuerError, ProbeOutcome};
 use crate::journal::SealedCopy;
 
@@ -49,7 +49,7 @@ impl Engine {
         if let Some(same) = self.already_current(&cell, &context, &material) {
             return Ok(same);
         }
-        if cell.ledger().rotation.is_some() {
+        if cell.ledger().rotation.as_ref().is_some_and(|rotation| !gives_way(&cell.ledger(), rotation)) {
             return Err(SubmitError::RotationOpen);
         }
         let enrolled = match self.enrol(&context, &material).await {
@@ -61,6 +61,7 @@ impl Engine {
                 return Err(refusal);
             }
         };
+        self.clear_the_way(&cell, &mut work, &context, &material).await?;
         let version = self.begin(actor, &cell, &mut work, &context, &material, &enrolled).await?;
         drop(material);
         let outcome = self.finish(&cell, &mut work, &context, &version).await;
@@ -138,6 +139,32 @@ impl Engine {
         Ok((None, None))
     }
 
+    /// Gives up a rotation that the refused current version can't end any more: the submitted key, just proved, signs for it.
+    async fn clear_the_way(&self, cell: &Cell, work: &mut Work, context: &Context, material: &Material) -> Result<(), SubmitError> {
+        let Some(rotation) = &cell.ledger().rotation else { return Ok(()) };
+        if rotation.abandoning.is_none() {
+            let reason = AbandonReason::CurrentRefused;
+            let given_up = self.append(cell, work, &Event::Abandoning { reason }, SealedCopy::Keep).await;
+            given_up.map_err(|_| SubmitError::StoreUnavailable)?;
+        }
+        let began = self.seams.clock.now().running;
+        work.stand_in = Some(material.duplicate());
+        work.backoff.succeeded();
+        while cell.ledger().rotation.is_some() && self.seams.clock.now().running.saturating_sub(began) < DRIVE_MAX {
+            self.advance(cell, work, context).await;
+            if cell.ledger().rotation.is_some() {
+                self.wait_for_backoff(work).await;
+            }
+        }
+        work.stand_in = None;
+        if cell.ledger().rotation.is_some() { Err(SubmitError::RotationOpen) } else { Ok(()) }
+    }
+
+    async fn wait_for_backoff(&self, work: &Work) {
+        let left = work.backoff.until().saturating_sub(self.seams.clock.now().running);
+        self.seams.clock.sleep(left.clamp(Duration::from_millis(20), Duration::from_secs(1))).await;
+    }
+
     /// Journals the plan and the sealed copy: from here on the submission survives a crash.
     async fn begin(
         &self,
@@ -184,8 +211,7 @@ impl Engine {
             if running.saturating_sub(began) > DRIVE_MAX {
                 return Err(SubmitError::StoreUnavailable);
             }
-            let wait = work.backoff.until().saturating_sub(running).clamp(Duration::from_millis(20), Duration::from_secs(1));
-            self.seams.clock.sleep(wait).await;
+            self.wait_for_backoff(work).await;
         }
     }
 
@@ -194,6 +220,12 @@ impl Engine {
             self.seams.clock.sleep((*wait).min(Duration::from_secs(5))).await;
         }
     }
+}
+
+/// Whether an open rotation may be given up for a submission: the provider refuses the current version, and nothing has taken
+/// its place.
+fn gives_way(ledger: &Ledger, rotation: &Rotation) -> bool {
+    ledger.refused_since.is_some() && rotation.promoted.is_none() && rotation.plan.origin == Origin::Minted
 }
 
 fn refusal_of(reason: Option<AbandonReason>) -> SubmitError {

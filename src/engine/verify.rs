@@ -131,8 +131,7 @@ impl Engine {
         let Some(current) = &ledger.current else { return Ok(Vec::new()) };
         let material = self.full_material(context, current).await?;
         if !self.seams.issuer.is_dead(&self.target(context), &material).await? {
-            work.current_accepted();
-            return Ok(ledger.refused_since.map(|_| Performed::plain(Event::CurrentAccepted)).into_iter().collect());
+            return Ok(self.accepted_again(work, ledger).into_iter().collect());
         }
         if ledger.refused_since.is_some() {
             return Ok(Vec::new());

@@ -324,7 +324,7 @@ impl World {
 
     /// Whether the provider accepts this now.
     pub fn accepts(&self, material: &Material) -> bool {
-        self.issuer.accepts_material(Environment::Production, material, self.now())
+        self.issuer.accepts_material(Environment::Production, material, self.clocks.theirs.now())
     }
 
     /// Living keys that aren't other people's.
@@ -334,7 +334,7 @@ impl World {
     }
 
     pub fn foreign_live(&self) -> bool {
-        self.foreign.iter().all(|key_id| self.issuer.accepts(key_id, self.now()))
+        self.foreign.iter().all(|key_id| self.issuer.accepts(key_id, self.clocks.theirs.now()))
     }
 }
 
