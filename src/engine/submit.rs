@@ -139,10 +139,14 @@ impl Engine {
         Ok((None, None))
     }
 
-    /// Gives up a rotation that the refused current version can't end any more: the submitted key, just proved, signs for it.
+    /// Gives up a rotation, and keys left over, that the refused current version can't end any more: the submitted key, just
+    /// proved, signs for it.
     async fn clear_the_way(&self, cell: &Cell, work: &mut Work, context: &Context, material: &Material) -> Result<(), SubmitError> {
-        let Some(rotation) = &cell.ledger().rotation else { return Ok(()) };
-        if rotation.abandoning.is_none() {
+        let in_the_way = || {
+            let ledger = cell.ledger();
+            ledger.refused_since.is_some() && (ledger.rotation.is_some() || !(ledger.orphans.is_empty() || ledger.paused))
+        };
+        if cell.ledger().rotation.as_ref().is_some_and(|rotation| rotation.abandoning.is_none()) {
             let reason = AbandonReason::CurrentRefused;
             let given_up = self.append(cell, work, &Event::Abandoning { reason }, SealedCopy::Keep).await;
             given_up.map_err(|_| SubmitError::StoreUnavailable)?;
@@ -150,14 +154,14 @@ impl Engine {
         let began = self.seams.clock.now().running;
         work.stand_in = Some(material.duplicate());
         work.backoff.succeeded();
-        while cell.ledger().rotation.is_some() && self.seams.clock.now().running.saturating_sub(began) < DRIVE_MAX {
+        while in_the_way() && self.seams.clock.now().running.saturating_sub(began) < DRIVE_MAX {
             self.advance(cell, work, context).await;
-            if cell.ledger().rotation.is_some() {
+            if in_the_way() {
                 self.wait_for_backoff(work).await;
             }
         }
         work.stand_in = None;
-        if cell.ledger().rotation.is_some() { Err(SubmitError::RotationOpen) } else { Ok(()) }
+        if in_the_way() { Err(SubmitError::RotationOpen) } else { Ok(()) }
     }
 
     async fn wait_for_backoff(&self, work: &Work) {

@@ -11,7 +11,7 @@ use crate::domain::environment::{Acceptance, Evidence, EvidenceKind, Proof, Says
 use crate::domain::ids::VersionId;
 use crate::domain::ledger::{Ledger, Origin};
 use crate::domain::material::Material;
-use crate::domain::rotation::{AbandonReason, Event, Rotation};
+use crate::domain::rotation::{AbandonReason, Event, Phase, Rotation};
 use crate::issuers::{IssuerError, ProbeOutcome, ProbeReport};
 use crate::sealing::{Context as SealContext, Sealed};
 
@@ -50,6 +50,11 @@ impl Engine {
     /// Verifies the candidate by the strongest check described. A provider's replicas learn of a new key one by one, so one
     /// acceptance isn't enough: several in a row are (I3).
     pub(super) async fn verify_candidate(&self, work: &mut Work, context: &Context, ledger: &Ledger, rotation: &Rotation) -> Outcome {
+        // The store is the truth about stages: what an earlier process promoted, without living to journal it, is promoted.
+        let already = rotation.phase == Phase::Verified && self.seams.store.stages(&context.slot()).await?.current.as_ref() == Some(&rotation.version);
+        if already {
+            return Ok(vec![Performed::plain(Event::Promoted { at: self.seams.clock.now().instant() })]);
+        }
         let material = self.full_material(context, &rotation.version).await?;
         let verification = loop {
             let verification = self.examine(context, &material).await?;

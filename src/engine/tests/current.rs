@@ -84,6 +84,44 @@ async fn it_dies_while_a_create_is_of_unknown_outcome() {
 }
 
 #[tokio::test]
+async fn it_dies_while_an_orphan_waits_to_be_revoked() {
+    let scene = Scene::usual().await;
+    scene.world.issuer.inject("issuer.create", FaultAction::LoseReply);
+    for _ in 0..40 {
+        scene.world.issuer.inject("issuer.revoke", FaultAction::Unreachable);
+    }
+    scene.engine.rotate(operator(), &name(CREDENTIAL)).await.unwrap();
+    scene.live(100).await;
+    assert_eq!(scene.world.ours_living().len(), 2);
+    scene.world.issuer.kill(&scene.first.0);
+    scene.live(60_000).await;
+    assert!(scene.world.issuer.calls("issuer.revoke") >= 40);
+    recovers_by_submission(&scene).await;
+}
+
+#[tokio::test]
+async fn what_the_store_promoted_before_a_crash_is_promoted_even_if_it_died_meanwhile() {
+    let rehearsal = Scene::usual().await;
+    rehearsal.rotate().await;
+    let promotion = rehearsal.world.faults.trace().iter().rposition(|point| *point == "store.promote").unwrap();
+    // Dies right after the store has promoted the new version.
+    let scene = Scene::usual().await;
+    let old = current(&scene.engine);
+    scene.world.faults.crash_at(promotion, keywright::faults::When::After);
+    scene.engine.rotate(operator(), &name(CREDENTIAL)).await.unwrap();
+    scene.live(1).await;
+    assert_eq!(scene.world.faults.fired(), Some("store.promote"));
+    assert_eq!(current(&scene.engine), old, "the journal doesn't know yet");
+    let new = scene.world.ours_living().into_iter().find(|key_id| *key_id != scene.first.0).unwrap();
+    scene.world.issuer.kill(&new);
+    let scene = scene.restart().await;
+    scene.live(3_000).await;
+    assert_ne!(current(&scene.engine), old, "the store is the truth about stages");
+    assert!(scene.alive(&scene.first.0));
+    assert!(codes(&scene.engine).contains(&"current-refused".to_owned()));
+}
+
+#[tokio::test]
 async fn the_new_key_dies_during_the_overlap_and_the_old_one_is_kept() {
     let scene = Scene::usual().await;
     let mut app = App::new(APPLICATION, "one");

@@ -80,6 +80,27 @@ async fn an_orphan_with_our_marker_is_revoked_and_no_other_key() {
 }
 
 #[tokio::test]
+async fn where_the_provider_cannot_list_a_lost_reply_is_shown_and_bounded() {
+    let built_in = keywright::policies::builtin_sources().remove(0).text;
+    let (before, from_list) = built_in.split_once("    list:\n").unwrap();
+    let blind = format!("{before}    revoke:\n{}", from_list.split_once("    revoke:\n").unwrap().1);
+    let scene = Scene::new(&format!("{blind}\n---{DOCUMENTS}")).await;
+    scene.world.issuer.behave(|behaviour| behaviour.blind = true);
+    for _ in 0..100 {
+        scene.world.issuer.inject("issuer.create", FaultAction::LoseReply);
+    }
+    scene.engine.rotate(operator(), &name(CREDENTIAL)).await.unwrap();
+    scene.live(20_000).await;
+    assert_eq!(scene.world.issuer.calls("issuer.create"), 3);
+    assert!(codes(&scene.engine).contains(&"possible-orphan".to_owned()), "{:?}", codes(&scene.engine));
+    assert_eq!(row(&scene.engine).reason.as_deref(), Some("possible-orphans"));
+    assert!(scene.alive(&scene.first.0));
+    // Nobody who can't look calls it clean: after a restart it is still shown.
+    let scene = scene.restart().await;
+    assert!(codes(&scene.engine).contains(&"possible-orphan".to_owned()));
+}
+
+#[tokio::test]
 async fn two_rotations_in_a_row_leave_one_key() {
     let scene = Scene::usual().await;
     let mut app = App::new(APPLICATION, "one");
