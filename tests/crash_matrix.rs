@@ -1,7 +1,13 @@
 //! The crash matrix: for every durable write and every call to the provider, stop before, stop after, and do it twice; all recover.
 //!
 //! The list of points comes from a run without faults, so that a new step is covered by itself.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr, reason = "a failed unwrap in a test is a failed test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "a failed unwrap in a test is a failed test"
+)]
 #![allow(missing_debug_implementations, unreachable_pub, dead_code, reason = "a world is shared with other tests, and nobody prints it")]
 
 #[path = "crash_matrix/life.rs"]
@@ -65,7 +71,7 @@ async fn matrix(word: &str, backend: fn() -> Backend, scenario: Scenario, stride
     let mut tried = 0;
     for (index, point) in points.iter().enumerate() {
         for (place, blow) in BLOWS.into_iter().enumerate() {
-            if (index * BLOWS.len() + place) % stride != 0 {
+            if !(index * BLOWS.len() + place).is_multiple_of(stride) {
                 continue;
             }
             tried += 1;

@@ -275,9 +275,7 @@ impl Engine {
                 let accepted = self.accepted_again(work, ledger);
                 Ok(accepted.into_iter().chain([Performed::plain(Event::Retired { term: self.term })]).collect())
             }
-            ProbeOutcome::Dead | ProbeOutcome::WrongEnvironment => {
-                self.signing_failed(work, context, ledger, IssuerError::Unauthenticated)
-            }
+            ProbeOutcome::Dead | ProbeOutcome::WrongEnvironment => self.signing_failed(work, context, ledger, IssuerError::Unauthenticated),
         }
     }
 

@@ -188,7 +188,7 @@ impl Engine {
                 revoked_at: facts.ended.as_ref().map(|ended| ended.at),
             })
             .collect();
-        views.sort_by(|a, b| b.issued_at.cmp(&a.issued_at));
+        views.sort_by_key(|view| std::cmp::Reverse(view.issued_at));
         Some(views)
     }
 }

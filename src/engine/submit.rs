@@ -79,8 +79,10 @@ impl Engine {
         let facts = ledger.current_facts()?;
         let asked = self.fingerprints(&context.provider, material);
         let same = !asked.is_empty() && asked.iter().all(|print| facts.fingerprints.contains(print)) && ledger.refused_since.is_none();
-        same.then(|| ())
-            .and_then(|()| Some(Submitted { name: cell.name.clone(), version: ledger.current.clone()?, proof: facts.proof.clone()? }))
+        if !same {
+            return None;
+        }
+        Some(Submitted { name: cell.name.clone(), version: ledger.current.clone()?, proof: facts.proof.clone()? })
     }
 
     async fn enrol(&self, context: &Context, material: &Material) -> Result<Enrolled, SubmitError> {

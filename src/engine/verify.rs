@@ -51,7 +51,8 @@ impl Engine {
     /// acceptance isn't enough: several in a row are (I3).
     pub(super) async fn verify_candidate(&self, work: &mut Work, context: &Context, ledger: &Ledger, rotation: &Rotation) -> Outcome {
         // The store is the truth about stages: what an earlier process promoted, without living to journal it, is promoted.
-        let already = rotation.phase == Phase::Verified && self.seams.store.stages(&context.slot()).await?.current.as_ref() == Some(&rotation.version);
+        let already = rotation.phase == Phase::Verified
+            && self.seams.store.stages(&context.slot()).await?.current.as_ref() == Some(&rotation.version);
         if already {
             return Ok(vec![Performed::plain(Event::Promoted { at: self.seams.clock.now().instant() })]);
         }

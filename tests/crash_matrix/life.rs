@@ -182,9 +182,9 @@ impl Life {
             self.app.confirm(engine).await;
         }
         let rest = engine.turn().await;
-        let abandoned = engine.status(Some(&credential), None, 1).is_some_and(|status| {
-            status.problems.iter().any(|problem| problem.code == "candidate-refused")
-        });
+        let abandoned = engine
+            .status(Some(&credential), None, 1)
+            .is_some_and(|status| status.problems.iter().any(|problem| problem.code == "candidate-refused"));
         if abandoned && self.scenario == Scenario::Refused {
             self.world.issuer.behave(|behaviour| behaviour.stillborn = false);
         }

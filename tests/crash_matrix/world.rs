@@ -349,7 +349,13 @@ pub struct App {
 
 impl App {
     pub fn new(application: &str, called: &str) -> App {
-        App { application: name(application), instance: instance(called), credential: name("dinie-production"), held: None, confirmed: None }
+        App {
+            application: name(application),
+            instance: instance(called),
+            credential: name("dinie-production"),
+            held: None,
+            confirmed: None,
+        }
     }
 
     pub fn reader(&self) -> Reader {

@@ -41,10 +41,8 @@ async fn two_submissions_of_one_value_at_once_leave_it_under_one_credential() {
     let engine = world.start().await.unwrap();
     let (_, material) = world.made_by_hand();
     let (left, right) = (name(CREDENTIAL), name("second"));
-    let (first, second) = tokio::join!(
-        engine.submit(operator(), &left, material.duplicate()),
-        engine.submit(operator(), &right, material.duplicate())
-    );
+    let (first, second) =
+        tokio::join!(engine.submit(operator(), &left, material.duplicate()), engine.submit(operator(), &right, material.duplicate()));
     assert!(first.is_ok() != second.is_ok(), "{first:?} {second:?}");
 }
 
