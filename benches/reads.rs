@@ -96,7 +96,8 @@ fn is_whole(answer: &[u8]) -> bool {
     let text = String::from_utf8_lossy(answer);
     let Some((head, body)) = text.split_once("\r\n\r\n") else { return false };
     assert!(head.starts_with("HTTP/1.1 200"), "{head}");
-    let length = head.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length:").map(|n| n.trim().parse::<usize>().unwrap()));
+    let length =
+        head.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length:").map(|n| n.trim().parse::<usize>().unwrap()));
     body.len() >= length.unwrap_or(0)
 }
 
@@ -116,9 +117,8 @@ fn main() {
     runtime.block_on(async {
         let address = start(folder.path(), stop.clone()).await;
         let health = "GET /healthz HTTP/1.1\r\nhost: bench\r\n\r\n".to_owned();
-        let read = format!(
-            "GET /v1/credentials/key HTTP/1.1\r\nhost: bench\r\nauthorization: Bearer {TOKEN}\r\nkeywright-instance: one\r\n\r\n"
-        );
+        let read =
+            format!("GET /v1/credentials/key HTTP/1.1\r\nhost: bench\r\nauthorization: Bearer {TOKEN}\r\nkeywright-instance: one\r\n\r\n");
         for number in 1..=ROUNDS {
             let (plain, full) = (round(address, &health).await, round(address, &read).await);
             let each = |took: Duration| f64::from(u32::try_from(CONNECTIONS * REQUESTS_EACH).unwrap()) / took.as_secs_f64();

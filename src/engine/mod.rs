@@ -19,6 +19,8 @@ mod reconcile;
 mod start;
 mod status;
 mod submit;
+#[cfg(test)]
+mod tests;
 mod verify;
 pub mod views;
 
@@ -114,6 +116,8 @@ pub struct Engine {
     /// Credentials to look at now, whatever the schedule says.
     looks: Mutex<BTreeSet<Name>>,
     wake: Notify,
+    /// Running time of the next heartbeat.
+    beat_at: Mutex<Duration>,
 }
 
 impl fmt::Debug for Engine {
@@ -136,6 +140,7 @@ impl Engine {
             self.set_problem("audit-unavailable", Some("new policies wait until the audit trail can be written".to_owned()));
             return;
         }
+        self.set_problem("audit-unavailable", None);
         *self.policies.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(policies);
         self.adopt_policies();
         self.seams.delivery.announce(Change::Policies);

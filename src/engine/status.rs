@@ -266,14 +266,16 @@ fn problems_of(cell: &Cell, context: &Context, standing: &Standing, now: Timesta
                 add("overdue", format!("the old key is past its deadline and lives on because of {who}: {way_out}"));
             }
         }
-        Decision::Stuck { reason: StuckReason::CurrentRefused } => {
-            add(
-                "current-refused",
-                format!("{} doesn't accept the current key: `keywright submit {}` a working one", context.provider.title, cell.name),
-            );
-        }
+        // Said below, whatever else is open.
+        Decision::Stuck { reason: StuckReason::CurrentRefused } => {}
         Decision::Stuck { reason } => add(reason.as_str(), "it needs a person: see the rotation's reason".to_owned()),
         _ => {}
+    }
+    if ledger.refused_since.is_some() {
+        add(
+            "current-refused",
+            format!("{} doesn't accept the current key: `keywright submit {}` a working one", context.provider.title, cell.name),
+        );
     }
     if !ledger.possible_orphans.is_empty() {
         let count = ledger.possible_orphans.len();

@@ -13,9 +13,9 @@ use super::verify::Verification;
 use super::views::Submitted;
 use crate::domain::environment::{Acceptance, Proof};
 use crate::domain::ids::{FieldName, KeyId, Name, VersionId};
-use crate::domain::ledger::{Fingerprint, Origin};
+use crate::domain::ledger::{Fingerprint, Ledger, Origin};
 use crate::domain::material::{Material, check_value};
-use crate::domain::rotation::{AbandonReason, Event};
+use crate::domain::rotation::{AbandonReason, Event, Rotation};
 use crate::issuers::{IssuerError, ProbeOutcome};
 use crate::journal::SealedCopy;
 
@@ -49,7 +49,7 @@ impl Engine {
         if let Some(same) = self.already_current(&cell, &context, &material) {
             return Ok(same);
         }
-        if cell.ledger().rotation.is_some() {
+        if cell.ledger().rotation.as_ref().is_some_and(|rotation| !gives_way(&cell.ledger(), rotation)) {
             return Err(SubmitError::RotationOpen);
         }
         let enrolled = match self.enrol(&context, &material).await {
@@ -61,6 +61,7 @@ impl Engine {
                 return Err(refusal);
             }
         };
+        self.clear_the_way(&cell, &mut work, &context, &material).await?;
         let version = self.begin(actor, &cell, &mut work, &context, &material, &enrolled).await?;
         drop(material);
         let outcome = self.finish(&cell, &mut work, &context, &version).await;
@@ -112,9 +113,9 @@ impl Engine {
                     return Err(SubmitError::ProviderRefused { reason: error.to_string() });
                 }
                 Err(error) if look >= LOOKS_MAX => return Err(SubmitError::ProviderUnavailable { reason: error.to_string() }),
-                Err(error) => pause(&error).await,
+                Err(error) => self.pause(&error).await,
             }
-            tokio::time::sleep(BETWEEN_LOOKS).await;
+            self.seams.clock.sleep(BETWEEN_LOOKS).await;
         }
         Err(SubmitError::ProviderUnavailable { reason: "no clear answer".to_owned() })
     }
@@ -134,11 +135,41 @@ impl Engine {
                     return Ok(found.map_or((None, None), |key| (key.issued_at, key.expires_at)));
                 }
                 Err(error) if look >= LOOKS_MAX => return Err(SubmitError::ProviderUnavailable { reason: error.to_string() }),
-                Err(error) => pause(&error).await,
+                Err(error) => self.pause(&error).await,
             }
-            tokio::time::sleep(BETWEEN_LOOKS).await;
+            self.seams.clock.sleep(BETWEEN_LOOKS).await;
         }
         Ok((None, None))
+    }
+
+    /// Gives up a rotation, and keys left over, that the refused current version can't end any more: the submitted key, just
+    /// proved, signs for it.
+    async fn clear_the_way(&self, cell: &Cell, work: &mut Work, context: &Context, material: &Material) -> Result<(), SubmitError> {
+        let in_the_way = || {
+            let ledger = cell.ledger();
+            ledger.refused_since.is_some() && (ledger.rotation.is_some() || !(ledger.orphans.is_empty() || ledger.paused))
+        };
+        if cell.ledger().rotation.as_ref().is_some_and(|rotation| rotation.abandoning.is_none()) {
+            let reason = AbandonReason::CurrentRefused;
+            let given_up = self.append(cell, work, &Event::Abandoning { reason }, SealedCopy::Keep).await;
+            given_up.map_err(|_| SubmitError::StoreUnavailable)?;
+        }
+        let began = self.seams.clock.now().running;
+        work.stand_in = Some(material.duplicate());
+        work.backoff.succeeded();
+        while in_the_way() && self.seams.clock.now().running.saturating_sub(began) < DRIVE_MAX {
+            self.advance(cell, work, context).await;
+            if in_the_way() {
+                self.wait_for_backoff(work).await;
+            }
+        }
+        work.stand_in = None;
+        if in_the_way() { Err(SubmitError::RotationOpen) } else { Ok(()) }
+    }
+
+    async fn wait_for_backoff(&self, work: &Work) {
+        let left = work.backoff.until().saturating_sub(self.seams.clock.now().running);
+        self.seams.clock.sleep(left.clamp(Duration::from_millis(20), Duration::from_secs(1))).await;
     }
 
     /// Journals the plan and the sealed copy: from here on the submission survives a crash.
@@ -187,9 +218,21 @@ impl Engine {
             if running.saturating_sub(began) > DRIVE_MAX {
                 return Err(SubmitError::StoreUnavailable);
             }
-            tokio::time::sleep(work.backoff.until().saturating_sub(running).clamp(Duration::from_millis(20), Duration::from_secs(1))).await;
+            self.wait_for_backoff(work).await;
         }
     }
+
+    async fn pause(&self, error: &IssuerError) {
+        if let IssuerError::Throttled { retry_after: Some(wait) } = error {
+            self.seams.clock.sleep((*wait).min(Duration::from_secs(5))).await;
+        }
+    }
+}
+
+/// Whether an open rotation may be given up for a submission: the provider refuses the current version, and nothing has taken
+/// its place.
+fn gives_way(ledger: &Ledger, rotation: &Rotation) -> bool {
+    ledger.refused_since.is_some() && rotation.promoted.is_none() && rotation.plan.origin == Origin::Minted
 }
 
 fn refusal_of(reason: Option<AbandonReason>) -> SubmitError {
@@ -213,12 +256,6 @@ fn judge(verification: &Verification) -> Result<(), SubmitError> {
         }),
         (Acceptance::Undetermined, _) => Err(SubmitError::Undetermined { reasons: reasons() }),
         (Acceptance::Proved | Acceptance::Accepted, _) => Ok(()),
-    }
-}
-
-async fn pause(error: &IssuerError) {
-    if let IssuerError::Throttled { retry_after: Some(wait) } = error {
-        tokio::time::sleep((*wait).min(Duration::from_secs(5))).await;
     }
 }
 

@@ -50,10 +50,10 @@ impl Engine {
     /// Verifies the candidate by the strongest check described. A provider's replicas learn of a new key one by one, so one
     /// acceptance isn't enough: several in a row are (I3).
     pub(super) async fn verify_candidate(&self, work: &mut Work, context: &Context, ledger: &Ledger, rotation: &Rotation) -> Outcome {
-        // A crash between the store's promotion and its event: the candidate is current already, and giving it up would revoke a
-        // key that is in use. The store has the truth about stages.
-        if rotation.phase == Phase::Verified && self.seams.store.stages(&context.slot()).await?.current.as_ref() == Some(&rotation.version)
-        {
+        // The store is the truth about stages: what an earlier process promoted, without living to journal it, is promoted.
+        let already = rotation.phase == Phase::Verified
+            && self.seams.store.stages(&context.slot()).await?.current.as_ref() == Some(&rotation.version);
+        if already {
             return Ok(vec![Performed::plain(Event::Promoted { at: self.seams.clock.now().instant() })]);
         }
         let material = self.full_material(context, &rotation.version).await?;
@@ -141,8 +141,7 @@ impl Engine {
             self.seams.clock.heard(theirs);
         }
         if matches!(report.outcome, ProbeOutcome::Works | ProbeOutcome::Narrow) {
-            work.current_accepted();
-            return Ok(ledger.refused_since.map(|_| Performed::plain(Event::CurrentAccepted)).into_iter().collect());
+            return Ok(self.accepted_again(work, ledger).into_iter().collect());
         }
         if ledger.refused_since.is_some() {
             return Ok(Vec::new());
