@@ -314,8 +314,14 @@ impl Engine {
 
     async fn forget_old(&self, context: &Context, ledger: &Ledger, rotation: &Rotation) -> Outcome {
         if let Some(old) = &rotation.old {
-            for version in ledger.same_key(old) {
-                self.seams.store.forget(&context.slot(), &version).await?;
+            // With it, what was current in between and died before its time.
+            let since = ledger.versions.get(old).map_or(u64::MAX, |facts| facts.generation);
+            let ended = ledger.versions.iter().filter(|(_, facts)| facts.ended.is_some() && facts.generation > since);
+            let ended = ended.map(|(version, _)| version.clone()).filter(|version| ledger.current.as_ref() != Some(version));
+            for version in ledger.same_key(old).into_iter().chain(ended) {
+                if ledger.current.as_ref() != Some(&version) {
+                    self.seams.store.forget(&context.slot(), &version).await?;
+                }
             }
         }
         one(Event::Closed)

@@ -175,5 +175,5 @@ impl Engine {
 }
 
 fn is_served(context: &Context, field: &FieldName) -> bool {
-    context.provider.fields.get(field).is_none_or(|field| field.served)
+    context.provider.fields.get(field).is_some_and(|field| field.served)
 }

@@ -29,9 +29,7 @@ pub(super) struct Verification {
 impl Engine {
     /// Weighs all evidence, the provider's answer last. What the pure evidence disproves is never sent anywhere (I18).
     pub(super) async fn examine(&self, context: &Context, material: &Material) -> Result<Verification, IssuerError> {
-        let fingerprints = self.fingerprints(&context.provider, material);
-        let hits = self.fingerprint_hits(&context.credential.name, &fingerprints);
-        let mut evidence = pure_evidence(&context.provider, &context.credential, material, &self.base_url(context), &hits);
+        let mut evidence = self.evidence_at_hand(context, material);
         let disproved = evidence.iter().any(|piece| piece.says == Says::Against);
         let mut outcome = None;
         if !disproved && (context.provider.calls.token.is_some() || context.provider.calls.probe.is_some()) {
@@ -45,6 +43,13 @@ impl Engine {
         let proof = Proof::weigh(evidence);
         let acceptance = proof.acceptance(&context.credential);
         Ok(Verification { proof, acceptance, outcome })
+    }
+
+    /// The evidence that needs no call: forms, addresses, fingerprints.
+    pub(super) fn evidence_at_hand(&self, context: &Context, material: &Material) -> Vec<Evidence> {
+        let fingerprints = self.fingerprints(&context.provider, material);
+        let hits = self.fingerprint_hits(&context.credential.name, &fingerprints);
+        pure_evidence(&context.provider, &context.credential, material, &self.base_url(context), &hits)
     }
 
     /// Verifies the candidate by the strongest check described. A provider's replicas learn of a new key one by one, so one

@@ -134,3 +134,23 @@ async fn the_new_key_dies_during_the_overlap_and_the_old_one_is_kept() {
     assert!(scene.alive(&scene.first.0), "the only living key isn't revoked (I5)");
     assert!(codes(&scene.engine).contains(&"current-refused".to_owned()), "{:?}", codes(&scene.engine));
 }
+
+#[tokio::test]
+async fn the_new_key_dies_before_the_old_one_is_revoked() {
+    let scene = Scene::usual().await;
+    let mut app = App::new(APPLICATION, "one");
+    assert!(app.fetch(&scene.engine).await);
+    scene.engine.rotate(operator(), &name(CREDENTIAL)).await.unwrap();
+    scene.live(10).await;
+    assert_eq!(row(&scene.engine).phase, "promoted", "an instance holds the old key");
+    let died = row(&scene.engine).version.unwrap();
+    let fresh: Vec<_> = scene.world.ours_living().into_iter().filter(|key| *key != scene.first.0).collect();
+    scene.world.issuer.kill(&fresh[0]);
+    scene.live(3_000).await;
+    assert!(codes(&scene.engine).contains(&"current-refused".to_owned()), "{:?}", codes(&scene.engine));
+    assert_eq!(scene.world.ours_living(), [scene.first.0.clone()].into(), "the old key stays while the new one is dead");
+    recovers_by_submission(&scene).await;
+    let versions = scene.engine.versions(&name(CREDENTIAL)).unwrap();
+    let dead = versions.iter().find(|view| view.version == died).unwrap();
+    assert!(dead.revoked_at.is_some(), "what died is known to be dead");
+}
