@@ -9,9 +9,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::Engine;
 use super::cell::Cell;
+use super::gather::Context;
+use super::status::{blocker_text, is_overdue};
 use super::verify::{check_due, sweep_due};
 use crate::domain::due::{Decision, deadline_of, decide};
+use crate::domain::holders::Blocker;
 use crate::domain::ids::Name;
+use crate::domain::ledger::Ledger;
 use crate::domain::rotation::Step;
 use crate::journal::Heartbeat;
 
@@ -178,7 +182,10 @@ impl Engine {
         }
         let blockers = self.blockers(&context, &ledger);
         let until = match decide(&self.facts(&context, &ledger, &work, &blockers, false)) {
-            Decision::Step(Step::Wait(wait)) => wait.until,
+            Decision::Step(Step::Wait(wait)) => {
+                self.alert_if_overdue(cell, &context, &ledger, &blockers);
+                wait.until
+            }
             Decision::Due { .. } | Decision::Step(_) => return Some(Look::Act { deadline }),
             Decision::Steady { wake_at } => Some(wake_at),
             Decision::Blocked { until, .. } => until,
@@ -186,5 +193,15 @@ impl Engine {
         };
         let rest = until.map(|until| Duration::try_from(until.duration_since(now.wall)).unwrap_or_default());
         Some(Look::Rest(rest.unwrap_or(Duration::MAX)))
+    }
+
+    /// Says it loudly, once, when an old key outlives its deadline because somebody holds it.
+    fn alert_if_overdue(&self, cell: &Cell, context: &Context, ledger: &Ledger, blockers: &[Blocker]) {
+        let Some(old) = ledger.previous().filter(|_| !blockers.is_empty()) else { return };
+        if is_overdue(ledger, context, self.seams.clock.now().wall) && cell.is_news_that_overdue(old) {
+            let holders: Vec<String> = blockers.iter().map(blocker_text).collect();
+            let holders = holders.join(", ");
+            tracing::error!(credential = %cell.name, version = %old, holders, "an old key is past its deadline and still held");
+        }
     }
 }

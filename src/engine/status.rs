@@ -229,7 +229,7 @@ fn reason_of(cell: &Cell, standing: &Standing) -> Option<String> {
     Some(word.to_owned())
 }
 
-fn blocker_text(blocker: &Blocker) -> String {
+pub(super) fn blocker_text(blocker: &Blocker) -> String {
     match &blocker.instance {
         Some(instance) => format!("{}/{instance}", blocker.application),
         None => format!("{}: never seen", blocker.application),
@@ -245,7 +245,7 @@ fn unmanaged(cell: &Cell) -> StatusProblem {
 }
 
 /// Whether the old key of an open rotation should be dead by now.
-fn is_overdue(ledger: &Ledger, context: &Context, now: Timestamp) -> bool {
+pub(super) fn is_overdue(ledger: &Ledger, context: &Context, now: Timestamp) -> bool {
     let old = ledger.previous().and_then(|version| ledger.versions.get(version));
     old.is_some_and(|old| deadline_of(old, &context.policy) <= now)
 }
