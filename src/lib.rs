@@ -3,6 +3,9 @@
 //!
 //! `ARCHITECTURE.md` is the map. Read `domain` first: all decisions are there.
 
+#[cfg(test)]
+extern crate self as keywright;
+
 pub mod api;
 pub mod cli;
 pub mod delivery;

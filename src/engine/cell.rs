@@ -20,6 +20,8 @@ pub(super) struct Cell {
     served: RwLock<Option<Arc<Served>>>,
     /// Held by whoever drives the rotation: one at a time.
     pub(super) work: tokio::sync::Mutex<Work>,
+    /// The old version that was said in the log to be overdue: once each, not at every look.
+    overdue_told: Mutex<Option<VersionId>>,
     /// What last went wrong, for `status`; constant words, nothing of a reply.
     trouble: Mutex<Option<Trouble>>,
 }
@@ -54,6 +56,8 @@ pub(super) struct Work {
     pub(super) swept_at: Option<Duration>,
     pub(super) checked_at: Option<Duration>,
     pub(super) upkeep_backoff: Backoff,
+    /// Signs in the place of the current version while a submission replaces one that the provider refuses.
+    pub(super) stand_in: Option<Material>,
 }
 
 impl Work {
@@ -96,6 +100,7 @@ impl Cell {
             ledger: RwLock::new(Arc::new(ledger)),
             served: RwLock::new(None),
             work: tokio::sync::Mutex::new(work),
+            overdue_told: Mutex::new(None),
             trouble: Mutex::new(None),
         }
     }
@@ -117,6 +122,12 @@ impl Cell {
 
     pub(super) fn set_served(&self, served: Option<Arc<Served>>) {
         *self.served.write().unwrap_or_else(PoisonError::into_inner) = served;
+    }
+
+    /// True the first time that this old version is found overdue.
+    pub(super) fn is_news_that_overdue(&self, old: &VersionId) -> bool {
+        let mut told = self.overdue_told.lock().unwrap_or_else(PoisonError::into_inner);
+        told.replace(old.clone()).as_ref() != Some(old)
     }
 
     pub(super) fn trouble(&self) -> Option<Trouble> {

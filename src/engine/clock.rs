@@ -3,19 +3,26 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::domain::rotation::Moment;
 
 /// Tells the time. The running time starts from what the journal remembers, and never goes back.
+#[async_trait]
 pub trait Clock: Send + Sync {
     fn now(&self) -> Moment;
+
+    /// Lets time go by within a call. A clock of a simulation goes on by itself, so that nobody waits.
+    async fn sleep(&self, by: Duration) {
+        tokio::time::sleep(by).await;
+    }
 
     /// The provider's own clock, as its answer told it: agreement within five minutes restores trust (I13).
     fn heard(&self, provider_time: Timestamp);
 }
 
-/// A clock that stands still until it is told to go: for tests and simulations.
+/// A clock that stands still until it is told to go, or somebody sleeps: for tests and simulations.
 #[derive(Debug)]
 pub struct ManualClock {
     state: Mutex<State>,
@@ -65,9 +72,15 @@ impl ManualClock {
     }
 }
 
+#[async_trait]
 impl Clock for ManualClock {
     fn now(&self) -> Moment {
         self.state().now
+    }
+
+    async fn sleep(&self, by: Duration) {
+        self.advance(by);
+        tokio::task::yield_now().await;
     }
 
     fn heard(&self, provider_time: Timestamp) {

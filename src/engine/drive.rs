@@ -10,9 +10,9 @@ use super::{Engine, perform::Performed};
 use crate::delivery::Change;
 use crate::domain::due::{Decision, decide};
 use crate::domain::ids::OperationId;
-use crate::domain::ledger::Origin;
+use crate::domain::ledger::{Ledger, Origin};
 use crate::domain::rotation::{Event, Phase, Plan, Step, apply};
-use crate::journal::{JournalError, SealedCopy};
+use crate::journal::{JournalError, Position, SealedCopy};
 
 /// Steps in one go; then others get their turn.
 const STEPS_MAX: usize = 64;
@@ -47,7 +47,8 @@ impl From<super::audit::AuditError> for Hindrance {
 /// What a step that wasn't hindered means for the next wait.
 enum Progress {
     Advanced,
-    /// It only prepared the step that counts: a failure of that one waits as long as if this had never succeeded.
+    /// It only prepared the step that counts, or cleared away what a failed one left: the next failure waits as long as if this
+    /// had never succeeded.
     Looked,
     /// The provider refused the candidate: the next try waits.
     Refused,
@@ -78,7 +79,7 @@ impl Engine {
             let decision = decide(&self.facts(context, &ledger, work, &blockers, false));
             let outcome = match decision {
                 Decision::Due { reason } => self.plan_rotation(cell, work, context, reason.as_str()).await.map(|_| Progress::Advanced),
-                Decision::Step(Step::Wait(_)) => break,
+                Decision::Step(Step::Wait(_)) => return cell.set_trouble(None),
                 Decision::Step(step) => {
                     if account_guard.is_none() && touches_account(&step) {
                         let account = self.account(&context.credential.account);
@@ -90,7 +91,10 @@ impl Engine {
                     }
                     outcome
                 }
-                Decision::Missing | Decision::Steady { .. } | Decision::Blocked { .. } | Decision::Stuck { .. } => break,
+                // What hindered a step hinders none any more.
+                Decision::Missing | Decision::Steady { .. } | Decision::Blocked { .. } | Decision::Stuck { .. } => {
+                    return cell.set_trouble(None);
+                }
             };
             self.note(cell, work, context, outcome);
         }
@@ -117,7 +121,7 @@ impl Engine {
     }
 
     async fn step(&self, cell: &Cell, work: &mut Work, context: &Context, step: Step) -> Result<Progress, Hindrance> {
-        let looks_only = matches!(step, Step::Survey | Step::Journal(Event::CreateIntended { .. }));
+        let looks_only = matches!(step, Step::Survey | Step::RevokeOrphan { .. } | Step::Journal(Event::CreateIntended { .. }));
         let word = step_word(&step);
         let began = self.seams.clock.now().running;
         let performed = self.perform(cell, work, context, step).await;
@@ -173,16 +177,18 @@ impl Engine {
             self.audit(Actor::Daemon, action, &cell.name, version, detail).await?;
         }
         let appended = self.seams.journal.append(&cell.name, work.position, self.term, event, sealed.clone()).await;
-        let position = match appended {
-            Ok(position) => position,
-            Err(error) => return Err(self.after_failed_append(cell, work, error).await),
-        };
-        work.position = position;
-        work.events += 1;
-        match sealed {
-            SealedCopy::Keep => {}
-            SealedCopy::Put(copy) => work.sealed = Some(copy),
-            SealedCopy::Erase => work.sealed = None,
+        match appended {
+            Ok(position) => {
+                work.position = position;
+                work.events += 1;
+                match sealed {
+                    SealedCopy::Keep => {}
+                    SealedCopy::Put(copy) => work.sealed = Some(copy),
+                    SealedCopy::Erase => work.sealed = None,
+                }
+            }
+            Err(error) if !self.took_effect(cell, work, &next).await => return Err(error.into()),
+            Err(_) => {}
         }
         let changed = next.revision != ledger.revision;
         let revision = next.revision;
@@ -199,24 +205,29 @@ impl Engine {
         Ok(())
     }
 
-    /// Whether an append that failed took effect isn't known: what is durable decides.
-    async fn after_failed_append(&self, cell: &Cell, work: &mut Work, error: JournalError) -> Hindrance {
-        if let Ok(history) = self.seams.journal.load(&cell.name).await {
-            let replayed = history.events.iter().try_fold(crate::domain::ledger::Ledger::default(), |ledger, event| apply(&ledger, event));
-            if let Ok(ledger) = replayed
-                && history.position.term <= self.term
-            {
-                work.position = history.position;
-                work.events = history.events.len();
-                work.sealed = history.sealed;
-                work.create_unsent = false;
-                work.seen = None;
-                let revision = ledger.revision;
-                cell.set_ledger(ledger);
-                self.seams.delivery.announce(Change::Credential { name: cell.name.clone(), revision });
-            }
+    /// Whether an append that failed took effect isn't known: what is durable decides, and is taken over. True if that is `next`.
+    async fn took_effect(&self, cell: &Cell, work: &mut Work, next: &Ledger) -> bool {
+        let Ok(history) = self.seams.journal.load(&cell.name).await else { return false };
+        let Ok(ledger) = history.events.iter().try_fold(Ledger::default(), |ledger, event| apply(&ledger, event)) else { return false };
+        if history.position.term > self.term {
+            return false;
         }
-        error.into()
+        let ours = history.position == Position { term: self.term, revision: work.position.revision + 1 };
+        work.position = history.position;
+        work.events = history.events.len();
+        work.sealed = history.sealed;
+        if ours && ledger == *next {
+            return true;
+        }
+        work.create_unsent = false;
+        work.seen = None;
+        let revision = ledger.revision;
+        let changed = revision != cell.ledger().revision;
+        cell.set_ledger(ledger);
+        if changed {
+            self.seams.delivery.announce(Change::Credential { name: cell.name.clone(), revision });
+        }
+        false
     }
 
     /// Replaces a long journal by what it adds up to. A failure is no harm: the journal stays as it is.
@@ -231,7 +242,7 @@ impl Engine {
                 work.position = position;
                 work.events = 1;
             }
-            Err(error) => drop(self.after_failed_append(cell, work, error).await),
+            Err(_) => drop(self.took_effect(cell, work, &ledger).await),
         }
     }
 }

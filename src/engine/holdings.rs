@@ -65,10 +65,14 @@ impl Engine {
             .map(|credential| HoldingChange::Seen { application: application.clone(), credential: credential.clone() })
             .collect();
         changes.extend(chosen.iter().flat_map(|(name, credentials)| removals(application, name, credentials)));
-        self.seams.journal.write_holdings(&changes).await.map_err(|_| ReleaseError::Unavailable)?;
-        for (name, credentials) in &chosen {
+        // The book first, as with leases: who reads in between is recorded anew, after the removal.
+        for (name, _) in &chosen {
             self.book.remove(application, name, None);
+        }
+        self.seams.journal.write_holdings(&changes).await.map_err(|_| ReleaseError::Unavailable)?;
+        for (name, credentials) in chosen {
             credentials.iter().for_each(|credential| self.look_at(credential));
+            self.restore_returned(&Expired { application: application.clone(), instance: name, credentials }).await;
         }
         for credential in &unseen {
             self.book.mark_seen(application, credential);

@@ -19,6 +19,8 @@ mod reconcile;
 mod start;
 mod status;
 mod submit;
+#[cfg(test)]
+mod tests;
 mod verify;
 pub mod views;
 
@@ -32,6 +34,7 @@ use tokio::sync::Notify;
 use crate::delivery::{Change, Delivery};
 use crate::domain::credential::Environment;
 use crate::domain::ids::{InstallationId, InstanceName, Name, OperationId};
+use crate::domain::ledger::Ledger;
 use crate::domain::policy::{Application, Policies, Uptake};
 use crate::issuers::Issuer;
 use crate::journal::Journal;
@@ -43,6 +46,7 @@ use book::Book;
 use cell::Cell;
 use clock::Clock;
 use errors::RotateError;
+use gather::Context;
 use meter::Meter;
 
 pub use holdings::StreamGuard;
@@ -114,6 +118,8 @@ pub struct Engine {
     /// Credentials to look at now, whatever the schedule says.
     looks: Mutex<BTreeSet<Name>>,
     wake: Notify,
+    /// Running time of the next heartbeat.
+    beat_at: Mutex<Duration>,
 }
 
 impl fmt::Debug for Engine {
@@ -136,6 +142,7 @@ impl Engine {
             self.set_problem("audit-unavailable", Some("new policies wait until the audit trail can be written".to_owned()));
             return;
         }
+        self.set_problem("audit-unavailable", None);
         *self.policies.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(policies);
         self.adopt_policies();
         self.seams.delivery.announce(Change::Policies);
@@ -195,33 +202,31 @@ impl Engine {
     /// [`RotateError`] if one is open, or none can begin.
     pub async fn rotate(&self, actor: Actor, name: &Name) -> Result<OperationId, RotateError> {
         let (Some(cell), Some(context)) = (self.cell(name), self.context(name)) else { return Err(RotateError::UnknownCredential) };
-        let ledger = cell.ledger();
-        if ledger.rotation.is_some() {
-            return Err(RotateError::RotationOpen);
-        }
-        if ledger.current.is_none() {
-            return Err(RotateError::NoVersion);
-        }
-        if ledger.refused_since.is_some() {
-            return Err(RotateError::CurrentRefused);
-        }
-        if ledger.paused {
-            return Err(RotateError::Paused);
-        }
-        if !context.provider.can_mint() {
-            return Err(RotateError::CannotMint);
-        }
+        may_rotate(&cell.ledger(), &context)?;
         self.audit(actor, "rotation-requested", name, None, None).await.map_err(|_| RotateError::AuditUnavailable)?;
         // Planned here, so that the answer is durable; the steps follow in the loop.
         let mut work = cell.work.lock().await;
-        if cell.ledger().rotation.is_some() {
-            return Err(RotateError::RotationOpen);
-        }
-        let operation = self.plan_rotation(&cell, &mut work, &context, "requested").await.map_err(|_| RotateError::StoreUnavailable)?;
+        may_rotate(&cell.ledger(), &context)?;
+        let planned = self.plan_rotation(&cell, &mut work, &context, "requested").await;
+        let operation = planned.map_err(|hindrance| match hindrance.trouble.code {
+            "audit-unavailable" => RotateError::AuditUnavailable,
+            _ => RotateError::StoreUnavailable,
+        })?;
         work.backoff.succeeded();
         drop(work);
         self.look_at(name);
         Ok(operation)
+    }
+}
+
+fn may_rotate(ledger: &Ledger, context: &Context) -> Result<(), RotateError> {
+    match ledger {
+        ledger if ledger.rotation.is_some() => Err(RotateError::RotationOpen),
+        ledger if ledger.current.is_none() => Err(RotateError::NoVersion),
+        ledger if ledger.refused_since.is_some() => Err(RotateError::CurrentRefused),
+        ledger if ledger.paused => Err(RotateError::Paused),
+        _ if !context.provider.can_mint() => Err(RotateError::CannotMint),
+        _ => Ok(()),
     }
 }
 

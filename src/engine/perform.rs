@@ -12,7 +12,7 @@ use super::gather::Context;
 use crate::domain::ids::{KeyId, VersionId, is_marked, marker};
 use crate::domain::ledger::{Closure, Ledger, Origin};
 use crate::domain::material::Material;
-use crate::domain::rotation::{AbandonReason, Event, Rotation, Step};
+use crate::domain::rotation::{AbandonReason, Event, Phase, Rotation, Step};
 use crate::issuers::{CreateRequest, IssuerError, ProbeOutcome};
 use crate::journal::SealedCopy;
 use crate::stores::{StoreError, VersionBytes};
@@ -68,7 +68,7 @@ impl Engine {
     pub(super) async fn perform(&self, cell: &Cell, work: &mut Work, context: &Context, step: Step) -> Outcome {
         let ledger = cell.ledger();
         match step {
-            Step::RevokeOrphan { key_id } => self.revoke_orphan(cell, context, &ledger, key_id).await,
+            Step::RevokeOrphan { key_id } => self.revoke_orphan(cell, work, context, &ledger, key_id).await,
             Step::Survey => self.survey(work, context, &ledger).await,
             Step::Journal(event) => {
                 work.create_unsent = matches!(event, Event::CreateIntended { .. });
@@ -97,9 +97,9 @@ impl Engine {
             Step::Verify => self.verify_candidate(work, context, ledger, rotation).await,
             Step::Promote => self.promote(cell, context, ledger, rotation).await,
             Step::Retire => self.retire(work, context, ledger).await,
-            Step::Revoke => self.revoke(cell, context, ledger, rotation).await,
+            Step::Revoke => self.revoke(cell, work, context, ledger, rotation).await,
             Step::Forget => self.forget_old(context, ledger, rotation).await,
-            Step::UndoKey { key_id } => self.undo_key(cell, context, ledger, rotation, key_id).await,
+            Step::UndoKey { key_id } => self.undo_key(cell, work, (context, ledger, rotation), key_id).await,
             Step::Discard => self.discard(cell, context, ledger, rotation).await,
             Step::Survey | Step::RevokeOrphan { .. } | Step::Journal(_) | Step::Wait(_) => Ok(Vec::new()),
         }
@@ -111,8 +111,12 @@ impl Engine {
         Ok(join(bytes))
     }
 
-    /// The current version's material: it signs what an application's own key signs.
-    async fn acting(&self, context: &Context, ledger: &Ledger) -> Result<Material, Hindrance> {
+    /// The current version's material: it signs what an application's own key signs. Where the provider refuses it, a submitted
+    /// key that was proved just now stands in, to clear away what the refused one left.
+    async fn acting(&self, work: &Work, context: &Context, ledger: &Ledger) -> Result<Material, Hindrance> {
+        if let Some(stand_in) = &work.stand_in {
+            return Ok(stand_in.duplicate());
+        }
         let Some(current) = &ledger.current else { return Err(Hindrance::new("internal", "there is no current version")) };
         Ok(self.full_material(context, current).await?)
     }
@@ -123,33 +127,43 @@ impl Engine {
             work.seen = Some(BTreeSet::new());
             return Ok(Vec::new());
         }
-        let acting = self.acting(context, ledger).await?;
+        let acting = self.acting(work, context, ledger).await?;
         let keys = match self.seams.issuer.list(&self.target(context), &acting).await {
             Ok(keys) => keys,
             Err(error) => return self.signing_failed(work, context, ledger, error),
         };
-        work.current_accepted();
+        let accepted = self.accepted_again(work, ledger);
         let name = &context.credential.name;
         let this_attempt =
             ledger.rotation.as_ref().map(|rotation| marker(self.installation, name, rotation.plan.generation, rotation.attempt));
         let orphans = keys.iter().filter(|key| key.alive && !ledger.knows_key(&key.key_id) && !ledger.orphans.contains(&key.key_id));
         let marked =
             orphans.filter_map(|key| key.name.as_deref().filter(|text| is_marked(self.installation, name, text)).map(|text| (key, text)));
-        let found: Vec<Performed> = marked
-            .map(|(key, text)| {
-                let burns_attempt = this_attempt.as_deref() == Some(text);
-                Performed::plain(Event::OrphanFound { key_id: key.key_id.clone(), burns_attempt })
-            })
-            .collect();
+        let found = marked.map(|(key, text)| {
+            let burns_attempt = this_attempt.as_deref() == Some(text);
+            Performed::plain(Event::OrphanFound { key_id: key.key_id.clone(), burns_attempt })
+        });
+        let found: Vec<Performed> = accepted.into_iter().chain(found).collect();
         work.seen = Some(keys.into_iter().map(|key| key.key_id).collect());
         work.swept_at = Some(self.seams.clock.now().running);
         Ok(found)
     }
 
-    async fn revoke_orphan(&self, cell: &Cell, context: &Context, ledger: &Ledger, key_id: KeyId) -> Outcome {
-        let acting = self.acting(context, ledger).await?;
+    /// The current version was accepted just now: if it was taken for dead, that is over.
+    pub(super) fn accepted_again(&self, work: &mut Work, ledger: &Ledger) -> Option<Performed> {
+        if work.stand_in.is_some() {
+            return None;
+        }
+        work.current_accepted();
+        ledger.refused_since.map(|_| Performed::plain(Event::CurrentAccepted))
+    }
+
+    async fn revoke_orphan(&self, cell: &Cell, work: &mut Work, context: &Context, ledger: &Ledger, key_id: KeyId) -> Outcome {
+        let acting = self.acting(work, context, ledger).await?;
         self.audit(Actor::Daemon, "revoking-orphan", &cell.name, None, Some(format!("key {key_id}"))).await?;
-        self.seams.issuer.revoke(&self.target(context), &acting, &key_id, None).await?;
+        if let Err(error) = self.seams.issuer.revoke(&self.target(context), &acting, &key_id, None).await {
+            return self.signing_failed(work, context, ledger, error);
+        }
         one(Event::OrphanRevoked { key_id })
     }
 
@@ -161,7 +175,7 @@ impl Engine {
                 "the age of a new key would be counted by a clock that jumped: waiting until it is believed",
             ));
         }
-        let acting = self.acting(context, ledger).await?;
+        let acting = self.acting(work, context, ledger).await?;
         let name = &context.credential.name;
         let request = CreateRequest {
             operation: rotation.operation,
@@ -206,17 +220,14 @@ impl Engine {
     /// A call that the current version signs has failed. Refused again and again, apart in time: then it is dead, and a
     /// person must submit a working one.
     fn signing_failed(&self, work: &mut Work, context: &Context, ledger: &Ledger, error: IssuerError) -> Outcome {
-        if error != IssuerError::Unauthenticated {
-            return Err(error.into());
-        }
+        let is_news = error == IssuerError::Unauthenticated && work.stand_in.is_none() && ledger.refused_since.is_none();
         let propagation = context.policy.propagation(&context.provider);
-        if !work.current_refused(self.seams.clock.now().running, propagation) {
+        if !is_news || !work.current_refused(self.seams.clock.now().running, propagation) {
             return Err(error.into());
         }
         let mut events = vec![Performed::plain(Event::CurrentRefused { at: self.seams.clock.now().wall })];
-        let before_promotion =
-            ledger.rotation.as_ref().is_some_and(|rotation| rotation.promoted.is_none() && rotation.abandoning.is_none());
-        if before_promotion {
+        // A candidate that exists may yet take its place: only what isn't made is given up.
+        if ledger.rotation.as_ref().is_some_and(|rotation| rotation.phase == Phase::Planned && rotation.abandoning.is_none()) {
             events.push(Performed::plain(Event::Abandoning { reason: AbandonReason::CurrentRefused }));
         }
         Ok(events)
@@ -259,7 +270,7 @@ impl Engine {
 
     /// Looks at the current version afresh: the old one goes only if the new one is alive (I5).
     async fn retire(&self, work: &mut Work, context: &Context, ledger: &Ledger) -> Outcome {
-        let acting = self.acting(context, ledger).await?;
+        let acting = self.acting(work, context, ledger).await?;
         let report = self.seams.issuer.probe(&self.target(context), &acting).await?;
         let now = self.seams.clock.now();
         if let Some(theirs) = report.provider_time {
@@ -273,49 +284,57 @@ impl Engine {
         }
         match report.outcome {
             ProbeOutcome::Works | ProbeOutcome::Narrow => {
-                work.current_accepted();
-                let accepted = ledger.refused_since.map(|_| Performed::plain(Event::CurrentAccepted));
-                let retired = Performed::plain(Event::Retired { term: self.term });
-                Ok(accepted.into_iter().chain([retired]).collect())
+                let accepted = self.accepted_again(work, ledger);
+                Ok(accepted.into_iter().chain([Performed::plain(Event::Retired { term: self.term })]).collect())
             }
-            ProbeOutcome::Dead | ProbeOutcome::WrongEnvironment => {
-                self.signing_failed(work, context, ledger, IssuerError::Unauthenticated).and_then(|events| {
-                    let fresh: Vec<Performed> = events.into_iter().filter(|_| ledger.refused_since.is_none()).collect();
-                    if fresh.is_empty() { Err(IssuerError::Unauthenticated.into()) } else { Ok(fresh) }
-                })
-            }
+            ProbeOutcome::Dead | ProbeOutcome::WrongEnvironment => self.signing_failed(work, context, ledger, IssuerError::Unauthenticated),
         }
     }
 
-    async fn revoke(&self, cell: &Cell, context: &Context, ledger: &Ledger, rotation: &Rotation) -> Outcome {
+    async fn revoke(&self, cell: &Cell, work: &mut Work, context: &Context, ledger: &Ledger, rotation: &Rotation) -> Outcome {
         let at = self.seams.clock.now().wall;
         let Some(old) = &rotation.old else { return Err(Hindrance::new("internal", "there is no old version")) };
         let Some(key_id) = ledger.versions.get(old).and_then(|facts| facts.key_id.clone()) else {
             // Nothing names the key at the provider: it can't be revoked, and nothing can tell whether it lives.
             return one(Event::Revoked { at, closure: Closure::Unproved });
         };
-        let acting = self.acting(context, ledger).await?;
+        let acting = self.acting(work, context, ledger).await?;
         let doomed = match self.full_material(context, old).await {
             Ok(material) => Some(material),
             Err(StoreError::NotFound { .. }) => None,
             Err(error) => return Err(error.into()),
         };
         self.audit(Actor::Daemon, "revoking", &cell.name, Some(old.to_string()), Some(format!("key {key_id}"))).await?;
-        let revocation = self.seams.issuer.revoke(&self.target(context), &acting, &key_id, doomed.as_ref()).await?;
+        let revocation = match self.seams.issuer.revoke(&self.target(context), &acting, &key_id, doomed.as_ref()).await {
+            Ok(revocation) => revocation,
+            Err(error) => return self.signing_failed(work, context, ledger, error),
+        };
         one(Event::Revoked { at: self.seams.clock.now().wall.max(at), closure: revocation.closure })
     }
 
     async fn forget_old(&self, context: &Context, ledger: &Ledger, rotation: &Rotation) -> Outcome {
         if let Some(old) = &rotation.old {
-            for version in ledger.same_key(old) {
-                self.seams.store.forget(&context.slot(), &version).await?;
+            // With it, what was current in between and died before its time.
+            let since = ledger.versions.get(old).map_or(u64::MAX, |facts| facts.generation);
+            let ended = ledger.versions.iter().filter(|(_, facts)| facts.ended.is_some() && facts.generation > since);
+            let ended = ended.map(|(version, _)| version.clone()).filter(|version| ledger.current.as_ref() != Some(version));
+            for version in ledger.same_key(old).into_iter().chain(ended) {
+                if ledger.current.as_ref() != Some(&version) {
+                    self.seams.store.forget(&context.slot(), &version).await?;
+                }
             }
         }
         one(Event::Closed)
     }
 
-    async fn undo_key(&self, cell: &Cell, context: &Context, ledger: &Ledger, rotation: &Rotation, key_id: KeyId) -> Outcome {
-        let acting = self.acting(context, ledger).await?;
+    async fn undo_key(
+        &self,
+        cell: &Cell,
+        work: &mut Work,
+        (context, ledger, rotation): (&Context, &Ledger, &Rotation),
+        key_id: KeyId,
+    ) -> Outcome {
+        let acting = self.acting(work, context, ledger).await?;
         let candidate = match self.full_material(context, &rotation.version).await {
             Ok(material) => Some(material),
             Err(StoreError::NotFound { .. }) => self.sealed_candidate(cell, context, rotation).await,
@@ -323,7 +342,9 @@ impl Engine {
         };
         self.audit(Actor::Daemon, "revoking-candidate", &cell.name, Some(rotation.version.to_string()), Some(format!("key {key_id}")))
             .await?;
-        self.seams.issuer.revoke(&self.target(context), &acting, &key_id, candidate.as_ref()).await?;
+        if let Err(error) = self.seams.issuer.revoke(&self.target(context), &acting, &key_id, candidate.as_ref()).await {
+            return self.signing_failed(work, context, ledger, error);
+        }
         one(Event::Undone)
     }
 

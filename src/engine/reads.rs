@@ -10,7 +10,7 @@ use super::views::{Document, Listed};
 use super::{Engine, Reader};
 use crate::domain::access::may_read;
 use crate::domain::environment::{Acceptance, Says, pure_evidence};
-use crate::domain::ids::{Name, VersionId};
+use crate::domain::ids::{FieldName, Name, VersionId};
 use crate::domain::ledger::Ledger;
 use crate::domain::material::Material;
 use crate::journal::HoldingChange;
@@ -69,7 +69,9 @@ impl Engine {
 
     /// The bytes of the current version: from memory, or read from the store once and judged.
     async fn served(&self, cell: &Arc<Cell>, context: &Context) -> Result<Arc<Served>, ReadError> {
-        let served = match cell.served() {
+        // A description that was read again may keep back what it gave before.
+        let still_served = |served: &Arc<Served>| served.fields.iter().all(|(field, _)| is_served(context, field));
+        let served = match cell.served().filter(still_served) {
             Some(served) => served,
             None => self.load_served(cell, context).await?,
         };
@@ -84,7 +86,7 @@ impl Engine {
             StoreError::NotFound { .. } => ReadError::NoVersion,
             _ => ReadError::StoreUnavailable,
         })?;
-        let fields: Material = bytes.served.partition(|field| context.provider.fields.get(field).is_none_or(|field| field.served)).0;
+        let fields: Material = bytes.served.partition(|field| is_served(context, field)).0;
         let served =
             Arc::new(Served { version: current.clone(), revision: ledger.revision, issued_at: facts.issued_at, fields: Arc::new(fields) });
         cell.set_served(Some(served.clone()));
@@ -170,4 +172,8 @@ impl Engine {
             })
             .collect()
     }
+}
+
+fn is_served(context: &Context, field: &FieldName) -> bool {
+    context.provider.fields.get(field).is_some_and(|field| field.served)
 }

@@ -9,9 +9,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::Engine;
 use super::cell::Cell;
+use super::gather::Context;
+use super::status::{blocker_text, is_overdue};
 use super::verify::{check_due, sweep_due};
 use crate::domain::due::{Decision, deadline_of, decide};
+use crate::domain::holders::Blocker;
 use crate::domain::ids::Name;
+use crate::domain::ledger::Ledger;
 use crate::domain::rotation::Step;
 use crate::journal::Heartbeat;
 
@@ -29,24 +33,29 @@ enum Look {
     Rest(Duration),
 }
 
-/// When the loop looks again.
-struct Agenda {
-    beat_at: Duration,
-    /// Running time of the next look at all credentials; until then only those that something happened to.
-    all_at: Duration,
+/// How often one turn goes over all credentials: each time, less is left to do.
+const PASSES_MAX: usize = 64;
+
+/// What a look at several credentials found.
+struct Due {
+    /// Earliest deadline first (I14).
+    cells: Vec<Arc<Cell>>,
+    /// How long the others, and the leases, have nothing to do.
+    rest: Duration,
 }
 
 impl Engine {
     /// Runs until `stop`; then lets the steps under way end.
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
         let mut driven = JoinSet::new();
-        let mut agenda = Agenda { beat_at: Duration::ZERO, all_at: Duration::ZERO };
+        // Running time of the next look at all credentials; until then only at those that something happened to.
+        let mut all_at = Duration::ZERO;
         while !stop.is_cancelled() {
             self.expire_leases().await;
-            self.beat(&mut agenda).await;
-            self.spawn_due(&mut driven, &mut agenda);
+            self.beat(false).await;
+            self.spawn_due(&mut driven, &mut all_at);
             let running = self.seams.clock.now().running;
-            let rest = agenda.all_at.min(agenda.beat_at).saturating_sub(running);
+            let rest = all_at.min(self.beat_at()).saturating_sub(running);
             tokio::select! {
                 () = stop.cancelled() => {}
                 () = self.wake.notified() => {}
@@ -58,8 +67,25 @@ impl Engine {
         if ended.is_err() {
             tracing::warn!("steps under way were cut off; the next start takes them up");
         }
-        agenda.beat_at = Duration::ZERO;
-        self.beat(&mut agenda).await;
+        self.beat(true).await;
+    }
+
+    /// One turn of the loop, and all that it starts, awaited: leases that are over, the heartbeat, and whatever has something to
+    /// do, one credential after the other, until all of them wait. Says how long nothing is due by time. For simulations: the
+    /// same steps as [`Engine::run`], in an order that repeats.
+    pub async fn turn(&self) -> Duration {
+        self.expire_leases().await;
+        self.beat(false).await;
+        for _ in 0..PASSES_MAX {
+            let due = self.due(self.all_cells());
+            if due.cells.is_empty() {
+                return due.rest;
+            }
+            for cell in due.cells {
+                self.drive(&cell).await;
+            }
+        }
+        Duration::ZERO
     }
 
     /// A credential was driven: there may be more to do, or a time to wait for.
@@ -72,16 +98,22 @@ impl Engine {
     }
 
     /// Writes the heartbeat when it is due, so that a restart loses little of the running time.
-    async fn beat(&self, agenda: &mut Agenda) {
+    async fn beat(&self, now_whatever: bool) {
         let now = self.seams.clock.now();
-        if now.running < agenda.beat_at {
+        if now.running < self.beat_at() && !now_whatever {
             return;
         }
         let beat = Heartbeat { running: now.running, wall: now.trusted.then_some(now.wall) };
         if self.seams.journal.write_heartbeat(beat).await.is_err() {
             tracing::warn!("the heartbeat couldn't be written");
         }
-        agenda.beat_at = now.running + self.part_of_shortest(60, Duration::from_millis(500), Duration::from_secs(30));
+        let next = now.running + self.part_of_shortest(60, Duration::from_millis(500), Duration::from_secs(30));
+        *self.beat_at.lock().unwrap_or_else(PoisonError::into_inner) = next;
+    }
+
+    /// Running time of the next heartbeat.
+    fn beat_at(&self) -> Duration {
+        *self.beat_at.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A part of the shortest `maxAge` in use, within bounds.
@@ -90,31 +122,20 @@ impl Engine {
         shortest.map_or(most, |span| (span.as_duration() / part).clamp(least, most))
     }
 
-    /// Starts driving what has something to do, earliest deadline first (I14).
-    fn spawn_due(self: &Arc<Self>, driven: &mut JoinSet<Name>, agenda: &mut Agenda) {
+    /// Starts driving what has something to do.
+    fn spawn_due(self: &Arc<Self>, driven: &mut JoinSet<Name>, all_at: &mut Duration) {
         let running = self.seams.clock.now().running;
         let asked = std::mem::take(&mut *self.looks.lock().unwrap_or_else(PoisonError::into_inner));
-        let cells = if running >= agenda.all_at {
-            agenda.all_at = running + self.part_of_shortest(100, Duration::from_millis(100), Duration::from_secs(10));
+        let cells = if running >= *all_at {
+            *all_at = running + self.part_of_shortest(100, Duration::from_millis(100), Duration::from_secs(10));
             self.all_cells()
         } else {
             asked.iter().filter_map(|name| self.cell(name)).collect()
         };
-        let least = Duration::from_millis(10);
-        if let Some(expiry) = self.book.next_expiry() {
-            agenda.all_at = agenda.all_at.min(expiry.max(running + least));
-        }
-        let mut due: Vec<(Timestamp, Arc<Cell>)> = Vec::new();
-        for cell in cells {
-            match self.look(&cell) {
-                Some(Look::Act { deadline }) => due.push((deadline, cell)),
-                Some(Look::Rest(rest)) => agenda.all_at = agenda.all_at.min(running.saturating_add(rest.max(least))),
-                None => {}
-            }
-        }
-        due.sort_by_key(|(deadline, _)| *deadline);
+        let due = self.due(cells);
+        *all_at = (*all_at).min(running.saturating_add(due.rest));
         let free = DRIVEN_MAX.saturating_sub(driven.len());
-        for (place, (_, cell)) in due.into_iter().enumerate() {
+        for (place, cell) in due.cells.into_iter().enumerate() {
             if place >= free {
                 // Its turn comes when one of those under way has ended.
                 self.looks.lock().unwrap_or_else(PoisonError::into_inner).insert(cell.name.clone());
@@ -126,6 +147,23 @@ impl Engine {
                 cell.name.clone()
             });
         }
+    }
+
+    /// Which of these credentials have something to do, and when the next of the others, or a lease, has.
+    fn due(&self, cells: Vec<Arc<Cell>>) -> Due {
+        let running = self.seams.clock.now().running;
+        let least = Duration::from_millis(10);
+        let mut rest = self.book.next_expiry().map_or(Duration::MAX, |expiry| expiry.saturating_sub(running));
+        let mut due: Vec<(Timestamp, Arc<Cell>)> = Vec::new();
+        for cell in cells {
+            match self.look(&cell) {
+                Some(Look::Act { deadline }) => due.push((deadline, cell)),
+                Some(Look::Rest(its)) => rest = rest.min(its),
+                None => {}
+            }
+        }
+        due.sort_by_key(|(deadline, _)| *deadline);
+        Due { cells: due.into_iter().map(|(_, cell)| cell).collect(), rest: rest.max(least) }
     }
 
     /// `None`: it is being driven, or has no document.
@@ -144,7 +182,10 @@ impl Engine {
         }
         let blockers = self.blockers(&context, &ledger);
         let until = match decide(&self.facts(&context, &ledger, &work, &blockers, false)) {
-            Decision::Step(Step::Wait(wait)) => wait.until,
+            Decision::Step(Step::Wait(wait)) => {
+                self.alert_if_overdue(cell, &context, &ledger, &blockers);
+                wait.until
+            }
             Decision::Due { .. } | Decision::Step(_) => return Some(Look::Act { deadline }),
             Decision::Steady { wake_at } => Some(wake_at),
             Decision::Blocked { until, .. } => until,
@@ -152,5 +193,15 @@ impl Engine {
         };
         let rest = until.map(|until| Duration::try_from(until.duration_since(now.wall)).unwrap_or_default());
         Some(Look::Rest(rest.unwrap_or(Duration::MAX)))
+    }
+
+    /// Says it loudly, once, when an old key outlives its deadline because somebody holds it.
+    fn alert_if_overdue(&self, cell: &Cell, context: &Context, ledger: &Ledger, blockers: &[Blocker]) {
+        let Some(old) = ledger.previous().filter(|_| !blockers.is_empty()) else { return };
+        if is_overdue(ledger, context, self.seams.clock.now().wall) && cell.is_news_that_overdue(old) {
+            let holders: Vec<String> = blockers.iter().map(blocker_text).collect();
+            let holders = holders.join(", ");
+            tracing::error!(credential = %cell.name, version = %old, holders, "an old key is past its deadline and still held");
+        }
     }
 }

@@ -41,6 +41,7 @@ impl Engine {
             problems: Mutex::default(),
             looks: Mutex::default(),
             wake: Notify::new(),
+            beat_at: Mutex::default(),
         });
         engine.adopt_policies();
         Ok(engine)

@@ -229,7 +229,7 @@ fn reason_of(cell: &Cell, standing: &Standing) -> Option<String> {
     Some(word.to_owned())
 }
 
-fn blocker_text(blocker: &Blocker) -> String {
+pub(super) fn blocker_text(blocker: &Blocker) -> String {
     match &blocker.instance {
         Some(instance) => format!("{}/{instance}", blocker.application),
         None => format!("{}: never seen", blocker.application),
@@ -245,7 +245,7 @@ fn unmanaged(cell: &Cell) -> StatusProblem {
 }
 
 /// Whether the old key of an open rotation should be dead by now.
-fn is_overdue(ledger: &Ledger, context: &Context, now: Timestamp) -> bool {
+pub(super) fn is_overdue(ledger: &Ledger, context: &Context, now: Timestamp) -> bool {
     let old = ledger.previous().and_then(|version| ledger.versions.get(version));
     old.is_some_and(|old| deadline_of(old, &context.policy) <= now)
 }
@@ -266,14 +266,16 @@ fn problems_of(cell: &Cell, context: &Context, standing: &Standing, now: Timesta
                 add("overdue", format!("the old key is past its deadline and lives on because of {who}: {way_out}"));
             }
         }
-        Decision::Stuck { reason: StuckReason::CurrentRefused } => {
-            add(
-                "current-refused",
-                format!("{} doesn't accept the current key: `keywright submit {}` a working one", context.provider.title, cell.name),
-            );
-        }
+        // Said below, whatever else is open.
+        Decision::Stuck { reason: StuckReason::CurrentRefused } => {}
         Decision::Stuck { reason } => add(reason.as_str(), "it needs a person: see the rotation's reason".to_owned()),
         _ => {}
+    }
+    if ledger.refused_since.is_some() {
+        add(
+            "current-refused",
+            format!("{} doesn't accept the current key: `keywright submit {}` a working one", context.provider.title, cell.name),
+        );
     }
     if !ledger.possible_orphans.is_empty() {
         let count = ledger.possible_orphans.len();

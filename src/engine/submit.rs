@@ -11,11 +11,11 @@ use super::errors::{FieldProblem, SubmitError};
 use super::gather::Context;
 use super::verify::Verification;
 use super::views::Submitted;
-use crate::domain::environment::{Acceptance, Proof};
+use crate::domain::environment::{Acceptance, Proof, Verdict};
 use crate::domain::ids::{FieldName, KeyId, Name, VersionId};
-use crate::domain::ledger::{Fingerprint, Origin};
+use crate::domain::ledger::{Fingerprint, Ledger, Origin};
 use crate::domain::material::{Material, check_value};
-use crate::domain::rotation::{AbandonReason, Event};
+use crate::domain::rotation::{AbandonReason, Event, Rotation};
 use crate::issuers::{IssuerError, ProbeOutcome};
 use crate::journal::SealedCopy;
 
@@ -46,13 +46,19 @@ impl Engine {
         check_fields(&context, &material)?;
         let _one_at_a_time = self.submissions.lock().await;
         let mut work = cell.work.lock().await;
-        if let Some(same) = self.already_current(&cell, &context, &material) {
+        if let Some(same) = self.already_current(&cell, &context, &material).await? {
             return Ok(same);
         }
-        if cell.ledger().rotation.is_some() {
+        // What is disproved without asking anyone is told first: it is the better reason, whatever else stands in the way.
+        let refused = self.disproved(&context, &material);
+        if refused.is_none() && keeps_out(&cell.ledger()) {
             return Err(SubmitError::RotationOpen);
         }
-        let enrolled = match self.enrol(&context, &material).await {
+        let enrolled = match refused {
+            Some(refusal) => Err(refusal),
+            None => self.enrol(&context, &material).await,
+        };
+        let enrolled = match enrolled {
             Ok(enrolled) => enrolled,
             Err(refusal) => {
                 self.audit(actor, "submission-refused", name, None, Some(refusal.to_string()))
@@ -61,6 +67,7 @@ impl Engine {
                 return Err(refusal);
             }
         };
+        self.clear_the_way(&cell, &mut work, &context, &material).await?;
         let version = self.begin(actor, &cell, &mut work, &context, &material, &enrolled).await?;
         drop(material);
         let outcome = self.finish(&cell, &mut work, &context, &version).await;
@@ -73,15 +80,22 @@ impl Engine {
     }
 
     /// The value is current already: submitting it again changes nothing, its age least of all (I12).
-    fn already_current(&self, cell: &Cell, context: &Context, material: &Material) -> Option<Submitted> {
+    async fn already_current(&self, cell: &Cell, context: &Context, material: &Material) -> Result<Option<Submitted>, SubmitError> {
         let ledger = cell.ledger();
-        let facts = ledger.current_facts()?;
+        let (Some(current), Some(facts)) = (&ledger.current, ledger.current_facts()) else { return Ok(None) };
         let asked = self.fingerprints(&context.provider, material);
-        let same = !asked.is_empty() && asked.iter().all(|print| facts.fingerprints.contains(print));
-        if !same || ledger.refused_since.is_some() {
-            return None;
-        }
-        Some(Submitted { name: cell.name.clone(), version: ledger.current.clone()?, proof: facts.proof.clone()? })
+        let alike = !asked.is_empty() && asked.iter().all(|print| facts.fingerprints.contains(print));
+        let (true, None, Some(proof)) = (alike, ledger.refused_since, &facts.proof) else { return Ok(None) };
+        // The secret is the same; the other fields must be, too.
+        let known = self.full_material(context, current).await.map_err(|_| SubmitError::StoreUnavailable)?;
+        let same = known.same_as(material);
+        Ok(same.then(|| Submitted { name: cell.name.clone(), version: current.clone(), proof: proof.clone() }))
+    }
+
+    /// What the pure evidence says against it, without a call to anyone.
+    fn disproved(&self, context: &Context, material: &Material) -> Option<SubmitError> {
+        let proof = Proof::weigh(self.evidence_at_hand(context, material));
+        (proof.verdict == Verdict::Mismatch).then(|| SubmitError::EnvironmentMismatch { reasons: proof.reasons() })
     }
 
     async fn enrol(&self, context: &Context, material: &Material) -> Result<Enrolled, SubmitError> {
@@ -112,9 +126,9 @@ impl Engine {
                     return Err(SubmitError::ProviderRefused { reason: error.to_string() });
                 }
                 Err(error) if look >= LOOKS_MAX => return Err(SubmitError::ProviderUnavailable { reason: error.to_string() }),
-                Err(error) => pause(&error).await,
+                Err(error) => self.pause(&error).await,
             }
-            tokio::time::sleep(BETWEEN_LOOKS).await;
+            self.seams.clock.sleep(BETWEEN_LOOKS).await;
         }
         Err(SubmitError::ProviderUnavailable { reason: "no clear answer".to_owned() })
     }
@@ -134,11 +148,42 @@ impl Engine {
                     return Ok(found.map_or((None, None), |key| (key.issued_at, key.expires_at)));
                 }
                 Err(error) if look >= LOOKS_MAX => return Err(SubmitError::ProviderUnavailable { reason: error.to_string() }),
-                Err(error) => pause(&error).await,
+                Err(error) => self.pause(&error).await,
             }
-            tokio::time::sleep(BETWEEN_LOOKS).await;
+            self.seams.clock.sleep(BETWEEN_LOOKS).await;
         }
         Ok((None, None))
+    }
+
+    /// Gives up a rotation, and keys left over, that the refused current version can't end any more: the submitted key, just
+    /// proved, signs for it.
+    async fn clear_the_way(&self, cell: &Cell, work: &mut Work, context: &Context, material: &Material) -> Result<(), SubmitError> {
+        let in_the_way = || {
+            let ledger = cell.ledger();
+            let open = ledger.rotation.as_ref().is_some_and(|rotation| rotation.promoted.is_none());
+            ledger.refused_since.is_some() && (open || !(ledger.orphans.is_empty() || ledger.paused))
+        };
+        if cell.ledger().rotation.as_ref().is_some_and(|rotation| rotation.abandoning.is_none() && rotation.promoted.is_none()) {
+            let reason = AbandonReason::CurrentRefused;
+            let given_up = self.append(cell, work, &Event::Abandoning { reason }, SealedCopy::Keep).await;
+            given_up.map_err(|_| SubmitError::StoreUnavailable)?;
+        }
+        let began = self.seams.clock.now().running;
+        work.stand_in = Some(material.duplicate());
+        work.backoff.succeeded();
+        while in_the_way() && self.seams.clock.now().running.saturating_sub(began) < DRIVE_MAX {
+            self.advance(cell, work, context).await;
+            if in_the_way() {
+                self.wait_for_backoff(work).await;
+            }
+        }
+        work.stand_in = None;
+        if in_the_way() { Err(SubmitError::RotationOpen) } else { Ok(()) }
+    }
+
+    async fn wait_for_backoff(&self, work: &Work) {
+        let left = work.backoff.until().saturating_sub(self.seams.clock.now().running);
+        self.seams.clock.sleep(left.clamp(Duration::from_millis(20), Duration::from_secs(1))).await;
     }
 
     /// Journals the plan and the sealed copy: from here on the submission survives a crash.
@@ -187,9 +232,27 @@ impl Engine {
             if running.saturating_sub(began) > DRIVE_MAX {
                 return Err(SubmitError::StoreUnavailable);
             }
-            tokio::time::sleep(work.backoff.until().saturating_sub(running).clamp(Duration::from_millis(20), Duration::from_secs(1))).await;
+            self.wait_for_backoff(work).await;
         }
     }
+
+    async fn pause(&self, error: &IssuerError) {
+        if let IssuerError::Throttled { retry_after: Some(wait) } = error {
+            self.seams.clock.sleep((*wait).min(Duration::from_secs(5))).await;
+        }
+    }
+}
+
+/// Whether an open rotation may be given up for a submission: the provider refuses the current version, and nothing has taken
+/// its place.
+fn can_be_given_up(ledger: &Ledger, rotation: &Rotation) -> bool {
+    ledger.refused_since.is_some() && rotation.promoted.is_none() && rotation.plan.origin == Origin::Minted
+}
+
+/// Whether the open rotation, if there is one, keeps a submission out.
+fn keeps_out(ledger: &Ledger) -> bool {
+    let open = ledger.rotation.as_ref();
+    open.is_some_and(|rotation| !can_be_given_up(ledger, rotation) && !rotation.gives_way(ledger.refused_since))
 }
 
 fn refusal_of(reason: Option<AbandonReason>) -> SubmitError {
@@ -213,12 +276,6 @@ fn judge(verification: &Verification) -> Result<(), SubmitError> {
         }),
         (Acceptance::Undetermined, _) => Err(SubmitError::Undetermined { reasons: reasons() }),
         (Acceptance::Proved | Acceptance::Accepted, _) => Ok(()),
-    }
-}
-
-async fn pause(error: &IssuerError) {
-    if let IssuerError::Throttled { retry_after: Some(wait) } = error {
-        tokio::time::sleep((*wait).min(Duration::from_secs(5))).await;
     }
 }
 

@@ -29,9 +29,7 @@ pub(super) struct Verification {
 impl Engine {
     /// Weighs all evidence, the provider's answer last. What the pure evidence disproves is never sent anywhere (I18).
     pub(super) async fn examine(&self, context: &Context, material: &Material) -> Result<Verification, IssuerError> {
-        let fingerprints = self.fingerprints(&context.provider, material);
-        let hits = self.fingerprint_hits(&context.credential.name, &fingerprints);
-        let mut evidence = pure_evidence(&context.provider, &context.credential, material, &self.base_url(context), &hits);
+        let mut evidence = self.evidence_at_hand(context, material);
         let disproved = evidence.iter().any(|piece| piece.says == Says::Against);
         let mut outcome = None;
         if !disproved && (context.provider.calls.token.is_some() || context.provider.calls.probe.is_some()) {
@@ -47,13 +45,20 @@ impl Engine {
         Ok(Verification { proof, acceptance, outcome })
     }
 
+    /// The evidence that needs no call: forms, addresses, fingerprints.
+    pub(super) fn evidence_at_hand(&self, context: &Context, material: &Material) -> Vec<Evidence> {
+        let fingerprints = self.fingerprints(&context.provider, material);
+        let hits = self.fingerprint_hits(&context.credential.name, &fingerprints);
+        pure_evidence(&context.provider, &context.credential, material, &self.base_url(context), &hits)
+    }
+
     /// Verifies the candidate by the strongest check described. A provider's replicas learn of a new key one by one, so one
     /// acceptance isn't enough: several in a row are (I3).
     pub(super) async fn verify_candidate(&self, work: &mut Work, context: &Context, ledger: &Ledger, rotation: &Rotation) -> Outcome {
-        // A crash between the store's promotion and its event: the candidate is current already, and giving it up would revoke a
-        // key that is in use. The store has the truth about stages.
-        if rotation.phase == Phase::Verified && self.seams.store.stages(&context.slot()).await?.current.as_ref() == Some(&rotation.version)
-        {
+        // The store is the truth about stages: what an earlier process promoted, without living to journal it, is promoted.
+        let already = rotation.phase == Phase::Verified
+            && self.seams.store.stages(&context.slot()).await?.current.as_ref() == Some(&rotation.version);
+        if already {
             return Ok(vec![Performed::plain(Event::Promoted { at: self.seams.clock.now().instant() })]);
         }
         let material = self.full_material(context, &rotation.version).await?;
@@ -141,8 +146,7 @@ impl Engine {
             self.seams.clock.heard(theirs);
         }
         if matches!(report.outcome, ProbeOutcome::Works | ProbeOutcome::Narrow) {
-            work.current_accepted();
-            return Ok(ledger.refused_since.map(|_| Performed::plain(Event::CurrentAccepted)).into_iter().collect());
+            return Ok(self.accepted_again(work, ledger).into_iter().collect());
         }
         if ledger.refused_since.is_some() {
             return Ok(Vec::new());

@@ -93,8 +93,8 @@ fn rotation_policies(#[case] spec: &str, #[case] expected: &[&str]) {
 #[case("{provider: dinie, environment: sandbox, rotation: quarter, path: ../x}", &["4:72 bad-path"])]
 #[case("{provider: dinie, environment: sandbox, rotation: quarter, path: test}", &["4:72 duplicate-path"])]
 #[case("{provider: dinie, environment: sandbox, rotation: quarter, variables: {tenant: a}}", &["4:78 unknown-variable"])]
-#[case("{provider: dinie, environment: sandbox, rotation: quarter, administeredBy: live}", &["4:82 environment-mismatch"])]
-#[case("{provider: dinie, environment: sandbox, rotation: quarter, administeredBy: c}", &["4:82 administered-by-itself"])]
+#[case("{provider: dinie, environment: sandbox, rotation: quarter, administeredBy: live}", &["4:82 environment-mismatch", "4:82 unsupported"])]
+#[case("{provider: dinie, environment: sandbox, rotation: quarter, administeredBy: c}", &["4:82 administered-by-itself", "4:82 unsupported"])]
 #[case("{provider: dinie, environment: sandbox, rotation: quarter, twin: test}", &["4:72 bad-twin"])]
 #[case("{provider: dinie, environment: production, rotation: quarter, twin: live}", &["4:75 bad-twin"])]
 #[case("{provider: oauth-registration, environment: production, rotation: quarter, twin: test}", &["4:88 bad-twin"])]
@@ -193,14 +193,14 @@ fn all_problems_come_at_once_and_a_broken_document_hides_none_of_the_others() {
 fn an_administrator_is_never_served_and_the_circle_is_found() {
     let spec = |by: &str| format!("spec: {{provider: dinie, environment: sandbox, rotation: quarter, administeredBy: {by}}}\n---\n");
     let chain = head("Credential", "a") + &spec("b") + &head("Credential", "b") + &spec("a");
-    assert_eq!(problems_of(&chain), ["4:82 administered-by-itself", "9:82 administered-by-itself"]);
+    assert_eq!(problems_of(&chain), ["4:82 administered-by-itself", "4:82 unsupported", "9:82 administered-by-itself", "9:82 unsupported"]);
     let served = head("Credential", "a")
         + &spec("boss")
         + &head("Credential", "boss")
         + "spec: {provider: dinie, environment: sandbox, rotation: quarter}\n---\n"
         + &head("Application", "x")
         + "spec: {environment: sandbox, credentials: [boss], identity: {unix: {uid: 9}}}\n";
-    assert_eq!(problems_of(&served), ["14:44 administrator-listed"]);
+    assert_eq!(problems_of(&served), ["4:82 unsupported", "14:44 administrator-listed"]);
 }
 
 #[test]

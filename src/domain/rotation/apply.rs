@@ -5,7 +5,7 @@ use super::{Event, POSSIBLE_ORPHANS_MAX, Phase, Plan, Rotation};
 use crate::domain::environment::Verdict;
 use crate::domain::holders::Blocker;
 use crate::domain::ids::VersionId;
-use crate::domain::ledger::{Ended, Ledger, Origin, VersionFacts};
+use crate::domain::ledger::{Closure, Ended, Ledger, Origin, VersionFacts};
 
 /// An event that doesn't fit where the rotation stands: a defect, or a damaged journal.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -101,7 +101,8 @@ pub(super) fn open(plan: &Plan, old: Option<VersionId>, phase: Phase) -> Rotatio
 }
 
 fn planned(mut ledger: Ledger, plan: &Plan) -> Applied {
-    if ledger.rotation.is_some() {
+    let superseded = ledger.rotation.take();
+    if superseded.as_ref().is_some_and(|open| !(plan.origin == Origin::Submitted && open.gives_way(ledger.refused_since))) {
         return illegal("planned", "a rotation is open already");
     }
     if plan.generation != ledger.generation + 1 || plan.attempt != ledger.attempts + 1 {
@@ -116,7 +117,10 @@ fn planned(mut ledger: Ledger, plan: &Plan) -> Applied {
         ledger.possible_orphans_seen = ledger.possible_orphans.len();
     }
     ledger.attempts = plan.attempt;
-    ledger.rotation = Some(open(plan, ledger.current.clone(), Phase::Planned));
+    // What takes the place of a dead current version retires the one that still lives beside it.
+    let old = superseded.as_ref().map_or_else(|| ledger.current.clone(), |open| open.old.clone());
+    let turned = superseded.map(Box::new);
+    ledger.rotation = Some(Rotation { turned, ..open(plan, old, Phase::Planned) });
     Ok(ledger)
 }
 
@@ -245,13 +249,19 @@ fn promoted(ledger: Ledger, event: &Event) -> Applied {
         _ => {}
     }
     let mut next = None;
+    let mut superseded = None;
     let mut ledger = in_phase(ledger, "promoted", &[Phase::Verified], |rotation| {
         rotation.phase = Phase::Promoted;
         rotation.promoted = Some(*at);
         // The way back is shut once this direction has succeeded.
-        rotation.turned = None;
+        let turned = rotation.turned.take();
+        superseded = turned.filter(|_| rotation.plan.origin == Origin::Submitted).map(|turned| turned.version);
         next = Some((rotation.version.clone(), rotation.plan.generation));
     })?;
+    if let Some(dead) = superseded.and_then(|version| ledger.versions.get_mut(&version)) {
+        dead.doomed = true;
+        dead.ended = Some(Ended { at: at.wall, closure: Closure::Proved });
+    }
     if let Some((version, generation)) = next {
         ledger.current = Some(version);
         ledger.generation = generation;

@@ -91,8 +91,17 @@ pub struct Rotation {
     pub retired_term: Option<u64>,
     pub stragglers: Vec<Blocker>,
     pub abandoning: Option<AbandonReason>,
-    /// The rotation that a rollback turned round: it comes back if the rollback fails.
+    /// The rotation that a rollback turned round, or that a submission superseded: it comes back if this one fails.
     pub turned: Option<Box<Rotation>>,
+}
+
+impl Rotation {
+    /// Whether a submitted key may take the place of what this rotation made current: the provider refuses that, which would
+    /// hold the rotation open for ever, because the old key goes only when the new one lives.
+    pub fn gives_way(&self, refused_since: Option<Timestamp>) -> bool {
+        let stands_still = matches!(self.phase, Phase::Promoted | Phase::Confirmed | Phase::Retired);
+        refused_since.is_some() && stands_still && self.old.is_some()
+    }
 }
 
 /// What is fixed before a rotation does anything.

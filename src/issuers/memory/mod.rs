@@ -37,6 +37,8 @@ pub enum FaultAction {
     Twice,
     Throttle(Option<Duration>),
     Refuse(u16),
+    /// The key that signs is refused, or what is asked about said to be dead.
+    Unauthenticated,
     /// The call never ends, before or after its effect: whoever waits for it dies meanwhile.
     StopBefore,
     StopAfter,
@@ -180,6 +182,7 @@ impl MemoryIssuer {
             FaultAction::Unreachable => Err(IssuerError::Unreachable("simulated")),
             FaultAction::Throttle(retry_after) => Err(IssuerError::Throttled { retry_after }),
             FaultAction::Refuse(status) => Err(IssuerError::Refused { status }),
+            FaultAction::Unauthenticated => Err(IssuerError::Unauthenticated),
             FaultAction::LoseReply => {
                 let _lost = perform();
                 Err(IssuerError::Unclear("simulated loss"))

@@ -1,0 +1,98 @@
+//! The engine among fakes: one story per test, with the clock and the provider in the test's hands.
+
+mod barrier;
+mod current;
+mod disclosures;
+mod documents;
+mod keys;
+mod submissions;
+mod times;
+#[allow(unreachable_pub, dead_code, reason = "shared with the crash matrix")]
+#[path = "../../../tests/crash_matrix/world.rs"]
+mod world;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use keywright::domain::ids::{KeyId, VersionId};
+use keywright::domain::material::Material;
+use keywright::engine::Engine;
+use keywright::engine::views::{CredentialStatus, Status};
+
+use world::{App, Backend, DOCUMENTS, World, instance, name, operator, policies, secret_field};
+
+const CREDENTIAL: &str = "dinie-production";
+const APPLICATION: &str = "payments";
+
+/// [`DOCUMENTS`] with other words.
+fn documents(changes: &[(&str, &str)]) -> String {
+    changes.iter().fold(DOCUMENTS.to_owned(), |text, (from, to)| {
+        assert!(text.contains(from), "{from}");
+        text.replace(from, to)
+    })
+}
+
+fn status(engine: &Engine) -> Status {
+    engine.status(None, None, 100).unwrap()
+}
+
+fn row(engine: &Engine) -> CredentialStatus {
+    engine.status(Some(&name(CREDENTIAL)), None, 1).unwrap().credentials.remove(0)
+}
+
+fn codes(engine: &Engine) -> Vec<String> {
+    status(engine).problems.into_iter().map(|problem| problem.code).collect()
+}
+
+fn current(engine: &Engine) -> VersionId {
+    engine.current(&name(CREDENTIAL)).unwrap().0
+}
+
+/// A world with one submitted key, as an operator leaves it.
+struct Scene {
+    world: World,
+    engine: Arc<Engine>,
+    first: (KeyId, Material),
+}
+
+impl Scene {
+    async fn new(documents: &str) -> Scene {
+        let world = World::with(Backend::memory(), documents);
+        let engine = world.start().await.unwrap();
+        let first = world.made_by_hand();
+        engine.submit(operator(), &name(CREDENTIAL), first.1.duplicate()).await.unwrap();
+        Scene { world, engine, first }
+    }
+
+    async fn usual() -> Scene {
+        Scene::new(DOCUMENTS).await
+    }
+
+    async fn live(&self, seconds: u64) {
+        self.world.live(&self.engine, Duration::from_secs(seconds)).await;
+    }
+
+    /// Asks for a rotation and drives it to its promotion.
+    async fn rotate(&self) {
+        let before = current(&self.engine);
+        self.engine.rotate(operator(), &name(CREDENTIAL)).await.unwrap();
+        for _ in 0..400 {
+            self.live(1).await;
+            if current(&self.engine) != before {
+                return;
+            }
+        }
+        panic!("no promotion: {:#?}", status(&self.engine));
+    }
+
+    fn alive(&self, key_id: &KeyId) -> bool {
+        self.world.issuer.accepts(key_id, self.world.clocks.theirs.now())
+    }
+
+    async fn restart(self) -> Scene {
+        let Scene { world, engine, first } = self;
+        world.bury(engine);
+        let engine = world.start().await.unwrap();
+        Scene { world, engine, first }
+    }
+}

@@ -1,0 +1,76 @@
+//! Clocks that jump, or disagree: nothing is destroyed on their word.
+
+use jiff::SignedDuration;
+
+use super::*;
+
+const TEN_YEARS: SignedDuration = SignedDuration::from_hours(10 * 365 * 24);
+
+/// Confirmed, and in the middle of the overlap.
+async fn overlapping() -> Scene {
+    let scene = Scene::usual().await;
+    let mut app = App::new(APPLICATION, "one");
+    assert!(app.fetch(&scene.engine).await);
+    scene.rotate().await;
+    assert!(app.fetch(&scene.engine).await && app.confirm(&scene.engine).await);
+    scene.live(20).await;
+    assert_eq!(row(&scene.engine).phase, "confirmed");
+    scene
+}
+
+#[tokio::test]
+async fn a_jump_of_the_wall_clock_revokes_nothing_and_starts_nothing() {
+    for jump in [TEN_YEARS, -TEN_YEARS] {
+        let scene = overlapping().await;
+        let creates = scene.world.issuer.calls("issuer.create");
+        scene.world.clocks.ours.jump(jump);
+        scene.world.clocks.ours.trust(false);
+        scene.live(30).await;
+        assert!(scene.alive(&scene.first.0), "jump {jump:?}: the overlap isn't over");
+        scene.live(300).await;
+        assert!(scene.alive(&scene.first.0), "jump {jump:?}: a clock that isn't believed destroys nothing");
+        assert_eq!(scene.world.issuer.calls("issuer.create"), creates, "jump {jump:?}: no second rotation");
+        scene.world.clocks.ours.jump(-jump);
+        scene.world.clocks.ours.trust(true);
+        scene.live(120).await;
+        assert!(!scene.alive(&scene.first.0), "jump {jump:?}: it goes on");
+        assert_eq!(row(&scene.engine).phase, "steady");
+    }
+}
+
+#[tokio::test]
+async fn a_jump_that_nobody_noticed_does_not_shorten_the_overlap() {
+    let scene = overlapping().await;
+    scene.world.clocks.ours.jump(SignedDuration::from_secs(200));
+    scene.live(30).await;
+    assert!(scene.alive(&scene.first.0), "measured by the smaller of both clocks");
+}
+
+#[tokio::test]
+async fn while_the_providers_clock_disagrees_nothing_is_revoked() {
+    let scene = overlapping().await;
+    scene.world.clocks.theirs.set(scene.world.now().checked_sub(Duration::from_secs(400)).unwrap());
+    scene.live(600).await;
+    assert!(scene.alive(&scene.first.0));
+    assert_eq!(row(&scene.engine).reason.as_deref(), Some("clock-disagrees"));
+    scene.world.clocks.theirs.set(scene.world.now());
+    scene.live(400).await;
+    assert!(!scene.alive(&scene.first.0));
+    assert_eq!(codes(&scene.engine), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_long_sleep_is_made_up_for_by_one_rotation() {
+    let scene = Scene::usual().await;
+    let mut app = App::new(APPLICATION, "one");
+    assert!(app.fetch(&scene.engine).await);
+    let Scene { world, engine, first } = scene;
+    world.bury(engine);
+    world.clocks.ours.jump(SignedDuration::from_hours(30 * 24));
+    world.clocks.theirs.advance(Duration::from_secs(30 * 86_400));
+    let scene = Scene { engine: world.start().await.unwrap(), world, first };
+    scene.live(30).await;
+    assert_eq!(scene.world.issuer.calls("issuer.create"), 1);
+    assert_eq!(row(&scene.engine).generation, 2);
+    assert!(scene.alive(&scene.first.0), "who held it then holds it still: its lease began anew");
+}

@@ -1,0 +1,242 @@
+//! One life of a credential, from its submission to the end of its first rotation, held to the invariants at every turn.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use keywright::domain::credential::Environment;
+use keywright::domain::ids::{KeyId, VersionId};
+use keywright::domain::material::Material;
+use keywright::engine::errors::SubmitError;
+use keywright::engine::{Engine, StreamGuard};
+use keywright::faults::When;
+use keywright::issuers::memory::FaultAction;
+
+use super::world::{App, Backend, OVERLAP, World, name, operator};
+
+const CREDENTIAL: &str = "dinie-production";
+/// Turns of one life at most: more is stuck.
+const TURNS_MAX: usize = 600;
+const DEATHS_IN_A_STORM: usize = 12;
+
+/// What goes wrong in a life whatever the matrix adds to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scenario {
+    /// Nothing: enrol, rotate, confirm, revoke, forget.
+    Whole,
+    /// The first candidate is refused for ever and abandoned; the next one works.
+    Refused,
+    /// The reply to the first create is lost.
+    LostReply,
+    /// The provider repeats keys by operation id, and every reply to the first create is lost.
+    LostReplyIdempotent,
+}
+
+impl Scenario {
+    pub const ALL: [Scenario; 4] = [Scenario::Whole, Scenario::Refused, Scenario::LostReply, Scenario::LostReplyIdempotent];
+
+    fn prepare(self, world: &World) {
+        world.issuer.behave(|behaviour| behaviour.idempotent = self == Scenario::LostReplyIdempotent);
+        match self {
+            Scenario::Whole => {}
+            Scenario::Refused => world.issuer.behave(|behaviour| behaviour.stillborn = true),
+            Scenario::LostReply | Scenario::LostReplyIdempotent => world.issuer.inject("issuer.create", FaultAction::LoseReply),
+        }
+    }
+}
+
+/// One life.
+pub struct Life {
+    pub world: World,
+    scenario: Scenario,
+    engine: Option<Arc<Engine>>,
+    stream: Option<StreamGuard>,
+    app: App,
+    first: (KeyId, Material),
+    /// A submission was acknowledged.
+    acknowledged: bool,
+    /// When each version was first seen to be current, and when the application first said that it uses it.
+    promoted: BTreeMap<VersionId, Timestamp>,
+    confirming: BTreeMap<VersionId, Timestamp>,
+    deaths: usize,
+    /// State of the dice, and deaths to come.
+    storm: (u64, usize),
+}
+
+impl Life {
+    pub fn new(backend: Backend, scenario: Scenario) -> Life {
+        let world = World::new(backend);
+        scenario.prepare(&world);
+        world.hook_issuer();
+        let first = world.made_by_hand();
+        let app = App::new("payments", "one");
+        Life {
+            world,
+            scenario,
+            engine: None,
+            stream: None,
+            app,
+            first,
+            acknowledged: false,
+            promoted: BTreeMap::new(),
+            confirming: BTreeMap::new(),
+            deaths: 0,
+            storm: (0, 0),
+        }
+    }
+
+    /// Dies again and again, each time some points after it was revived.
+    pub fn in_a_storm(mut self, seed: u64) -> Life {
+        self.storm = (seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1, DEATHS_IN_A_STORM);
+        self.next_blow();
+        self
+    }
+
+    fn next_blow(&mut self) {
+        let (state, left) = &mut self.storm;
+        if *left == 0 {
+            return;
+        }
+        *left -= 1;
+        *state ^= *state << 13;
+        *state ^= *state >> 7;
+        *state ^= *state << 17;
+        let (gap, when) = ((*state >> 8) as usize % 24, if *state & 16 == 0 { When::Before } else { When::After });
+        self.world.faults.crash_at(self.world.faults.count() + gap, when);
+    }
+
+    /// Lives to the end. How often the process died on the way.
+    ///
+    /// # Panics
+    /// At the first broken invariant.
+    pub async fn run(mut self) -> (World, usize) {
+        for turn in 0.. {
+            assert!(turn < TURNS_MAX, "stuck: {:#?}", self.engine.as_ref().and_then(|engine| engine.status(None, None, 10)));
+            let Some(engine) = self.alive().await else { continue };
+            let rest = self.turn(&engine).await;
+            self.check().await;
+            if self.world.faults.alive().is_err() {
+                self.die(engine);
+                continue;
+            }
+            if self.is_over(&engine).await {
+                drop(engine);
+                break;
+            }
+            drop(engine);
+            self.world.clocks.advance(rest.clamp(Duration::from_millis(10), Duration::from_secs(60)));
+            self.check().await;
+        }
+        self.check_end().await;
+        self.stream = None;
+        self.engine = None;
+        (self.world, self.deaths)
+    }
+
+    /// The engine, started if it isn't running.
+    async fn alive(&mut self) -> Option<Arc<Engine>> {
+        if self.engine.is_none() {
+            match self.world.start().await {
+                Ok(engine) => {
+                    self.stream = Some(engine.open_stream(&self.app.application, &self.app.instance));
+                    self.engine = Some(engine);
+                }
+                Err(_) => {
+                    self.deaths += usize::from(self.world.faults.alive().is_err());
+                    self.world.faults.revive();
+                    self.world.backend.close();
+                    self.next_blow();
+                    return None;
+                }
+            }
+        }
+        self.engine.clone()
+    }
+
+    fn die(&mut self, engine: Arc<Engine>) {
+        self.deaths += 1;
+        (self.stream, self.engine) = (None, None);
+        self.world.bury(engine);
+        self.next_blow();
+    }
+
+    async fn turn(&mut self, engine: &Arc<Engine>) -> Duration {
+        let credential = name(CREDENTIAL);
+        if engine.current(&credential).is_none() {
+            assert!(!self.acknowledged, "an acknowledged submission is lost");
+            match engine.submit(operator(), &credential, self.first.1.duplicate()).await {
+                Ok(submitted) => {
+                    self.acknowledged = true;
+                    assert_eq!(engine.current(&credential).map(|(version, _)| version), Some(submitted.version));
+                }
+                Err(error) => assert!(
+                    !matches!(error, SubmitError::EnvironmentMismatch { .. } | SubmitError::Undetermined { .. }),
+                    "it can be submitted again: {error}"
+                ),
+            }
+        }
+        if self.app.fetch(engine).await && self.app.confirmed != self.app.held.as_ref().map(|(version, _)| version.clone()) {
+            let version = self.app.held.as_ref().unwrap().0.clone();
+            self.confirming.entry(version).or_insert(self.world.now());
+            self.app.confirm(engine).await;
+        }
+        let rest = engine.turn().await;
+        let abandoned = engine
+            .status(Some(&credential), None, 1)
+            .is_some_and(|status| status.problems.iter().any(|problem| problem.code == "candidate-refused"));
+        if abandoned && self.scenario == Scenario::Refused {
+            self.world.issuer.behave(|behaviour| behaviour.stillborn = false);
+        }
+        rest
+    }
+
+    /// What must hold at any time.
+    async fn check(&mut self) {
+        let (world, now) = (&self.world, self.world.now());
+        assert!(world.foreign_live(), "keys of others are left alone (I2)");
+        let living = world.ours_living();
+        assert!(living.len() <= 2, "never more than two keys of ours: {living:?}");
+        let stages = world.stages(CREDENTIAL).await;
+        let Some(current) = stages.current else { return };
+        let material = world.stored(CREDENTIAL, &current).await;
+        assert!(world.accepts(&material), "the current version is accepted (I3)");
+        if let Some((_, held)) = &self.app.held {
+            assert!(world.accepts(held), "what the application holds is accepted (I6)");
+        }
+        self.promoted.entry(current.clone()).or_insert(now);
+        // The first key is dead: then the current one had its overlap, and was confirmed (I5).
+        if !world.issuer.accepts(&self.first.0, now) {
+            let promoted = self.promoted[&current];
+            let overlap = Duration::try_from(now.duration_since(promoted)).unwrap();
+            assert!(overlap >= OVERLAP, "the old key had its overlap, not {overlap:?} (I5)");
+            assert!(self.confirming.contains_key(&current), "the application had confirmed (I5)");
+        }
+    }
+
+    async fn is_over(&self, engine: &Engine) -> bool {
+        let status = engine.status(Some(&name(CREDENTIAL)), None, 1).unwrap();
+        let row = &status.credentials[0];
+        row.phase == "steady" && row.generation >= 2 && self.world.stages(CREDENTIAL).await.previous.is_none()
+    }
+
+    async fn check_end(&self) {
+        let world = &self.world;
+        let engine = self.engine.as_ref().unwrap();
+        let status = engine.status(None, None, 10).unwrap();
+        assert!(status.problems.is_empty(), "nothing is left over: {:?}", status.problems);
+        let living = world.ours_living();
+        assert_eq!(living.len(), 1, "one key of ours lives");
+        assert!(!living.contains(&self.first.0), "the old one is dead");
+        let current = world.stages(CREDENTIAL).await.current.unwrap();
+        let material = world.stored(CREDENTIAL, &current).await;
+        assert!(world.accepts(&material), "and the current one is it");
+        let history = world.backend.journal().load(&name(CREDENTIAL)).await.unwrap();
+        assert_eq!(history.sealed, None, "the sealed copy is erased (I11)");
+        assert!(self.acknowledged || self.deaths > 0 || world.faults.fired().is_some());
+        // Nothing but the current version is kept.
+        assert_eq!(world.stages(CREDENTIAL).await.pending, None);
+        let issued = world.issuer.history(|keys| keys.iter().filter(|key| key.environment == Environment::Production).count());
+        assert!(issued <= 8, "not more keys than faults explain: {issued}");
+    }
+}
