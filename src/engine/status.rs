@@ -68,7 +68,8 @@ impl Engine {
             code: (*code).to_owned(),
             message: message.clone(),
         };
-        problems.iter().map(own).collect()
+        let clock = (!self.seams.clock.now().trusted).then(clock_untrusted);
+        problems.iter().map(own).chain(clock).collect()
     }
 
     fn standing(&self, cell: &Cell, context: &Context) -> Standing {
@@ -233,6 +234,16 @@ pub(super) fn blocker_text(blocker: &Blocker) -> String {
     match &blocker.instance {
         Some(instance) => format!("{}/{instance}", blocker.application),
         None => format!("{}: never seen", blocker.application),
+    }
+}
+
+/// Nothing goes on until somebody puts a clock right, so it must not wait to be found.
+fn clock_untrusted() -> StatusProblem {
+    StatusProblem {
+        credential: None,
+        code: "clock-untrusted".to_owned(),
+        message: "our clock jumped, or a provider's and ours disagree: nothing is rotated by time, nor revoked, until they agree"
+            .to_owned(),
     }
 }
 

@@ -30,6 +30,7 @@ async fn a_jump_of_the_wall_clock_revokes_nothing_and_starts_nothing() {
         scene.live(300).await;
         assert!(scene.alive(&scene.first.0), "jump {jump:?}: a clock that isn't believed destroys nothing");
         assert_eq!(scene.world.issuer.calls("issuer.create"), creates, "jump {jump:?}: no second rotation");
+        assert!(codes(&scene.engine).contains(&"clock-untrusted".to_owned()), "jump {jump:?}: and a person is told");
         scene.world.clocks.ours.jump(-jump);
         scene.world.clocks.ours.trust(true);
         scene.live(120).await;
