@@ -112,7 +112,7 @@ pub struct Engine {
     book: Book,
     /// Minting, slots and orphan search are serialised per account.
     accounts: Mutex<BTreeMap<Name, Arc<tokio::sync::Mutex<()>>>>,
-    /// One submission at a time, so that two can't bring the same value past the fingerprints.
+    /// Held from the last look at the fingerprints until they are journaled, so that two can't bring the same value past them.
     submissions: tokio::sync::Mutex<()>,
     problems: Mutex<BTreeMap<&'static str, String>>,
     /// Credentials to look at now, whatever the schedule says.

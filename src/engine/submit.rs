@@ -44,7 +44,6 @@ impl Engine {
     pub async fn submit(&self, actor: Actor, name: &Name, material: Material) -> Result<Submitted, SubmitError> {
         let (Some(cell), Some(context)) = (self.cell(name), self.context(name)) else { return Err(SubmitError::UnknownCredential) };
         check_fields(&context, &material)?;
-        let _one_at_a_time = self.submissions.lock().await;
         let mut work = cell.work.lock().await;
         if let Some(same) = self.already_current(&cell, &context, &material).await? {
             return Ok(same);
@@ -60,16 +59,16 @@ impl Engine {
         };
         let enrolled = match enrolled {
             Ok(enrolled) => enrolled,
-            Err(refusal) => {
-                self.audit(actor, "submission-refused", name, None, Some(refusal.to_string()))
-                    .await
-                    .map_err(|_| SubmitError::AuditUnavailable)?;
-                return Err(refusal);
-            }
+            Err(refusal) => return Err(self.refuse(actor, name, refusal).await),
         };
         self.clear_the_way(&cell, &mut work, &context, &material).await?;
+        // One at a time from the last look at the fingerprints until they are journaled; the provider was asked before.
+        let one_at_a_time = self.submissions.lock().await;
+        if let Some(refusal) = self.disproved(&context, &material) {
+            return Err(self.refuse(actor, name, refusal).await);
+        }
         let version = self.begin(actor, &cell, &mut work, &context, &material, &enrolled).await?;
-        drop(material);
+        drop((one_at_a_time, material));
         let outcome = self.finish(&cell, &mut work, &context, &version).await;
         drop(work);
         self.look_at(name);
@@ -77,6 +76,14 @@ impl Engine {
             let proof = cell.ledger().versions.get(&version).and_then(|facts| facts.proof.clone()).unwrap_or(enrolled.proof);
             Submitted { name: name.clone(), version, proof }
         })
+    }
+
+    /// Puts a refusal on record; what can't be put on record is refused for that.
+    async fn refuse(&self, actor: Actor, name: &Name, refusal: SubmitError) -> SubmitError {
+        match self.audit(actor, "submission-refused", name, None, Some(refusal.to_string())).await {
+            Ok(()) => refusal,
+            Err(_) => SubmitError::AuditUnavailable,
+        }
     }
 
     /// The value is current already: submitting it again changes nothing, its age least of all (I12).
