@@ -127,8 +127,8 @@ async fn survives_sigkill_between_effect_and_reply() {
     for kill in 0..kills {
         ask_for_rotations(&world).await;
         if rng.chance(75) {
-            // Which call that is depends on where the rotations stand: over a hundred kills it is each of them.
-            let calls = rng.below(4) as u32;
+            // The next call that changes something, or the one after it: a create, or a delete.
+            let calls = rng.below(2) as u32;
             world.sandbox.hang_after(calls).await;
             world.production.hang_after(calls).await;
             let reached = async {

@@ -63,7 +63,7 @@ pub(crate) struct Schedule {
     most_in_a_row: u32,
     in_a_row: HashMap<Call, u32>,
     injected: HashMap<(Call, String), u32>,
-    /// So many calls, of whatever kind, until one hangs after its effect.
+    /// So many calls that change something until one hangs after its effect: reads have none.
     hang_after: Option<u32>,
 }
 
@@ -102,7 +102,8 @@ impl Schedule {
     }
 
     pub(crate) fn draw(&mut self, call: Call) -> Option<Fault> {
-        match self.hang_after {
+        let changes = matches!(call, Call::Create | Call::Delete);
+        match self.hang_after.filter(|_| changes) {
             Some(0) => {
                 self.hang_after = None;
                 self.count(call, Fault::HangAfterEffect);
