@@ -50,6 +50,7 @@ async fn start(folder: &Path, stop: CancellationToken) -> SocketAddr {
     let seams = Seams {
         store: Arc::new(embedded.store()),
         journal: Arc::new(embedded.journal()),
+        promoter: Arc::new(embedded.store()),
         issuer: Arc::new(issuer),
         audit: Arc::new(AuditFile::open(&folder.join("audit.jsonl"), wall_now()).unwrap()),
         clock: Arc::new(SystemClock::new(keywright::journal::Heartbeat::default())),

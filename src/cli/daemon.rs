@@ -93,6 +93,7 @@ pub(super) async fn start_daemon(config: Config, shutdown: Shutdown) -> Result<D
     let seams = Seams {
         store: Arc::new(opened.embedded.store()),
         journal: Arc::new(opened.embedded.journal()),
+        promoter: Arc::new(opened.embedded.store()),
         issuer: Arc::clone(&issuer) as _,
         audit: Arc::clone(&opened.audit) as _,
         clock: opened.clock,

@@ -13,6 +13,7 @@ use crate::domain::ids::OperationId;
 use crate::domain::ledger::{Ledger, Origin};
 use crate::domain::rotation::{Event, Phase, Plan, Step, apply};
 use crate::journal::{JournalError, Position, SealedCopy};
+use crate::stores::{Append, Promotion, PromotionError, StoreError};
 
 /// Steps in one go; then others get their turn.
 const STEPS_MAX: usize = 64;
@@ -41,6 +42,28 @@ impl From<JournalError> for Hindrance {
 impl From<super::audit::AuditError> for Hindrance {
     fn from(error: super::audit::AuditError) -> Hindrance {
         Hindrance::new("audit-unavailable", error.to_string())
+    }
+}
+
+/// What hinders a promotion.
+pub(super) enum PromotionHindrance {
+    /// The store has another current version than the journal: this rotation can't go on.
+    CurrentChanged,
+    Other(Hindrance),
+}
+
+impl From<Hindrance> for PromotionHindrance {
+    fn from(hindrance: Hindrance) -> PromotionHindrance {
+        PromotionHindrance::Other(hindrance)
+    }
+}
+
+impl From<PromotionError> for Hindrance {
+    fn from(error: PromotionError) -> Hindrance {
+        match error {
+            PromotionError::Store(error) => error.into(),
+            PromotionError::Journal(error) => error.into(),
+        }
     }
 }
 
@@ -170,14 +193,8 @@ impl Engine {
 
     /// Journals one event and takes it over. Audited before, where it announces an effect (I17).
     pub(super) async fn append(&self, cell: &Cell, work: &mut Work, event: &Event, sealed: SealedCopy) -> Result<(), Hindrance> {
-        let ledger = cell.ledger();
-        let next = apply(&ledger, event).map_err(|error| Hindrance::new("internal", error.to_string()))?;
-        let version = next.rotation.as_ref().or(ledger.rotation.as_ref()).map(|rotation| rotation.version.to_string());
-        if let Some((action, detail)) = audited(event) {
-            self.audit(Actor::Daemon, action, &cell.name, version, detail).await?;
-        }
-        let appended = self.seams.journal.append(&cell.name, work.position, self.term, event, sealed.clone()).await;
-        match appended {
+        let next = self.foresee(cell, event).await?;
+        match self.seams.journal.append(&cell.name, work.position, self.term, event, sealed.clone()).await {
             Ok(position) => {
                 work.position = position;
                 work.events += 1;
@@ -190,8 +207,49 @@ impl Engine {
             Err(error) if !self.took_effect(cell, work, &next).await => return Err(error.into()),
             Err(_) => {}
         }
-        let changed = next.revision != ledger.revision;
-        let revision = next.revision;
+        self.take_over(cell, work, event, next).await;
+        Ok(())
+    }
+
+    /// Moves the stage in the store and journals it, in one write where they share a file. What the store refuses has changed
+    /// nothing.
+    pub(super) async fn append_promoted(
+        &self,
+        cell: &Cell,
+        work: &mut Work,
+        promotion: Promotion<'_>,
+        event: &Event,
+    ) -> Result<(), PromotionHindrance> {
+        let next = self.foresee(cell, event).await?;
+        let append = Append { expected: work.position, term: self.term, event };
+        match self.seams.promoter.promote_with(promotion, append).await {
+            Ok(position) => {
+                work.position = position;
+                work.events += 1;
+            }
+            Err(PromotionError::Store(StoreError::CurrentChanged { .. })) => return Err(PromotionHindrance::CurrentChanged),
+            Err(error) if !self.took_effect(cell, work, &next).await => return Err(PromotionHindrance::Other(error.into())),
+            Err(_) => {}
+        }
+        self.take_over(cell, work, event, next).await;
+        Ok(())
+    }
+
+    /// What an event will make of the ledger. It is audited here, where it announces an effect (I17).
+    async fn foresee(&self, cell: &Cell, event: &Event) -> Result<Ledger, Hindrance> {
+        let ledger = cell.ledger();
+        let next = apply(&ledger, event).map_err(|error| Hindrance::new("internal", error.to_string()))?;
+        let version = next.rotation.as_ref().or(ledger.rotation.as_ref()).map(|rotation| rotation.version.to_string());
+        if let Some((action, detail)) = audited(event) {
+            self.audit(Actor::Daemon, action, &cell.name, version, detail).await?;
+        }
+        Ok(next)
+    }
+
+    /// The event is durable: what it made of the ledger holds, and those who wait for it are told.
+    async fn take_over(&self, cell: &Cell, work: &mut Work, event: &Event, next: Ledger) {
+        let ledger = cell.ledger();
+        let (changed, revision) = (next.revision != ledger.revision, next.revision);
         let closed = next.rotation.is_none() && ledger.rotation.is_some();
         cell.set_ledger(next);
         if changed {
@@ -202,7 +260,6 @@ impl Engine {
             self.seams.meter.rotation_ended(if matches!(event, Event::Abandoned { .. }) { "abandoned" } else { "revoked" });
             self.compact(cell, work).await;
         }
-        Ok(())
     }
 
     /// Whether an append that failed took effect isn't known: what is durable decides, and is taken over. True if that is `next`.
@@ -312,7 +369,9 @@ fn audited(event: &Event) -> Option<(&'static str, Option<String>)> {
             let names: Vec<String> = stragglers.iter().map(|straggler| straggler.application.to_string()).collect();
             Some(format!("in spite of {}", names.join(", ")))
         }
-        Event::Promoted { .. } | Event::Confirmed { .. } | Event::RevokeIntended | Event::Abandoned { .. } => None,
+        Event::Confirmed { .. } | Event::RevokeIntended | Event::Abandoned { .. } => None,
+        // It is audited before the stage moves: the record says what is about to happen.
+        Event::Promoted { .. } => return Some(("promoting", None)),
         Event::PossibleOrphan { .. } | Event::CurrentRefused { .. } | Event::CurrentAccepted => None,
         Event::Paused | Event::Resumed | Event::TermsTightened { .. } => None,
         Event::Stored | Event::Verified { .. } | Event::Refused { .. } | Event::Retired { .. } => return None,

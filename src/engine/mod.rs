@@ -39,7 +39,7 @@ use crate::domain::policy::{Application, Policies, Uptake};
 use crate::issuers::Issuer;
 use crate::journal::Journal;
 use crate::sealing::Keyring;
-use crate::stores::SecretStore;
+use crate::stores::{Promoter, SecretStore};
 
 use audit::{Action, Actor, Audit};
 use book::Book;
@@ -80,6 +80,8 @@ impl Reader {
 pub struct Seams {
     pub store: Arc<dyn SecretStore>,
     pub journal: Arc<dyn Journal>,
+    /// Of this store and this journal.
+    pub promoter: Arc<dyn Promoter>,
     pub issuer: Arc<dyn Issuer>,
     pub audit: Arc<dyn Audit>,
     pub clock: Arc<dyn Clock>,

@@ -7,7 +7,7 @@ use super::Engine;
 use super::audit::Actor;
 use super::backoff::wait_after;
 use super::cell::{Cell, Work};
-use super::drive::Hindrance;
+use super::drive::{Hindrance, PromotionHindrance};
 use super::gather::Context;
 use crate::domain::ids::{KeyId, VersionId, is_marked, marker};
 use crate::domain::ledger::{Closure, Ledger, Origin};
@@ -15,9 +15,9 @@ use crate::domain::material::Material;
 use crate::domain::rotation::{AbandonReason, Event, Phase, Rotation, Step};
 use crate::issuers::{CreateRequest, IssuerError, ProbeOutcome};
 use crate::journal::SealedCopy;
-use crate::stores::{StoreError, VersionBytes};
+use crate::stores::{Promotion, StoreError, VersionBytes};
 
-/// What one step led to: an event, and what becomes of the sealed copy with it.
+/// What one step led to: an event, and what becomes of the sealed copy with it. A promotion journals its own.
 pub(super) struct Performed {
     pub(super) event: Event,
     pub(super) sealed: SealedCopy,
@@ -95,7 +95,7 @@ impl Engine {
             Step::Create => self.create(work, context, ledger, rotation).await,
             Step::Store => self.store(work, context, ledger, rotation).await,
             Step::Verify => self.verify_candidate(work, context, ledger, rotation).await,
-            Step::Promote => self.promote(cell, context, ledger, rotation).await,
+            Step::Promote => self.promote(cell, work, context, ledger, rotation).await,
             Step::Retire => self.retire(work, context, ledger).await,
             Step::Revoke => self.revoke(cell, work, context, ledger, rotation).await,
             Step::Forget => self.forget_old(context, ledger, rotation).await,
@@ -257,14 +257,14 @@ impl Engine {
         Ok(vec![Performed { event: Event::Stored, sealed: SealedCopy::Erase }])
     }
 
-    async fn promote(&self, cell: &Cell, context: &Context, ledger: &Ledger, rotation: &Rotation) -> Outcome {
-        self.audit(Actor::Daemon, "promoting", &cell.name, Some(rotation.version.to_string()), None).await?;
+    async fn promote(&self, cell: &Cell, work: &mut Work, context: &Context, ledger: &Ledger, rotation: &Rotation) -> Outcome {
         let slot = context.slot();
-        let promoted = self.seams.store.promote(&slot, &rotation.version, ledger.current.as_ref()).await;
-        match promoted {
-            Ok(()) => one(Event::Promoted { at: self.seams.clock.now().instant() }),
-            Err(StoreError::CurrentChanged { .. }) => one(Event::Abandoning { reason: AbandonReason::CurrentChanged }),
-            Err(error) => Err(error.into()),
+        let promotion = Promotion { slot: &slot, version: &rotation.version, replacing: ledger.current.as_ref() };
+        let event = Event::Promoted { at: self.seams.clock.now().instant() };
+        match self.append_promoted(cell, work, promotion, &event).await {
+            Ok(()) => Ok(Vec::new()),
+            Err(PromotionHindrance::CurrentChanged) => one(Event::Abandoning { reason: AbandonReason::CurrentChanged }),
+            Err(PromotionHindrance::Other(hindrance)) => Err(hindrance),
         }
     }
 

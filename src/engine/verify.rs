@@ -7,16 +7,20 @@ use super::cell::{Cell, Work};
 use super::drive::Hindrance;
 use super::gather::Context;
 use super::perform::{Outcome, Performed};
+use crate::domain::due::{Decision, decide};
 use crate::domain::environment::{Acceptance, Evidence, EvidenceKind, Proof, Says, pure_evidence};
 use crate::domain::ids::VersionId;
 use crate::domain::ledger::{Ledger, Origin};
 use crate::domain::material::Material;
-use crate::domain::rotation::{AbandonReason, Event, Moment, Phase, Rotation};
+use crate::domain::rotation::{AbandonReason, Event, Moment, Phase, Rotation, Step};
 use crate::issuers::{IssuerError, ProbeOutcome, ProbeReport};
 use crate::sealing::{Context as SealContext, Sealed};
 
 /// How often in a row a candidate is accepted before it is promoted.
 const ACCEPTANCES_MIN: u32 = 3;
+
+/// A routine look takes no longer than this, whatever the issuer's own limits are.
+const LOOK_MAX: Duration = Duration::from_secs(120);
 
 /// What a look at some material found.
 pub(super) struct Verification {
@@ -102,7 +106,8 @@ impl Engine {
         if ledger.current.is_none() || work.upkeep_backoff.is_waiting(running) || work.backoff.is_waiting(running) {
             return;
         }
-        let outcome = self.upkeep_step(cell, work, context, &ledger).await;
+        let Some(free) = self.free_time(work, context, &ledger) else { return };
+        let outcome = self.upkeep_step(cell, work, context, &ledger, free).await;
         match outcome {
             Ok(()) => work.upkeep_backoff.succeeded(),
             Err(hindrance) => {
@@ -112,19 +117,41 @@ impl Engine {
         }
     }
 
-    async fn upkeep_step(&self, cell: &Cell, work: &mut Work, context: &Context, ledger: &Ledger) -> Result<(), Hindrance> {
+    /// How long nothing of the rotation itself is due: a slow provider must not make a routine look cost a deadline. `None`:
+    /// something is due now.
+    fn free_time(&self, work: &Work, context: &Context, ledger: &Ledger) -> Option<Duration> {
+        let blockers = self.blockers(context, ledger);
+        let until = match decide(&self.facts(context, ledger, work, &blockers, false)) {
+            Decision::Due { .. } => return None,
+            Decision::Step(Step::Wait(wait)) => wait.until,
+            Decision::Step(_) => return None,
+            Decision::Steady { wake_at } => Some(wake_at),
+            Decision::Blocked { until, .. } => until,
+            Decision::Missing | Decision::Stuck { .. } => None,
+        };
+        let left = until.map(|until| Duration::try_from(until.duration_since(self.seams.clock.now().wall)).unwrap_or_default());
+        Some(left.unwrap_or(LOOK_MAX).min(LOOK_MAX))
+    }
+
+    async fn upkeep_step(&self, cell: &Cell, work: &mut Work, context: &Context, ledger: &Ledger, free: Duration) -> Result<(), Hindrance> {
+        // Only questions are cut short; what they found is written in peace.
+        let cut_short =
+            |_| Hindrance::new("look-cut-short", "a routine look at the provider took so long that a step of the rotation came first");
         let running = self.seams.clock.now().running;
         if sweep_due(work, context, running) {
             let account = self.account(&context.credential.account);
-            let _guard = account.lock().await;
-            let found = self.survey(work, context, ledger).await?;
+            let sweep = async {
+                let guard = account.lock().await;
+                self.survey(work, context, ledger).await.map(|found| (guard, found))
+            };
+            let (_guard, found) = tokio::time::timeout(free, sweep).await.map_err(cut_short)??;
             self.append_all(cell, work, found).await?;
             // The list was signed with the current key: it lives.
             work.checked_at = work.swept_at;
             return Ok(());
         }
         if check_due(work, context, ledger, self.seams.clock.now()) {
-            let events = self.check_current(work, context, ledger).await?;
+            let events = tokio::time::timeout(free, self.check_current(work, context, ledger)).await.map_err(cut_short)??;
             work.checked_at = Some(running);
             self.append_all(cell, work, events).await?;
         }

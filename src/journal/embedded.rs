@@ -70,7 +70,7 @@ impl EmbeddedJournal {
 }
 
 /// What else an append changes.
-enum Change {
+pub(crate) enum Change {
     Append(SealedCopy),
     Compact,
 }
@@ -187,7 +187,7 @@ impl Journal for EmbeddedJournal {
     }
 }
 
-fn event_bytes(event: &Event) -> Result<Vec<u8>, JournalError> {
+pub(crate) fn event_bytes(event: &Event) -> Result<Vec<u8>, JournalError> {
     serde_json::to_vec(event).map_err(|_| JournalError::Unavailable("an event can't be written"))
 }
 
@@ -209,8 +209,9 @@ fn code_of(keyring: &Keyring, credential: &str, index: u64, before: &Code, bytes
     keyring.row_code(&[b"events", credential.as_bytes(), &index.to_be_bytes(), before, bytes])
 }
 
-/// Everything is looked at before anything is written; `None` is a conflict.
-fn push(
+/// Everything is looked at before anything is written; `None` is a conflict. For the embedded store, too, which moves a stage in
+/// the same transaction.
+pub(crate) fn push(
     transaction: &WriteTransaction,
     keyring: &Keyring,
     credential: &Name,

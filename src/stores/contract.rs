@@ -6,10 +6,12 @@
     reason = "test support: a failed unwrap here is a failed test of the store"
 )]
 
-use super::{SecretStore, Slot, Stages, StoreError, VersionBytes};
+use super::{Append, Promoter, Promotion, PromotionError, SecretStore, Slot, Stages, StoreError, VersionBytes};
 use crate::domain::credential::Environment;
 use crate::domain::ids::VersionId;
 use crate::domain::material::{Material, Secret};
+use crate::domain::rotation::Event;
+use crate::journal::{Journal, JournalError, Position};
 
 /// Values in the eight shapes that break stores, each with the name of its shape.
 pub fn shapes() -> Vec<(&'static str, String)> {
@@ -294,4 +296,46 @@ async fn concurrent_promotions_have_one_winner(store: &impl SecretStore) {
     let current = store.stages(&slot).await.unwrap().current.unwrap();
     let winner = outcomes.iter().position(Result::is_ok).unwrap();
     assert_eq!(current, rivals[winner]);
+}
+
+/// What every promoter must do with the store and the journal that it is of.
+///
+/// # Panics
+/// Where the promoter doesn't keep the contract.
+pub async fn promoter_contract(store: &dyn SecretStore, journal: &dyn Journal, promoter: &dyn Promoter) {
+    let slot = slot("dinie");
+    let term = journal.begin_term().await.unwrap();
+    let start = Position::default();
+    for name in ["v1", "v2"] {
+        store.put_pending(&slot, &version(name), &bytes(name)).await.unwrap();
+    }
+    let (v1, v2, v3) = (version("v1"), version("v2"), version("v3"));
+    let promote = async |version: &VersionId, replacing: Option<&VersionId>, expected: Position, term: u64| {
+        let append = Append { expected, term, event: &Event::Paused };
+        promoter.promote_with(Promotion { slot: &slot, version, replacing }, append).await
+    };
+    let events = async || journal.load(&slot.credential).await.unwrap().events.len();
+
+    // What the store refuses changes nothing in either.
+    let missing = StoreError::NotFound { credential: slot.credential.clone(), version: v3.clone() };
+    assert_eq!(promote(&v3, None, start, term).await, Err(PromotionError::Store(missing)));
+    let changed = StoreError::CurrentChanged { credential: slot.credential.clone(), version: v1.clone() };
+    assert_eq!(promote(&v1, Some(&v2), start, term).await, Err(PromotionError::Store(changed)));
+    assert_eq!((store.stages(&slot).await.unwrap(), events().await), (stages(Some("v2"), None, None), 0));
+
+    // What the journal refuses isn't journaled; said again from where the journal stands, both have it.
+    let conflict = JournalError::Conflict { credential: slot.credential.clone() };
+    let ahead = Position { term, revision: 7 };
+    assert_eq!(promote(&v1, None, ahead, term).await, Err(PromotionError::Journal(conflict.clone())));
+    assert_eq!(promote(&v1, None, start, term - 1).await, Err(PromotionError::Journal(conflict)));
+    assert_eq!(events().await, 0);
+    let first = promote(&v1, None, start, term).await.unwrap();
+    assert_eq!((store.stages(&slot).await.unwrap().current, events().await), (Some(v1.clone()), 1));
+    assert_eq!(journal.load(&slot.credential).await.unwrap().position, first);
+
+    // The stage has moved and the event is missing, as a crash leaves it where they lie apart: the event follows.
+    store.promote(&slot, &v2, Some(&v1)).await.unwrap();
+    let second = promote(&v2, Some(&v1), first, term).await.unwrap();
+    assert_eq!((store.stages(&slot).await.unwrap(), events().await), (stages(None, Some("v2"), Some("v1")), 2));
+    assert_eq!(second, Position { term, revision: first.revision + 1 });
 }

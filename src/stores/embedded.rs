@@ -7,11 +7,13 @@ use redb::{ReadTransaction, WriteTransaction};
 use zeroize::Zeroizing;
 
 use super::labels::{Change, Labels};
-use super::{SecretStore, Slot, Stages, StoreError, VersionBytes};
+use super::{Append, Promoter, Promotion, PromotionError, SecretStore, Slot, Stages, StoreError, VersionBytes};
 use crate::domain::ids::{Name, VersionId};
 use crate::domain::material::{Material, Secret};
 use crate::embedded::Embedded;
 use crate::embedded::rows::{At, Broken, MANAGEMENT, Rows, SLOTS, VERSIONS, decode, encode, load};
+use crate::journal::embedded::{Change as JournalChange, event_bytes, push};
+use crate::journal::{JournalError, Position, SealedCopy};
 use crate::sealing::{Context, Keyring, Sealed};
 
 /// The parts of a version, and the table of each.
@@ -125,6 +127,35 @@ impl SecretStore for EmbeddedStore {
         listed.map_err(|broken| match broken {
             Broken::Row(what) | Broken::File(what) | Broken::Away(what) => StoreError::Unavailable(what),
         })
+    }
+}
+
+/// The journal is the one in the same file: the stage and its event are in one transaction.
+#[async_trait]
+impl Promoter for EmbeddedStore {
+    async fn promote_with(&self, promotion: Promotion<'_>, append: Append<'_>) -> Result<Position, PromotionError> {
+        let (place, credential) = (Place::of(promotion.slot), promotion.slot.credential.clone());
+        let (wanted, replacing) = (promotion.version.clone(), promotion.replacing.cloned());
+        let (bytes, Append { expected, term, .. }) = (event_bytes(append.event)?, append);
+        let promoted = self.embedded.write(move |transaction, keyring| {
+            let mut table = transaction.open_table(SLOTS)?;
+            let mut labels: Labels = load(keyring, SLOTS, &table, place.row())?.unwrap_or_default();
+            let change = match labels.promote(&credential, &wanted, replacing.as_ref()) {
+                Ok(change) => change,
+                Err(refused) => return Ok(Err(PromotionError::Store(refused))),
+            };
+            let row = encode(keyring, SLOTS, place.row(), &labels)?;
+            // Looks before it writes, and is the first to write: refused by either, nothing is written.
+            let event = JournalChange::Append(SealedCopy::Keep);
+            let Some(position) = push(transaction, keyring, &place.credential, expected, term, &bytes, &event)? else {
+                return Ok(Err(JournalError::Conflict { credential }.into()));
+            };
+            if matches!(change, Change::Write) {
+                table.insert(place.row(), row.as_slice())?;
+            }
+            Ok(Ok(position))
+        });
+        promoted.await.map_err(|broken| store_error(broken, &promotion.slot.credential))?
     }
 }
 

@@ -2,9 +2,10 @@
 
 use async_trait::async_trait;
 
-use super::{SecretStore, Slot, Stages, StoreError, VersionBytes};
+use super::{Append, Promoter, Promotion, PromotionError, SecretStore, Slot, Stages, StoreError, VersionBytes};
 use crate::domain::ids::{Name, VersionId};
 use crate::faults::{Fault, Faults};
+use crate::journal::Position;
 
 /// Wraps a store: a point that fails answers [`StoreError::Unavailable`], with or without the effect.
 #[derive(Debug, Clone)]
@@ -68,5 +69,16 @@ impl<S: SecretStore> SecretStore for Faulty<S> {
     async fn list(&self, after: Option<&Name>, limit: usize) -> Result<Vec<Name>, StoreError> {
         self.faults.alive()?;
         self.inner.list(after, limit).await
+    }
+}
+
+#[async_trait]
+impl<S: Promoter> Promoter for Faulty<S> {
+    async fn promote_with(&self, promotion: Promotion<'_>, append: Append<'_>) -> Result<Position, PromotionError> {
+        let point = self.faults.point("store.promote with its event");
+        point.before().map_err(StoreError::from)?;
+        let outcome = self.inner.promote_with(promotion, append).await;
+        point.after().map_err(StoreError::from)?;
+        outcome
     }
 }

@@ -7,6 +7,7 @@ pub mod embedded;
 mod faulty;
 mod labels;
 pub mod memory;
+mod promotion;
 #[cfg(test)]
 mod tests;
 
@@ -17,6 +18,7 @@ use crate::domain::ids::{Name, VersionId};
 use crate::domain::material::Material;
 
 pub use faulty::Faulty;
+pub use promotion::{Apart, Append, Promoter, Promotion, PromotionError};
 
 /// Where one credential lies in the store.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]

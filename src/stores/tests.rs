@@ -2,12 +2,17 @@
 
 use proptest::prelude::*;
 
-use super::contract::{contract, shapes};
+use std::sync::Arc;
+
+use super::contract::{contract, promoter_contract, shapes};
 use super::memory::MemoryStore;
 use super::*;
 use crate::domain::material::Secret;
+use crate::domain::rotation::Event;
 use crate::embedded::tests::Fresh;
 use crate::faults::{Faults, When};
+use crate::journal::memory::MemoryJournal;
+use crate::journal::{Journal, Position};
 
 #[tokio::test]
 async fn memory_keeps_the_contract() {
@@ -29,6 +34,39 @@ async fn embedded_keeps_the_contract() {
 async fn embedded_behind_silent_faults_keeps_the_contract() {
     let fresh = Fresh::default();
     contract(|| Faulty::new(fresh.open().store(), Faults::default())).await;
+}
+
+#[tokio::test]
+async fn store_and_journal_apart_keep_the_promoters_contract() {
+    let (store, journal) = (Arc::new(MemoryStore::default()), Arc::new(MemoryJournal::default()));
+    promoter_contract(store.as_ref(), journal.as_ref(), &Apart::new(store.clone(), journal.clone())).await;
+    let file = Fresh::default().open();
+    let (store, journal) = (Arc::new(file.store()), Arc::new(file.journal()));
+    promoter_contract(store.as_ref(), journal.as_ref(), &Apart::new(store.clone(), journal.clone())).await;
+}
+
+#[tokio::test]
+async fn store_and_journal_in_one_file_keep_the_promoters_contract() {
+    let file = Fresh::default().open();
+    promoter_contract(&file.store(), &file.journal(), &file.store()).await;
+    let file = Fresh::default().open();
+    promoter_contract(&file.store(), &file.journal(), &Faulty::new(file.store(), Faults::default())).await;
+}
+
+#[tokio::test]
+async fn in_one_file_a_stage_and_its_event_are_one_commit() {
+    let file = Fresh::default().open();
+    let (store, journal) = (file.store(), file.journal());
+    let (slot, one) = (slot(0), version(1));
+    let term = journal.begin_term().await.unwrap();
+    store.put_pending(&slot, &one, &bytes(0)).await.unwrap();
+    let promotion = Promotion { slot: &slot, version: &one, replacing: None };
+    let ahead = Append { expected: Position { term, revision: 1 }, term, event: &Event::Paused };
+    assert!(store.promote_with(promotion, ahead).await.is_err());
+    assert_eq!(store.stages(&slot).await.unwrap().current, None, "an event that is refused keeps the stage back");
+    let before = file.commits();
+    store.promote_with(promotion, Append { expected: Position::default(), ..ahead }).await.unwrap();
+    assert_eq!(file.commits() - before, 1);
 }
 
 #[tokio::test]

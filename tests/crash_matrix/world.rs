@@ -26,7 +26,7 @@ use keywright::journal::{FaultyJournal, Journal};
 use keywright::policies::{Source, parse};
 use keywright::sealing::{Keyring, hmac_sha256_hex};
 use keywright::stores::memory::MemoryStore;
-use keywright::stores::{Faulty, SecretStore, Slot, Stages};
+use keywright::stores::{Apart, Faulty, Promoter, SecretStore, Slot, Stages};
 
 /// The usual documents: one credential, one application.
 pub const DOCUMENTS: &str = "
@@ -196,15 +196,18 @@ impl Backend {
         }
     }
 
-    fn seams(&self, faults: &Faults) -> (Arc<dyn SecretStore>, Arc<dyn Journal>, Arc<Keyring>) {
+    fn seams(&self, faults: &Faults) -> (Arc<dyn SecretStore>, Arc<dyn Journal>, Arc<dyn Promoter>, Arc<Keyring>) {
         match self {
             Backend::Memory { store, journal, keyring } => {
-                (Arc::new(store.faulty(faults)), Arc::new(journal.faulty(faults)), keyring.clone())
+                let (store, journal): (Arc<dyn SecretStore>, Arc<dyn Journal>) =
+                    (Arc::new(store.faulty(faults)), Arc::new(journal.faulty(faults)));
+                let promoter = Arc::new(Apart::new(store.clone(), journal.clone()));
+                (store, journal, promoter, keyring.clone())
             }
             Backend::Embedded { .. } => {
                 let file = self.file().unwrap();
-                let store = Faulty::new(file.store(), faults.clone());
-                (Arc::new(store), Arc::new(FaultyJournal::new(file.journal(), faults.clone())), file.keyring())
+                let store = Arc::new(Faulty::new(file.store(), faults.clone()));
+                (store.clone(), Arc::new(FaultyJournal::new(file.journal(), faults.clone())), store, file.keyring())
             }
         }
     }
@@ -264,10 +267,11 @@ impl World {
 
     /// A new engine on what is there.
     pub async fn start(&self) -> Result<Arc<Engine>, StartError> {
-        let (store, journal, keyring) = self.backend.seams(&self.faults);
+        let (store, journal, promoter, keyring) = self.backend.seams(&self.faults);
         let seams = Seams {
             store,
             journal,
+            promoter,
             issuer: self.issuer.clone(),
             audit: Arc::new(FaultyAudit { inner: self.audit.clone(), faults: self.faults.clone() }),
             clock: self.clocks.clone(),

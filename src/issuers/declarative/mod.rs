@@ -39,12 +39,14 @@ pub struct DeclarativeIssuer {
     list_timeout: Duration,
     /// Between two looks at whether a key that was just revoked is dead.
     death_wait: Duration,
+    /// An answer that takes longer is late.
+    late_after: Duration,
     /// A question whose answers tell nothing is asked again within this time.
     ask_within: Duration,
 }
 
 /// How often a question is asked whose answers tell nothing.
-const ASKS_MAX: u32 = 3;
+const ASKS_MAX: u32 = 4;
 
 impl DeclarativeIssuer {
     /// How long one HTTP call may take where no policy is shorter.
@@ -57,7 +59,8 @@ impl DeclarativeIssuer {
             meter: Meter::default(),
             list_timeout: timeout * 6,
             death_wait: timeout / 40,
-            ask_within: timeout / 2,
+            late_after: timeout / 4,
+            ask_within: timeout,
         }
     }
 
@@ -88,7 +91,7 @@ impl DeclarativeIssuer {
     }
 
     /// A call that changes nothing at the provider. One answer that tells nothing must not cost the whole of a step that takes
-    /// many: it is asked for again, as long as the answers come quickly.
+    /// many: it is asked for again, as soon as the provider wishes, within bounds.
     async fn ask(
         &self,
         target: &Target,
@@ -100,19 +103,39 @@ impl DeclarativeIssuer {
         let began = tokio::time::Instant::now();
         let mut wait = self.death_wait;
         for _ in 1..ASKS_MAX {
-            let answer = self.call(target, name, call, signer, extras.clone()).await;
-            let told = match &answer {
-                Ok(reply) => !reply.tells_nothing(),
-                Err(IssuerError::Unclear(_)) => false,
-                Err(_) => true,
-            };
-            if told || began.elapsed() + wait > self.ask_within {
+            let answer = self.ask_once(target, name, call, signer, &extras).await;
+            let Some(asked_to_wait) = again_after(&answer, call, target) else { return answer };
+            let pause = wait.max(asked_to_wait);
+            if began.elapsed() + pause > self.ask_within {
                 return answer;
             }
-            tokio::time::sleep(wait).await;
+            tokio::time::sleep(pause).await;
             wait *= 2;
         }
-        self.call(target, name, call, signer, extras).await
+        self.ask_once(target, name, call, signer, &extras).await
+    }
+
+    /// Asks a second time while a late answer is still waited for, and takes the first that tells something: most late answers
+    /// are lost ones, and a slow provider isn't cut short.
+    async fn ask_once(
+        &self,
+        target: &Target,
+        name: &'static str,
+        call: &Call,
+        signer: Signer<'_>,
+        extras: &Extras,
+    ) -> Result<Reply, IssuerError> {
+        let first = self.call(target, name, call, signer, extras.clone());
+        let second = async {
+            tokio::time::sleep(self.late_after).await;
+            self.call(target, name, call, signer, extras.clone()).await
+        };
+        tokio::pin!(first, second);
+        tokio::select! {
+            biased;
+            answer = &mut first => answer,
+            answer = &mut second => if again_after(&answer, call, target).is_none() { answer } else { first.await },
+        }
     }
 
     /// A token for one call, where the description asks for one. Whatever goes wrong here, the call itself wasn't sent.
@@ -129,6 +152,19 @@ impl DeclarativeIssuer {
             None if answer.meaning == Meaning::Dead => Err(IssuerError::Unauthenticated),
             None => Err(IssuerError::Refused { status: answer.status }),
         }
+    }
+}
+
+/// How long to wait at least before a question is asked again; `None` if the answer tells something, or asking again won't help.
+fn again_after(answer: &Result<Reply, IssuerError>, call: &Call, target: &Target) -> Option<Duration> {
+    match answer {
+        Ok(reply) if reply.tells_nothing() => Some(Duration::ZERO),
+        Ok(reply) if reply.meaning(&call.rules) == Meaning::Throttled => match reply.throttled(&target.provider.limits) {
+            IssuerError::Throttled { retry_after } => Some(retry_after.unwrap_or_default()),
+            _ => None,
+        },
+        Err(IssuerError::Unclear(_)) => Some(Duration::ZERO),
+        Ok(_) | Err(_) => None,
     }
 }
 

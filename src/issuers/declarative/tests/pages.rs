@@ -100,7 +100,43 @@ async fn a_page_that_tells_nothing_is_asked_for_again() {
     assert_eq!(quick().list(&raw.target(), &acting()).await.unwrap().len(), 3);
     let failing = Raw::always(Answer::Bytes(json(500, &[], "{}"))).await;
     assert!(quick().list(&failing.target(), &acting()).await.is_err());
-    assert_eq!(failing.requests().len(), 4, "one token, and not for ever");
+    assert_eq!(failing.requests().len(), 5, "one token, four pages, and not for ever");
+}
+
+/// A provider that asks to wait a moment is obeyed without giving up the pages that are there already.
+#[tokio::test]
+async fn a_page_that_is_asked_to_wait_for_is_waited_for() {
+    let asked = std::sync::atomic::AtomicU32::new(0);
+    let raw = Raw::start(move |request| {
+        let line = request.lines().next().filter(|line| line.starts_with("GET"))?;
+        Some(match (asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed), line) {
+            (1, _) => Answer::Bytes(json(429, &[("Retry-After", "1")], "{}")),
+            (_, line) if line.contains("starting_after=c2") => page(&[item(3)], "false"),
+            _ => page(&[item(1), item(2)], "true"),
+        })
+    })
+    .await;
+    let began = std::time::Instant::now();
+    assert_eq!(super::issuer(std::time::Duration::from_secs(4)).list(&raw.target(), &acting()).await.unwrap().len(), 3);
+    assert!(began.elapsed() >= std::time::Duration::from_secs(1), "no sooner than it asked for");
+    assert_eq!(raw.requests().len(), 4, "one token, the first page, the second one twice");
+}
+
+/// An answer that is late is asked for a second time, and whichever comes first counts.
+#[tokio::test]
+async fn a_late_answer_costs_little() {
+    let asked = std::sync::atomic::AtomicU32::new(0);
+    let raw = Raw::start(move |request| {
+        request.lines().next().filter(|line| line.starts_with("GET"))?;
+        Some(match asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed) {
+            0 => Answer::Hang(Vec::new()),
+            _ => page(&[item(1)], "false"),
+        })
+    })
+    .await;
+    // Had it waited for the first until its time was up, no time would be left to ask again.
+    assert_eq!(quick().list(&raw.target(), &acting()).await.unwrap().len(), 1);
+    assert_eq!(raw.requests().len(), 3, "one token, one page asked for twice");
 }
 
 #[tokio::test]
