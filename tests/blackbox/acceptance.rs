@@ -71,6 +71,40 @@ async fn rotates_with_faults(options: fn(Options) -> Options, kinds: &[Fault]) {
     world.assert_all_is_well().await;
 }
 
+/// The age limit holds while `KEYWRIGHT_TEST_FAULT_PERCENT` of all calls fail, in every way that there is, slow answers of seconds
+/// among them; for `KEYWRIGHT_TEST_FAULT_ROUNDS` keys in each environment.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_key_dies_in_time_although_many_calls_fail() {
+    let number = |name: &str, usual: usize| std::env::var(name).map_or(usual, |text| text.parse().expect("a number"));
+    let (percent, rounds) = (number("KEYWRIGHT_TEST_FAULT_PERCENT", 25), number("KEYWRIGHT_TEST_FAULT_ROUNDS", 3));
+    let options = |options| Options { idempotency: false, page_limit: 2, ..options };
+    let mut world = World::start(Plan { rotation: ACCEPTANCE, lease: "5s", options, ..Plan::still() }).await;
+    world.production_app("pod-a", Mode::Confirms);
+    world.production_app("pod-b", Mode::Reconnects(Duration::from_secs(3)));
+    world.sandbox_app("pod-a", Mode::Confirms);
+    let kinds: Vec<Fault> = RECOVERABLE.into_iter().chain([Fault::Slow(Duration::from_secs(3))]).collect();
+    for fake in [&world.sandbox, &world.production] {
+        let mut state = fake.lock();
+        state.faults.at_random(u8::try_from(percent).expect("a percentage"), &kinds);
+        state.faults.at_most_in_a_row(4);
+    }
+    // One rotation after another: a rotation is over in forty seconds, and begins twenty after the one before.
+    tokio::time::sleep(Duration::from_secs(25 * rounds as u64 + 20)).await;
+    let mut ages = Vec::new();
+    for fake in [&world.sandbox, &world.production] {
+        let mut state = fake.lock();
+        state.faults.clear();
+        ages.extend(state.truth.ages());
+    }
+    println!(
+        "{percent} % of calls failed; how old our keys became, in seconds: {:.1?}",
+        ages.iter().map(Duration::as_secs_f64).collect::<Vec<_>>()
+    );
+    assert!(ages.iter().filter(|age| age.as_secs() >= 20).count() >= rounds, "not {rounds} rotations: {ages:?}");
+    assert!(ages.iter().all(|age| *age < Duration::from_secs(40)), "{ages:?}");
+    world.assert_all_is_well().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn lost_replies_with_working_idempotency_keys() {
     rotates_with_faults(|options| options, &[Fault::LoseReply, Fault::DropRequest]).await;

@@ -86,6 +86,10 @@ impl Schedule {
         self.kinds = kinds.to_vec();
     }
 
+    pub(crate) fn at_most_in_a_row(&mut self, most: u32) {
+        self.most_in_a_row = most;
+    }
+
     /// The next call of this kind meets this fault; several are met one after another.
     pub(crate) fn next_time(&mut self, call: Call, fault: Fault) {
         self.scripted.entry(call).or_default().push_back(fault);

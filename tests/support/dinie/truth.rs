@@ -1,7 +1,7 @@
 //! What really is so at the provider: every key, when it lived, who killed it. Faults bend replies, never this.
 
 use std::collections::HashMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
@@ -92,6 +92,12 @@ impl Truth {
             key.updated_at = Timestamp::now();
         }
         self.count_living();
+    }
+
+    /// How old our keys became, in their order; for those that live: by now.
+    pub(crate) fn ages(&self) -> Vec<Duration> {
+        let ours = self.keys.iter().filter(|key| key.owner != Owner::Foreign);
+        ours.map(|key| key.revoked.unwrap_or_else(Instant::now).duration_since(key.created)).collect()
     }
 
     pub(crate) fn assert_foreign_untouched(&self) {
