@@ -16,9 +16,9 @@ use crate::embedded::Embedded;
 use crate::engine::audit::{Action, Actor, Audit};
 use crate::engine::{Engine, Options, Seams};
 use crate::issuers::declarative::DeclarativeIssuer;
-use crate::journal::Journal;
+use crate::journal::{Anchor, Journal};
 use crate::policies::Problems;
-use crate::runtime::audit::AuditFile;
+use crate::runtime::audit::{AuditFile, Head, VerifyError, verify};
 use crate::runtime::clock::{SystemClock, wall_now};
 use crate::runtime::config::Config;
 use crate::runtime::metrics::Metrics;
@@ -79,6 +79,8 @@ struct Opened {
     clock: Arc<SystemClock>,
     policies: Policies,
     watch: PolicyWatch,
+    /// The record of the audit trail that the journal remembers.
+    anchor: Option<Anchor>,
 }
 
 /// Opens, starts and serves. Ready when this returns.
@@ -115,10 +117,12 @@ pub(super) async fn start_daemon(config: Config, shutdown: Shutdown) -> Result<D
         limits: Limits::default(),
     };
     let mut tasks = JoinSet::new();
+    let checked = Arc::clone(&engine);
     tasks.spawn(Arc::clone(&engine).run(shutdown.token()));
     tasks.spawn(serve(listeners, app, shutdown.token()));
     tasks.spawn(follow_policies(config.policies, config.max_stale, opened.watch, engine));
     tasks.spawn(flush_repeats(Arc::clone(&opened.audit), shutdown.clone()));
+    tokio::spawn(check_trail(config.audit.clone(), opened.anchor, Arc::clone(&opened.audit), Arc::clone(&checked)));
     ready.store(true, Ordering::Release);
     tracing::info!(socket = %config.listen.socket.display(), address = %address, "ready");
     let work = tokio::spawn(supervise(tasks, opened.audit, ready, shutdown.clone()));
@@ -146,7 +150,8 @@ async fn open(config: &Config, shutdown: &Shutdown) -> Result<Opened, Failure> {
     let audit = blocking(move || AuditFile::open(&trail, wall_now())).await?;
     let audit = audit.map_err(|error| cannot_start("the audit trail can't be opened", &error))?;
     let heartbeat = embedded.journal().heartbeat().await.map_err(|error| cannot_start("the journal can't be read", &error))?;
-    Ok(Opened { embedded, audit: Arc::new(audit), clock: Arc::new(SystemClock::new(heartbeat)), policies, watch })
+    let anchor = heartbeat.audit.clone();
+    Ok(Opened { embedded, audit: Arc::new(audit), clock: Arc::new(SystemClock::new(heartbeat)), policies, watch, anchor })
 }
 
 async fn listen(config: &Config) -> Result<(Vec<Listener>, SocketAddr), Failure> {
@@ -205,6 +210,30 @@ async fn flush_repeats(audit: Arc<AuditFile>, shutdown: Shutdown) {
         if audit.flush_repeats(wall_now()).await.is_err() {
             tracing::warn!("repeated disclosures can't be written down; they are counted and tried again");
         }
+    }
+}
+
+/// Looks through the whole trail once, while the daemon works: what the journal remembers of it must be there, unchanged (I17).
+async fn check_trail(path: PathBuf, anchor: Option<Anchor>, audit: Arc<AuditFile>, engine: Arc<Engine>) {
+    let head = anchor.map(|anchor| Head { seq: anchor.record, hash: anchor.hash });
+    let (done, outcome) = tokio::sync::oneshot::channel();
+    // A thread of its own, which the end of the daemon doesn't wait for: a trail of years takes a while.
+    let check = move || drop(done.send(verify(&path, head.as_ref())));
+    if std::thread::Builder::new().name("audit-check".to_owned()).spawn(check).is_err() {
+        tracing::warn!("the audit trail couldn't be checked: no thread could be started");
+    }
+    let broken = match outcome.await {
+        Ok(Err(VerifyError::Broken(broken))) => broken.to_string(),
+        Ok(Err(VerifyError::Unreadable(kind))) => format!("it can't be read: {kind}"),
+        Ok(Ok(_)) | Err(_) => return,
+    };
+    tracing::error!(reason = broken, "the audit trail isn't what was written");
+    let message = format!("the audit trail isn't what was written: {broken}; keep the file as evidence, and look for a copy");
+    engine.set_problem("audit-trail-broken", Some(message));
+    let action =
+        Action { actor: Actor::Daemon, action: "trail-found-broken".to_owned(), credential: None, version: None, detail: Some(broken) };
+    if audit.record(wall_now(), action).await.is_err() {
+        tracing::warn!("that the audit trail is broken couldn't be recorded in it");
     }
 }
 

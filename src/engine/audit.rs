@@ -7,6 +7,8 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::journal::Anchor;
+
 /// Who did it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -52,6 +54,11 @@ pub trait Audit: Send + Sync {
 
     /// A repetition of a disclosure that was recorded before: counted, and written once a minute.
     fn repeated(&self, action: Action);
+
+    /// The last durable record, for the journal to remember. `None` for a trail that has none, or no chain.
+    fn anchor(&self) -> Option<Anchor> {
+        None
+    }
 }
 
 /// What goes wrong with one record of a [`MemoryAudit`].

@@ -103,7 +103,8 @@ impl Engine {
         if now.running < self.beat_at() && !now_whatever {
             return;
         }
-        let beat = Heartbeat { running: now.running, wall: now.trusted.then_some(now.wall) };
+        let audit = self.seams.audit.anchor();
+        let beat = Heartbeat { running: now.running, wall: now.trusted.then_some(now.wall), audit };
         if self.seams.journal.write_heartbeat(beat).await.is_err() {
             tracing::warn!("the heartbeat couldn't be written");
         }

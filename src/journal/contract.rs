@@ -12,7 +12,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::{Heartbeat, History, HoldingChange, Holdings, Journal, JournalError, Position, SealedCopy};
+use super::{Anchor, Heartbeat, History, HoldingChange, Holdings, Journal, JournalError, Position, SealedCopy};
 use crate::domain::holders::Holding;
 use crate::domain::ids::{InstallationId, Name, OperationId};
 use crate::domain::ledger::{Closure, Fingerprint, Ledger};
@@ -233,8 +233,9 @@ async fn holdings_are_kept(journal: &impl Journal) {
 async fn the_heartbeat_is_kept(journal: &impl Journal) {
     assert_eq!(journal.heartbeat().await.unwrap(), Heartbeat::default());
     for second in [5, 9] {
-        let beat = Heartbeat { running: Duration::new(second, 7), wall: Timestamp::from_second(second.cast_signed()).ok() };
-        journal.write_heartbeat(beat).await.unwrap();
+        let audit = Some(Anchor { record: second, hash: "a0".repeat(32) });
+        let beat = Heartbeat { running: Duration::new(second, 7), wall: Timestamp::from_second(second.cast_signed()).ok(), audit };
+        journal.write_heartbeat(beat.clone()).await.unwrap();
         assert_eq!(journal.heartbeat().await.unwrap(), beat);
     }
 }

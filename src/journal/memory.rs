@@ -130,7 +130,7 @@ impl Journal for MemoryJournal {
     }
 
     async fn heartbeat(&self) -> Result<Heartbeat, JournalError> {
-        Ok(self.state().heartbeat)
+        Ok(self.state().heartbeat.clone())
     }
 
     async fn write_heartbeat(&self, heartbeat: Heartbeat) -> Result<(), JournalError> {

@@ -73,12 +73,24 @@ pub struct Holdings {
 }
 
 /// What outlives a restart of the daemon itself.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Heartbeat {
     /// Time that the daemon has been running, all runs added up (I13).
     pub running: Duration,
     /// The wall clock at the last heartbeat.
     pub wall: Option<Timestamp>,
+    /// How far the audit trail had come, so that records cut from its end are missed (I17).
+    #[serde(default)]
+    pub audit: Option<Anchor>,
+}
+
+/// One record of an audit trail, remembered outside of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Anchor {
+    /// Its number, counted from 1.
+    pub record: u64,
+    /// Lower-case hex.
+    pub hash: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -72,7 +72,7 @@ impl Judge {
     pub fn heartbeat(&mut self, wall: Timestamp, monotonic: Duration) -> Heartbeat {
         let moment = self.look(wall, monotonic);
         let wall = if moment.trusted { wall } else { self.expected(monotonic) };
-        Heartbeat { running: moment.running, wall: Some(wall) }
+        Heartbeat { running: moment.running, wall: Some(wall), audit: None }
     }
 
     fn expected(&self, monotonic: Duration) -> Timestamp {
@@ -165,7 +165,7 @@ mod tests {
 
     #[test]
     fn running_time_goes_on_from_the_heartbeat() {
-        let mut judge = Judge::new(Heartbeat { running: after(1000), wall: Some(wall(-60)) }, wall(0));
+        let mut judge = Judge::new(Heartbeat { running: after(1000), wall: Some(wall(-60)), audit: None }, wall(0));
         let moment = judge.look(wall(5), after(5));
         assert_eq!((moment.running, moment.trusted), (after(1005), true));
     }
@@ -203,9 +203,9 @@ mod tests {
 
     #[test]
     fn a_start_before_the_last_heartbeat_is_not_believed() {
-        let heartbeat = Heartbeat { running: after(1000), wall: Some(wall(0)) };
-        assert!(Judge::new(heartbeat, wall(-299)).look(wall(-298), after(1)).trusted);
-        let mut judge = Judge::new(heartbeat, wall(-301));
+        let heartbeat = Heartbeat { running: after(1000), wall: Some(wall(0)), audit: None };
+        assert!(Judge::new(heartbeat.clone(), wall(-299)).look(wall(-298), after(1)).trusted);
+        let mut judge = Judge::new(heartbeat.clone(), wall(-301));
         assert!(!judge.look(wall(-300), after(1)).trusted);
         assert!(!judge.look(wall(-30 * YEAR_S), after(2)).trusted);
         // Set right at last: any later time can be true, because nobody knows how long we were away.
@@ -230,7 +230,7 @@ mod tests {
 
     #[test]
     fn the_system_clock_runs() {
-        let clock = SystemClock::new(Heartbeat { running: after(7), wall: None });
+        let clock = SystemClock::new(Heartbeat { running: after(7), ..Heartbeat::default() });
         let first = clock.now();
         let second = clock.now();
         assert!(first.trusted && first.running >= after(7) && second.running >= first.running);

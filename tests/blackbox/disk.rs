@@ -38,6 +38,39 @@ async fn a_tampered_audit_record_is_named_and_a_torn_last_line_is_none() {
     assert!(now.starts_with(&good) && now.lines().count() > lines.len(), "the removal is recorded");
 }
 
+/// A chain that was cut at a record is whole in itself: only who remembers its end can tell.
+#[tokio::test(flavor = "multi_thread")]
+async fn records_cut_from_the_end_of_the_trail_are_missed() {
+    let mut world = World::start(Plan::still()).await;
+    assert!(world.daemon.terminate().await.success());
+    let file = world.daemon.site.path("data/audit.jsonl");
+    let whole = std::fs::read_to_string(&file).expect("an audit file");
+    world.daemon.again().await;
+    let codes = async |world: &World| {
+        let status = world.daemon.cli(&["status", "--json"]).await.json();
+        let problems = status["problems"].as_array().expect("a list of problems").clone();
+        problems.iter().filter_map(|problem| problem["code"].as_str().map(str::to_owned)).collect::<Vec<_>>()
+    };
+    assert!(!codes(&world).await.contains(&"audit-trail-broken".to_owned()), "an honest restart");
+    assert!(world.daemon.terminate().await.success());
+
+    let kept: Vec<&str> = whole.lines().take(whole.lines().count() - 2).collect();
+    std::fs::write(&file, kept.join("\n") + "\n").expect("it is cut");
+    world.daemon.cli(&["audit", "verify"]).await.assert_code(0);
+    world.daemon.again().await;
+    let mut seen = codes(&world).await;
+    for _ in 0..100 {
+        if seen.contains(&"audit-trail-broken".to_owned()) {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        seen = codes(&world).await;
+    }
+    assert!(seen.contains(&"audit-trail-broken".to_owned()), "{seen:?}");
+    let now = std::fs::read_to_string(&file).expect("an audit file");
+    assert!(now.contains("trail-found-broken"), "the trail itself says what became of it");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn one_data_folder_has_one_daemon() {
     let mut world = World::unsubmitted(Plan::still()).await;

@@ -20,6 +20,7 @@ use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::engine::audit::{Action, Actor, Audit, AuditError};
+use crate::journal::Anchor;
 use record::Entry;
 use writer::{Progress, Request, Writer};
 
@@ -135,6 +136,11 @@ impl Audit for AuditFile {
     fn repeated(&self, action: Action) {
         let key = RepeatKey { actor: action.actor, action: action.action, credential: action.credential, version: action.version };
         self.repeats.lock().unwrap_or_else(PoisonError::into_inner).add(key, 1);
+    }
+
+    fn anchor(&self) -> Option<Anchor> {
+        let Head { seq, hash } = self.head();
+        (seq > 0).then_some(Anchor { record: seq, hash })
     }
 }
 
