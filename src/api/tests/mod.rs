@@ -4,6 +4,7 @@ mod connections;
 mod fake;
 mod input;
 mod problems;
+mod rights;
 mod routes;
 mod streams;
 
