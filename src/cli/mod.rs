@@ -1,6 +1,7 @@
 //! The command line: one file per command.
 
 mod audit;
+mod certificate;
 mod check;
 mod client;
 mod daemon;

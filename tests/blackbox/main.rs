@@ -28,5 +28,6 @@ mod oidc_test;
 mod scanner_test;
 mod stream;
 mod submit;
+mod tls;
 mod wire_test;
 mod world;
