@@ -268,6 +268,7 @@ fn read_operator(node: &Node, uid: u32, sink: &Sink<'_>) -> Option<Operator> {
             let words = Right::ALL.map(|right| (right.as_str(), right));
             rights.iter().filter_map(|right| choice(right, sink, &words)).map(|right| right.value).collect()
         }
+        None if identity.as_ref().is_some_and(|identity| identity.value == Identity::Unix { uid }) => Right::ALL.into(),
         None => BTreeSet::from([Right::Status, Right::Rotate]),
     };
     fields.done();
@@ -354,6 +355,7 @@ cache: {maxStale: 1h}
         assert_eq!(config.listen.address.to_string(), "[::1]:0");
         assert_eq!(config.operators[0].may, [Right::Status, Right::Read].into());
         assert_eq!(config.operators[1].may, [Right::Status, Right::Rotate].into());
+        assert_eq!(config.operators[2].may, Right::ALL.into(), "the daemon's own uid");
         assert_eq!(config.listen.tls, None);
         let dinie = &config.providers[&"dinie".parse().unwrap()];
         assert_eq!(dinie[&Environment::Sandbox], "http://127.0.0.1:9001/v3");

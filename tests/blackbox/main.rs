@@ -25,6 +25,7 @@ mod demo;
 mod disk;
 mod fakes_test;
 mod oidc_test;
+mod operators;
 mod scanner_test;
 mod stream;
 mod submit;
