@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
@@ -36,10 +36,14 @@ async fn secured(limits: Limits) -> Secured {
 }
 
 fn client(root: &CertificateDer<'static>, alpn: &[u8]) -> TlsConnector {
+    client_of(root, alpn, rustls::ALL_VERSIONS)
+}
+
+fn client_of(root: &CertificateDer<'static>, alpn: &[u8], versions: &[&'static SupportedProtocolVersion]) -> TlsConnector {
     let mut roots = RootCertStore::empty();
     roots.add(root.clone()).unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let builder = ClientConfig::builder_with_provider(provider).with_protocol_versions(versions).unwrap();
     let mut config = builder.with_root_certificates(roots).with_no_client_auth();
     config.alpn_protocols = vec![alpn.to_vec()];
     Arc::new(config).into()
@@ -64,6 +68,9 @@ async fn tls_serves_the_same_api_and_http_1_only() {
     assert_eq!(stream.get_ref().1.protocol_version(), Some(rustls::ProtocolVersion::TLSv1_3));
     let reply = exchange(&mut stream, request(APP, "GET /v1/credentials/one", "", "").as_bytes()).await;
     assert_eq!(reply.json()["fields"]["client_secret"], CANARY);
+    let older = client_of(&it.root, b"http/1.1", &[&rustls::version::TLS12]);
+    let mut stream = older.connect(ServerName::try_from("localhost").unwrap(), it.it.tcp().await).await.unwrap();
+    assert_eq!(exchange(&mut stream, request(APP, "GET /v1/credentials/one", "", "").as_bytes()).await.status, 200);
     // The library's bare answers have our form here, too.
     exchange(&mut it.connect().await.unwrap(), b"GET / HTTP/9\r\n\r\n").await.refused(400, "bad-request");
     let other = client(&it.root, b"h2").connect(ServerName::try_from("localhost").unwrap(), it.it.tcp().await).await;
