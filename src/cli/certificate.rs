@@ -52,7 +52,7 @@ impl Tls {
                     engine.set_problem(CODE, None);
                 }
                 Ok(Err(error)) => {
-                    tracing::error!("the certificate can't be used, and the last good one stays in force: {error}");
+                    tracing::error!(error = %error, "the certificate can't be used; the last good one stays in force");
                     engine.set_problem(CODE, Some(format!("{error}; the last good certificate stays in force")));
                 }
                 Err(_) => engine.set_problem(CODE, Some("the certificate can't be read; the last good one stays in force".to_owned())),
@@ -68,6 +68,6 @@ async fn read(files: &TlsFiles) -> Result<Result<Pair, TlsError>, Failure> {
 }
 
 fn unusable(error: &TlsError) -> Failure {
-    tracing::error!("the certificate can't be used: {error}");
+    tracing::error!(error = %error, "the certificate can't be used");
     Failure::invalid(CODE, "the certificate of `listen.tls` can't be used", error.to_string())
 }
