@@ -138,6 +138,7 @@ async fn respond(call: Call<'_>, peer: Peer, route: Route) -> Answered {
     let bearer = headers::bearer(&call.head.headers)?;
     let caller = authenticate(&call.api.service.policies(), &call.api.operators, peer, bearer)?;
     let _permit = call.api.counters.request(caller.key())?;
+    route.right().map_or(Ok(()), |right| caller.check_right(right))?;
     let takes_body = matches!(route, Route::Confirmations | Route::Submission(_) | Route::Rotations(_));
     if !takes_body && !call.body.is_end_stream() {
         return Err(Problem::bad_request("this call takes no body"));
@@ -151,12 +152,12 @@ async fn dispatch(call: Call<'_>, caller: Caller, route: Route) -> Answered {
         Route::Credentials => credentials::list(&call, &caller),
         Route::Events => credentials::events(&call, caller),
         Route::Confirmations => credentials::confirm(call, &caller).await,
-        Route::Status => operate::status(&call, &caller, &route),
-        Route::StatusOf(name) => operate::status_of(&call, &caller, &name),
-        Route::Plan => operate::plan(&call, &caller, &route),
+        Route::Status => operate::status(&call, &route),
+        Route::StatusOf(name) => operate::status_of(&call, &name),
+        Route::Plan => operate::plan(&call, &route),
         Route::Submission(name) => operate::submit(call, &caller, name).await,
         Route::Rotations(name) => operate::rotate(call, &caller, name).await,
-        Route::Versions(ref name) => operate::versions(&call, &caller, &route, name),
+        Route::Versions(ref name) => operate::versions(&call, &route, name),
         Route::Instances(application) => operate::release(&call, &caller, application, None).await,
         Route::Instance(application, instance) => operate::release(&call, &caller, application, Some(instance)).await,
         Route::Health | Route::Ready | Route::Metrics => Err(Problem::not_found()),

@@ -1,4 +1,4 @@
-//! What operators call. Whatever changes something runs in a task of its own, so that it doesn't stop halfway because the
+//! What operators call; the right that each call needs stands in `Route::right` and was checked. Whatever changes something runs in a task of its own, so that it doesn't stop halfway because the
 //! caller hung up.
 
 use std::sync::Arc;
@@ -11,29 +11,24 @@ use super::identity::Caller;
 use super::input;
 use super::path::Route;
 use super::problem::Problem;
-use crate::domain::access::Right;
 use crate::domain::ids::{InstanceName, Name, VersionId};
 
-pub(super) fn status(call: &Call<'_>, caller: &Caller, route: &Route) -> Answered {
-    caller.operator(Right::Status)?;
+pub(super) fn status(call: &Call<'_>, route: &Route) -> Answered {
     let query = call.query(route)?;
     let status = call.api.service.status(None, query.after()?.as_ref(), query.limit()?);
     json(StatusCode::OK, &status.ok_or_else(Problem::not_found)?)
 }
 
-pub(super) fn status_of(call: &Call<'_>, caller: &Caller, name: &Name) -> Answered {
-    caller.operator(Right::Status)?;
+pub(super) fn status_of(call: &Call<'_>, name: &Name) -> Answered {
     json(StatusCode::OK, &call.api.service.status(Some(name), None, 1).ok_or_else(Problem::not_found)?)
 }
 
-pub(super) fn plan(call: &Call<'_>, caller: &Caller, route: &Route) -> Answered {
-    caller.operator(Right::Status)?;
+pub(super) fn plan(call: &Call<'_>, route: &Route) -> Answered {
     let query = call.query(route)?;
     json(StatusCode::OK, &call.api.service.plan(query.days()?, query.after()?.as_ref(), query.limit()?))
 }
 
-pub(super) fn versions(call: &Call<'_>, caller: &Caller, route: &Route, name: &Name) -> Answered {
-    caller.operator(Right::Status)?;
+pub(super) fn versions(call: &Call<'_>, route: &Route, name: &Name) -> Answered {
     let query = call.query(route)?;
     let (after, limit) = (query.after::<VersionId>()?, query.limit()?);
     let mut versions = call.api.service.versions(name).ok_or_else(Problem::not_found)?;
@@ -49,7 +44,7 @@ pub(super) fn versions(call: &Call<'_>, caller: &Caller, route: &Route, name: &N
 }
 
 pub(super) async fn submit(mut call: Call<'_>, caller: &Caller, name: Name) -> Answered {
-    let actor = caller.operator(Right::Rotate)?;
+    let actor = caller.actor()?;
     let material = input::submission(&call.json().await?)?;
     let service = Arc::clone(&call.api.service);
     let submitting = tokio::spawn(async move { service.submit(actor, &name, material).await });
@@ -57,7 +52,7 @@ pub(super) async fn submit(mut call: Call<'_>, caller: &Caller, name: Name) -> A
 }
 
 pub(super) async fn rotate(mut call: Call<'_>, caller: &Caller, name: Name) -> Answered {
-    let actor = caller.operator(Right::Rotate)?;
+    let actor = caller.actor()?;
     input::nothing(&call.json().await?)?;
     let service = Arc::clone(&call.api.service);
     let rotating = tokio::spawn(async move { service.rotate(actor, &name).await });
@@ -66,7 +61,7 @@ pub(super) async fn rotate(mut call: Call<'_>, caller: &Caller, name: Name) -> A
 }
 
 pub(super) async fn release(call: &Call<'_>, caller: &Caller, application: Name, instance: Option<InstanceName>) -> Answered {
-    let actor = caller.operator(Right::Rotate)?;
+    let actor = caller.actor()?;
     let service = Arc::clone(&call.api.service);
     let releasing = tokio::spawn(async move { service.release(actor, &application, instance.as_ref()).await });
     releasing.await.map_err(|_| Problem::bug())??;

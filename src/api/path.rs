@@ -6,6 +6,7 @@ use std::str::FromStr;
 use http::{Method, Uri};
 
 use super::problem::{Problem, Slug};
+use crate::domain::access::Right;
 use crate::domain::ids::{InstanceName, Name, NameError};
 
 /// What is asked for, with its names parsed.
@@ -94,6 +95,17 @@ impl Route {
             Route::Status | Route::Versions(_) => &["limit", "after"],
             Route::Plan => &["days", "limit", "after"],
             _ => &[],
+        }
+    }
+
+    /// The table of rights: what an operator needs for this call, if it is an operator's. Reads are an application's call
+    /// first; an operator needs [`Right::Read`] for them, which is looked at where it is known who reads.
+    pub(super) const fn right(&self) -> Option<Right> {
+        match self {
+            Route::Status | Route::StatusOf(_) | Route::Plan | Route::Versions(_) => Some(Right::Status),
+            Route::Submission(_) | Route::Rotations(_) | Route::Instances(_) | Route::Instance(..) => Some(Right::Rotate),
+            Route::Credentials | Route::Credential(_) | Route::Events | Route::Confirmations => None,
+            Route::Health | Route::Ready | Route::Metrics => None,
         }
     }
 

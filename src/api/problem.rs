@@ -7,6 +7,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::body::Body;
+use crate::domain::access::Right;
 use crate::engine::errors::{ConfirmError, ReadError, ReleaseError, RotateError, SubmitError};
 
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -101,6 +102,12 @@ impl Problem {
         Problem::new(Slug::Forbidden, "the caller's document or its entry under `operators` doesn't allow this")
     }
 
+    /// For a call that needs a right which the caller hasn't, whatever it is about.
+    pub(super) fn right_missing(right: Right) -> Problem {
+        let right = right.as_str();
+        Problem::new(Slug::Forbidden, format!("this needs an operator's right `{right}`: see `may` of `operators` in the configuration"))
+    }
+
     pub(super) fn unauthenticated() -> Problem {
         Problem::new(Slug::Unauthenticated, "send a known token as `Authorization: Bearer`, or come over the socket with a known uid")
     }
@@ -171,6 +178,7 @@ impl From<ReadError> for Problem {
     fn from(error: ReadError) -> Problem {
         let slug = match error {
             ReadError::Forbidden => return Problem::forbidden(),
+            ReadError::ReasonMissing => Slug::BadRequest,
             ReadError::NoVersion => Slug::NoVersion,
             ReadError::TooManyInstances => Slug::TooMany,
             ReadError::StoreUnavailable => Slug::StoreUnavailable,

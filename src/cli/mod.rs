@@ -1,6 +1,7 @@
 //! The command line: one file per command.
 
 mod audit;
+mod certificate;
 mod check;
 mod client;
 mod daemon;
@@ -25,6 +26,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::domain::ids::{FieldName, InstanceName, Name};
+use crate::domain::reason::Reason;
 use crate::runtime::hardening;
 use failure::Failure;
 use settings::Settings;
@@ -102,6 +104,9 @@ enum Command {
         /// Read the application's bearer token from this file
         #[arg(long, value_name = "FILE")]
         token_file: Option<PathBuf>,
+        /// Why, for an operator's read of a production credential: 500 characters at most, kept by the audit trail
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<Reason>,
     },
     /// Look at the audit trail
     #[command(subcommand)]
@@ -164,8 +169,9 @@ fn dispatch(arguments: Arguments, terminal: Terminal) -> Result<ExitCode, Failur
         Command::Release { application, instance } => {
             asking(async { release::release(&application, instance.as_ref(), &settings.client()?, terminal).await })
         }
-        Command::Get { name, field, token_file } => {
-            asking(async { get::get(&name, field.as_ref(), token_file.as_deref(), settings.client()?, terminal).await })
+        Command::Get { name, field, token_file, reason } => {
+            let wanted = get::Wanted { name, field, token_file, reason };
+            asking(async { get::get(wanted, settings.client()?, terminal).await })
         }
     }
 }

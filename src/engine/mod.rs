@@ -36,6 +36,7 @@ use crate::domain::credential::Environment;
 use crate::domain::ids::{InstallationId, InstanceName, Name, OperationId};
 use crate::domain::ledger::Ledger;
 use crate::domain::policy::{Application, Policies, Uptake};
+use crate::domain::reason::Reason;
 use crate::issuers::Issuer;
 use crate::journal::Journal;
 use crate::sealing::Keyring;
@@ -59,9 +60,10 @@ pub enum Reader {
         application: Name,
         instance: InstanceName,
     },
-    /// A person with the right to read. Persons hold nothing.
+    /// A person with the right to read. Persons hold nothing; a production credential is read for a reason.
     Operator {
         who: String,
+        reason: Option<Reason>,
     },
 }
 
@@ -71,7 +73,14 @@ impl Reader {
             Reader::Application { application, instance } => {
                 Actor::Application { name: application.to_string(), instance: instance.to_string() }
             }
-            Reader::Operator { who } => Actor::Operator { who: who.clone() },
+            Reader::Operator { who, .. } => Actor::Operator { who: who.clone() },
+        }
+    }
+
+    fn reason(&self) -> Option<&Reason> {
+        match self {
+            Reader::Application { .. } => None,
+            Reader::Operator { reason, .. } => reason.as_ref(),
         }
     }
 }

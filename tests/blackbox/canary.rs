@@ -152,7 +152,7 @@ fn kinds_met(fake: &Dinie) -> BTreeSet<String> {
 async fn the_scanner_finds_what_get_prints() {
     let world = World::start(Plan::still()).await;
     let scanner = world.scanner(&[]);
-    let printed = world.daemon.cli(&["get", PRODUCTION]).await;
+    let printed = world.daemon.cli(&["get", PRODUCTION, "--reason", "a test"]).await;
     assert!(!scanner.scan("get", &printed.stdout).is_empty());
     let token = format!("Bearer {}", world.production_token);
     let path = format!("/v1/credentials/{PRODUCTION}");

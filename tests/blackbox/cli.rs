@@ -171,13 +171,13 @@ async fn status_and_plan_have_the_contracts_shape() {
 #[tokio::test(flavor = "multi_thread")]
 async fn get_prints_what_an_operator_may_read() {
     let world = World::start(Plan::still()).await;
-    let printed = world.daemon.cli(&["get", PRODUCTION, "--field", "client_secret"]).await;
+    let printed = world.daemon.cli(&["get", PRODUCTION, "--field", "client_secret", "--reason", "a test"]).await;
     printed.assert_code(0);
     assert_eq!(printed.out().trim_end(), world.enrolled_production.secret);
-    let all = world.daemon.cli(&["get", PRODUCTION]).await;
+    let all = world.daemon.cli(&["get", PRODUCTION, "--reason", "a test"]).await;
     all.assert_code(0);
     assert!(all.out().contains(&world.enrolled_production.client_id));
-    world.daemon.cli(&["get", PRODUCTION, "--field", "nothing"]).await.assert_code(1);
+    world.daemon.cli(&["get", PRODUCTION, "--field", "nothing", "--reason", "a test"]).await.assert_code(1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -196,7 +196,7 @@ async fn bad_policies_leave_the_last_good_ones_in_force() {
     world.daemon.reload();
     let said = || world.daemon.logs().iter().any(|(_, bytes)| String::from_utf8_lossy(bytes).contains("all.yaml"));
     assert!(crate::support::eventually(std::time::Duration::from_secs(10), said).await, "nothing was said");
-    world.daemon.cli(&["get", PRODUCTION, "--field", "client_id"]).await.assert_code(0);
+    world.daemon.cli(&["get", PRODUCTION, "--field", "client_id", "--reason", "a test"]).await.assert_code(0);
     assert_eq!(world.daemon.site.tcp().get("/readyz", &[]).await.status, 200);
 }
 

@@ -10,6 +10,7 @@ pub(crate) mod oidc;
 pub(crate) mod rng;
 pub(crate) mod scanner;
 pub(crate) mod site;
+pub(crate) mod tls;
 pub(crate) mod wire;
 
 use std::time::{Duration, Instant};

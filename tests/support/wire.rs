@@ -4,6 +4,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -15,6 +16,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) enum Target {
     Tcp(SocketAddr),
     Socket(PathBuf),
+    /// As `localhost`, by what this configuration trusts.
+    Tls(SocketAddr, Arc<rustls::ClientConfig>),
 }
 
 pub(crate) trait Wire: AsyncRead + AsyncWrite + Unpin + Send {}
@@ -25,6 +28,7 @@ impl Target {
         Ok(match self {
             Self::Tcp(address) => Box::new(tokio::net::TcpStream::connect(address).await?),
             Self::Socket(path) => Box::new(tokio::net::UnixStream::connect(path).await?),
+            Self::Tls(address, config) => Box::new(super::tls::connect(*address, config).await?),
         })
     }
 
