@@ -15,6 +15,7 @@ use crate::domain::environment::{Acceptance, Proof, Verdict};
 use crate::domain::ids::{FieldName, KeyId, Name, VersionId};
 use crate::domain::ledger::{Fingerprint, Ledger, Origin};
 use crate::domain::material::{Material, check_value};
+use crate::domain::provider::SignedCall;
 use crate::domain::rotation::{AbandonReason, Event, Rotation};
 use crate::issuers::{IssuerError, ProbeOutcome};
 use crate::journal::SealedCopy;
@@ -148,8 +149,10 @@ impl Engine {
         key_id: Option<&KeyId>,
     ) -> Result<(Option<Timestamp>, Option<Timestamp>), SubmitError> {
         let (Some(_), Some(key_id)) = (&context.provider.calls.list, key_id) else { return Ok((None, None)) };
+        let target = self.signed_target(context, &[SignedCall::List]).await;
+        let target = target.map_err(|hindrance| SubmitError::ProviderUnavailable { reason: hindrance.trouble.message })?;
         for look in 1.. {
-            match self.seams.issuer.list(&self.target(context), material).await {
+            match self.seams.issuer.list(&target, material).await {
                 Ok(keys) => {
                     let found = keys.into_iter().find(|key| key.key_id == *key_id);
                     return Ok(found.map_or((None, None), |key| (key.issued_at, key.expires_at)));

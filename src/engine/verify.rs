@@ -32,7 +32,7 @@ impl Engine {
         let mut evidence = self.evidence_at_hand(context, material);
         let disproved = evidence.iter().any(|piece| piece.says == Says::Against);
         let mut outcome = None;
-        if !disproved && (context.provider.calls.token.is_some() || context.provider.calls.probe.is_some()) {
+        if !disproved && context.provider.has_check() {
             let report = self.seams.issuer.probe(&self.target(context), material).await?;
             if let Some(theirs) = report.provider_time {
                 self.seams.clock.heard(theirs);
@@ -114,21 +114,29 @@ impl Engine {
 
     async fn upkeep_step(&self, cell: &Cell, work: &mut Work, context: &Context, ledger: &Ledger) -> Result<(), Hindrance> {
         let running = self.seams.clock.now().running;
+        let mut swept = Ok(());
         if sweep_due(work, context, running) {
-            let account = self.account(&context.credential.account);
-            let _guard = account.lock().await;
-            let found = self.survey(work, context, ledger).await?;
-            self.append_all(cell, work, found).await?;
-            // The list was signed with the current key: it lives.
-            work.checked_at = work.swept_at;
-            return Ok(());
+            swept = self.sweep(cell, work, context, ledger).await;
+            // A list that the current key signed is a look at that key; one that an administrator signed is none, whatever came of it.
+            if !context.lists_by_administrator() {
+                swept?;
+                work.checked_at = work.swept_at;
+                return Ok(());
+            }
         }
         if check_due(work, context, ledger, self.seams.clock.now()) {
             let events = self.check_current(work, context, ledger).await?;
             work.checked_at = Some(running);
             self.append_all(cell, work, events).await?;
         }
-        Ok(())
+        swept
+    }
+
+    async fn sweep(&self, cell: &Cell, work: &mut Work, context: &Context, ledger: &Ledger) -> Result<(), Hindrance> {
+        let account = self.account(&context.credential.account);
+        let _guard = account.lock().await;
+        let found = self.survey(work, context, ledger).await?;
+        self.append_all(cell, work, found).await
     }
 
     async fn append_all(&self, cell: &Cell, work: &mut Work, events: Vec<Performed>) -> Result<(), Hindrance> {
@@ -179,12 +187,12 @@ pub(super) fn sweep_due(work: &Work, context: &Context, running: Duration) -> bo
 }
 
 /// Whether the current key is to be looked at again: by policy, and sooner while it is refused, or while our clock isn't
-/// believed, because the provider's answer brings its time along.
+/// believed, because the provider's answer brings its time along. Where nobody can be asked, it never is.
 pub(super) fn check_due(work: &Work, context: &Context, ledger: &Ledger, now: Moment) -> bool {
     let by_policy = context.policy.verify_every.as_duration();
     let soon = ledger.refused_since.is_some() || !now.trusted;
     let every = if soon { by_policy.min(context.policy.sweep_every()) } else { by_policy };
-    elapsed(work.checked_at, every, now.running)
+    context.provider.has_check() && elapsed(work.checked_at, every, now.running)
 }
 
 fn elapsed(last: Option<Duration>, every: Duration, running: Duration) -> bool {
