@@ -9,6 +9,11 @@ use crate::domain::ids::Name;
 use crate::domain::provider::SignedCall;
 use crate::issuers::{Administrator, Target};
 
+/// It has no version yet.
+pub(super) const ADMINISTRATOR_MISSING: &str = "administrator-missing";
+/// The provider doesn't accept it.
+pub(super) const ADMINISTRATOR_REFUSED: &str = "administrator-refused";
+
 impl Engine {
     /// Where these calls go, with the administering credential where it signs one of them.
     ///
@@ -25,7 +30,7 @@ impl Engine {
     async fn administrator(&self, name: &Name) -> Result<Administrator, Hindrance> {
         let missing = || {
             let message = format!("`{name}` administers this credential and has no version yet: `keywright submit {name}`");
-            Hindrance::new("administrator-missing", message)
+            Hindrance::new(ADMINISTRATOR_MISSING, message)
         };
         let (Some(cell), Some(context)) = (self.cell(name), self.context(name)) else { return Err(missing()) };
         let ledger = cell.ledger();
@@ -33,7 +38,7 @@ impl Engine {
         if ledger.refused_since.is_some() {
             let message =
                 format!("`{name}` administers this credential and its provider refuses it: `keywright submit {name}` a working one");
-            return Err(Hindrance::new("administrator-refused", message));
+            return Err(Hindrance::new(ADMINISTRATOR_REFUSED, message));
         }
         let material = self.full_material(&context, current).await?;
         Ok(Administrator { target: self.target(&context), material })

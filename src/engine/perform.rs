@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::Engine;
+use super::administrator::ADMINISTRATOR_REFUSED;
 use super::audit::Actor;
 use super::backoff::wait_after;
 use super::cell::{Cell, Work};
@@ -57,7 +58,7 @@ impl From<IssuerError> for Hindrance {
     fn from(error: IssuerError) -> Hindrance {
         let code = match error {
             IssuerError::Unauthenticated => "provider-unauthenticated",
-            IssuerError::AdministratorRefused => "administrator-refused",
+            IssuerError::AdministratorRefused => ADMINISTRATOR_REFUSED,
             IssuerError::Refused { .. } | IssuerError::Impossible(_) => "provider-refused",
             IssuerError::Full => "no-free-slot",
             IssuerError::Throttled { .. } => "provider-throttled",
@@ -283,8 +284,12 @@ impl Engine {
     async fn retire(&self, work: &mut Work, context: &Context, ledger: &Ledger) -> Outcome {
         let acting = self.acting(work, context, ledger).await?;
         if !context.provider.has_check() {
-            // Nobody can be asked, ever: that it is whole in the store is all that can be looked at.
-            return one(Event::Retired { term: self.term });
+            // Nobody can be asked, ever: that it is whole in the store, and was refused nowhere, is all that can be looked at.
+            return if ledger.refused_since.is_some() {
+                Err(IssuerError::Unauthenticated.into())
+            } else {
+                one(Event::Retired { term: self.term })
+            };
         }
         let report = self.seams.issuer.probe(&self.target(context), &acting).await?;
         let now = self.seams.clock.now();

@@ -170,6 +170,35 @@ async fn without_a_version_of_the_administrator_it_is_said_and_nothing_is_intend
 }
 
 #[tokio::test]
+async fn a_rotation_that_waits_for_its_administrator_gives_way_to_a_key_that_a_person_brings() {
+    let world = World::with(Backend::memory(), &administered(&acme_without_a_list(), "24h"));
+    let engine = world.start().await.unwrap();
+    let first = Administered::submit(&world, &engine, CREDENTIAL).await.unwrap();
+    let scene = Administered { boss: first.clone(), first, world, engine };
+    let before = current(&scene.engine);
+    assert!(!scene.rotates().await);
+    let second = Administered::submit(&scene.world, &scene.engine, CREDENTIAL).await.unwrap();
+    assert_ne!(current(&scene.engine), before);
+    scene.engine.release(operator(), &name(APPLICATION), None).await.unwrap();
+    scene.live(100).await;
+    assert!(scene.has(CREDENTIAL, "administrator-missing") && scene.alive(&scene.first), "the administrator signs the revocation, too");
+    Administered::submit(&scene.world, &scene.engine, BOSS).await.unwrap();
+    scene.live(400).await;
+    assert_eq!((row(&scene.engine).phase.as_str(), scene.all_codes()), ("steady", Vec::new()));
+    assert!(!scene.alive(&scene.first) && scene.alive(&second));
+
+    for _ in 0..20 {
+        scene.world.issuer.inject("issuer.create", FaultAction::Unauthenticated);
+    }
+    assert!(!scene.rotates().await);
+    let third = Administered::submit(&scene.world, &scene.engine, CREDENTIAL).await.unwrap();
+    scene.engine.release(operator(), &name(APPLICATION), None).await.unwrap();
+    scene.live(400).await;
+    assert_eq!((row(&scene.engine).phase.as_str(), scene.all_codes()), ("steady", Vec::new()));
+    assert!(!scene.alive(&second) && scene.alive(&third));
+}
+
+#[tokio::test]
 async fn where_nobody_can_list_a_refused_administrator_leaves_no_possible_orphan() {
     let scene = Administered::new(&acme_without_a_list(), "24h").await;
     for _ in 0..8 {

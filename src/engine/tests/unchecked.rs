@@ -112,3 +112,44 @@ async fn the_old_one_is_kept_while_somebody_holds_it() {
     assert_eq!(row(&engine).phase, "promoted", "the barrier holds without a check, too");
     assert_eq!(row(&engine).holders_of_previous, 1);
 }
+
+/// The built-in description of Dinie without its token and probe calls: every call is signed with the pair itself.
+fn pairs_without_a_check() -> String {
+    let built_in = keywright::policies::builtin_sources().remove(0).text.replace("  signs: token\n", "");
+    let (before, rest) = built_in.split_once("    token:\n").unwrap();
+    let calls = rest.split_once("    create:\n").unwrap().1;
+    let basic = "authentication: {basic: {username: client_id, password: client_secret}}\n";
+    format!("{before}    create:\n{}\n---{DOCUMENTS}", calls.replace("authentication: token\n", basic))
+}
+
+#[tokio::test]
+async fn pairs_that_nobody_can_ask_about_are_rotated_all_the_same() {
+    let scene = Scene::new(&pairs_without_a_check()).await;
+    let mut app = App::new(APPLICATION, "one");
+    assert!(app.fetch(&scene.engine).await);
+    scene.rotate().await;
+    assert!(app.fetch(&scene.engine).await && app.confirm(&scene.engine).await);
+    scene.live(100).await;
+    assert_eq!(row(&scene.engine).phase, "steady");
+    assert!(!scene.alive(&scene.first.0) && scene.world.ours_living().len() == 1);
+    assert_eq!(scene.world.issuer.calls("issuer.probe"), 0);
+}
+
+#[tokio::test]
+async fn a_key_that_was_refused_elsewhere_ends_no_other_though_nobody_can_ask() {
+    let scene = Scene::new(&pairs_without_a_check()).await;
+    let mut app = App::new(APPLICATION, "one");
+    assert!(app.fetch(&scene.engine).await);
+    scene.rotate().await;
+    let new = scene.world.ours_living().into_iter().find(|key_id| *key_id != scene.first.0).unwrap();
+    scene.world.issuer.kill(&new);
+    // The list, which the pair signs, is refused again and again.
+    scene.live(2_000).await;
+    assert!(codes(&scene.engine).contains(&"current-refused".to_owned()), "{:?}", codes(&scene.engine));
+    assert!(app.fetch(&scene.engine).await && app.confirm(&scene.engine).await);
+    let before = scene.world.backend.journal().load(&name(CREDENTIAL)).await.unwrap().events.len();
+    scene.live(2_000).await;
+    assert!(scene.alive(&scene.first.0), "the only living key isn't revoked (I5)");
+    let after = scene.world.backend.journal().load(&name(CREDENTIAL)).await.unwrap().events.len();
+    assert!(after <= before + 2, "and it isn't journaled again and again: {before}, then {after}");
+}
