@@ -1,4 +1,4 @@
-//! The two descriptions of `policies/providers`, built by hand, for tests that need a provider and no file.
+//! Two of the descriptions of `policies/providers`, built by hand, for tests that need a provider and no file.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
