@@ -2,6 +2,7 @@
 //!
 //! **Architecture invariant:** sees traits only; no adapter is named here. What is decided is decided in `domain`.
 
+mod administrator;
 pub mod audit;
 mod backoff;
 mod book;

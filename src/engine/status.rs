@@ -279,6 +279,9 @@ fn problems_of(cell: &Cell, context: &Context, standing: &Standing, now: Timesta
         }
         // Said below, whatever else is open.
         Decision::Stuck { reason: StuckReason::CurrentRefused } => {}
+        Decision::Stuck { reason: reason @ StuckReason::NoCreateCall } => {
+            add(reason.as_str(), format!("it is due and only a person can make a new key: `keywright submit {}` it", cell.name));
+        }
         Decision::Stuck { reason } => add(reason.as_str(), "it needs a person: see the rotation's reason".to_owned()),
         _ => {}
     }

@@ -177,6 +177,7 @@ fn untimed(policy: &RotationPolicy) -> Provider {
         variables: Default::default(),
         fields: Default::default(),
         calls: Calls::default(),
+        signs: None,
         lifecycle: Lifecycle::Pairs,
         timing: Timing { propagation: None, tokens_outlive: None, manual_lead: None },
         limits: Limits::default(),

@@ -90,8 +90,8 @@ impl State {
         (key.accepted(now) || early).then_some(index)
     }
 
-    pub(super) fn authenticate(&mut self, environment: Environment, acting: &Material, now: Timestamp) -> Result<usize, IssuerError> {
-        self.look(environment, acting, now).ok_or(IssuerError::Unauthenticated)
+    pub(super) fn authenticate(&mut self, environment: Environment, signing: &Material, now: Timestamp) -> Result<usize, IssuerError> {
+        self.look(environment, signing, now).ok_or(IssuerError::Unauthenticated)
     }
 
     pub(super) fn issue(&mut self, environment: Environment, request: &CreateRequest, now: Timestamp) -> Result<usize, IssuerError> {
@@ -134,7 +134,7 @@ impl State {
     pub(super) fn revoke(
         &mut self,
         environment: Environment,
-        acting: &Material,
+        (acting, signing): (&Material, &Material),
         key_id: &KeyId,
         doomed: Option<&Material>,
         now: Timestamp,
@@ -143,7 +143,7 @@ impl State {
         if signs_itself || doomed.is_some_and(|doomed| doomed.same_as(acting)) {
             return Err(IssuerError::Impossible("the key that signs is the one that would be revoked"));
         }
-        self.authenticate(environment, acting, now)?;
+        self.authenticate(environment, signing, now)?;
         let lag = self.behaviour.revocation_lag;
         let key = self.keys.iter_mut().find(|key| key.environment == environment && key.key_id == *key_id);
         let acknowledged = key.is_some();
