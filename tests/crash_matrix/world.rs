@@ -196,6 +196,13 @@ impl Backend {
         }
     }
 
+    pub fn keyring(&self) -> Arc<Keyring> {
+        match self {
+            Backend::Memory { keyring, .. } => keyring.clone(),
+            Backend::Embedded { .. } => self.file().unwrap().keyring(),
+        }
+    }
+
     fn seams(&self, faults: &Faults) -> (Arc<dyn SecretStore>, Arc<dyn Journal>, Arc<Keyring>) {
         match self {
             Backend::Memory { store, journal, keyring } => {

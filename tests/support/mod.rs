@@ -4,9 +4,12 @@
 
 pub(crate) mod app;
 pub(crate) mod canaries;
+pub(crate) mod controls;
 pub(crate) mod daemon;
 pub(crate) mod dinie;
+pub(crate) mod encodings;
 pub(crate) mod oidc;
+pub(crate) mod outputs;
 pub(crate) mod rng;
 pub(crate) mod scanner;
 pub(crate) mod site;

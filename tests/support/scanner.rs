@@ -49,23 +49,35 @@ impl Scanner {
     /// All leaks, at most one per canary, so that a report stays readable.
     pub(crate) fn scan(&self, output: &str, bytes: &[u8]) -> Vec<Leak> {
         let mut leaks = Vec::new();
-        self.pass(output, "raw", bytes, &mut leaks);
-        self.pass(output, "percent", &unpercent(bytes), &mut leaks);
-        let once = unescape(bytes);
-        self.pass(output, "escaped", &once, &mut leaks);
-        let twice = unescape(&once);
-        self.pass(output, "escaped twice", &twice, &mut leaks);
-        self.pass(output, "percent in escapes", &unpercent(&once), &mut leaks);
+        // A log line escapes what it is given, which may have been escaped before: what was encoded is looked for behind each.
+        let mut layer = bytes.to_vec();
+        for encoding in ["raw", "escaped", "escaped twice", "escaped thrice", "escaped four times"] {
+            self.layer(output, encoding, &layer, &mut leaks);
+            // What has nothing to undo was looked through just now.
+            let escaped: Vec<&[u8]> = layer.split(|byte| *byte == b'\n').filter(|line| line.contains(&b'\\')).collect();
+            let unescaped = unescape(&escaped.join(&b'\n'));
+            if unescaped.is_empty() || unescaped == layer {
+                break;
+            }
+            layer = unescaped;
+        }
+        leaks
+    }
+
+    fn layer(&self, output: &str, encoding: &'static str, bytes: &[u8], leaks: &mut Vec<Leak>) {
+        self.pass(output, encoding, bytes, leaks);
+        if bytes.contains(&b'%') {
+            self.pass(output, "percent", &unpercent(bytes), leaks);
+        }
         for phase in 0..2 {
-            self.pass(output, "hex", &unhex(bytes, phase), &mut leaks);
-            self.pass(output, "utf-16le", &unutf16(bytes, phase, u16::from_le_bytes), &mut leaks);
-            self.pass(output, "utf-16be", &unutf16(bytes, phase, u16::from_be_bytes), &mut leaks);
+            self.pass(output, "hex", &unhex(bytes, phase), leaks);
+            self.pass(output, "utf-16le", &unutf16(bytes, phase, u16::from_le_bytes), leaks);
+            self.pass(output, "utf-16be", &unutf16(bytes, phase, u16::from_be_bytes), leaks);
         }
         for phase in 0..4 {
-            self.pass(output, "base64", &unbase64(bytes, phase), &mut leaks);
+            self.pass(output, "base64", &unbase64(bytes, phase), leaks);
         }
-        self.pass(output, "decimal", &undecimal(bytes), &mut leaks);
-        leaks
+        self.pass(output, "decimal", &undecimal(bytes), leaks);
     }
 
     fn pass(&self, output: &str, encoding: &'static str, bytes: &[u8], leaks: &mut Vec<Leak>) {
