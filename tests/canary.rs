@@ -4,6 +4,7 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
+    clippy::print_stdout,
     clippy::print_stderr,
     reason = "a failed unwrap in a test is a failed test"
 )]
@@ -39,7 +40,7 @@ use calls::Blow;
 use capture::Capture;
 use cast::Cast;
 use life::{Life, Scenario};
-use support::canaries::SHAPES;
+use support::canaries::{SHAPES, Shape};
 use world::Backend;
 
 const BLOWS: [Blow; 6] =
@@ -55,7 +56,7 @@ struct Matrix {
     stride: usize,
 }
 
-/// The calls of a life without faults, in their order. A secret of 64 KiB is refused earlier in some places.
+/// The calls of a life without faults, in their order.
 async fn points(matrix: Matrix, cast: &Cast, capture: &Capture) -> Vec<&'static str> {
     let life = Life::new((matrix.backend)(), matrix.scenario, cast.again());
     life.run(capture).await.unwrap_or_else(|why| panic!("without a fault: {why}")).points
@@ -83,9 +84,15 @@ async fn live(matrix: Matrix, cast: &Cast, point: usize, blow: Blow, capture: &C
 async fn run(matrix: Matrix, blows: &[Blow]) {
     let all_shapes = std::env::var_os("KEYWRIGHT_CANARY_SHAPES").is_some_and(|text| text == "all");
     let capture = Capture::begin();
-    let mut casts = Vec::new();
+    let mut casts: Vec<(Vec<&str>, Cast)> = Vec::new();
     for cast in SHAPES.into_iter().map(Cast::new) {
-        casts.push((points(matrix, &cast, &capture).await, cast));
+        // Only a secret of 64 KiB is refused earlier in some places than others.
+        let known = casts.first().filter(|_| cast.shape != Shape::Huge).map(|(points, _)| points.clone());
+        let points = match known {
+            Some(points) => points,
+            None => points(matrix, &cast, &capture).await,
+        };
+        casts.push((points, cast));
     }
     let most = casts.iter().map(|(points, _)| points.len()).max().unwrap_or_default();
     let pairs = (0..most).flat_map(|index| blows.iter().map(move |blow| (index, *blow))).step_by(matrix.stride);
@@ -131,14 +138,14 @@ async fn nothing_comes_out_of_memory(#[values(0, 1, 2, 3, 4, 5)] blow: usize) {
 /// What only a candidate that is given up leads to.
 #[tokio::test]
 async fn nothing_comes_out_of_a_rotation_that_is_abandoned() {
-    let matrix = Matrix { word: "memory", backend: Backend::memory, scenario: Scenario::Refused, stride: stride(11) };
+    let matrix = Matrix { word: "memory", backend: Backend::memory, scenario: Scenario::Refused, stride: stride(41) };
     run(matrix, &BLOWS).await;
 }
 
 /// The file, its journal and the audit file are the real ones here, and are looked through.
 #[tokio::test]
 async fn nothing_comes_out_of_the_embedded_file() {
-    let matrix = Matrix { word: "embedded", backend: Backend::embedded, scenario: Scenario::Whole, stride: stride(23) };
+    let matrix = Matrix { word: "embedded", backend: Backend::embedded, scenario: Scenario::Whole, stride: stride(29) };
     run(matrix, &BLOWS).await;
 }
 

@@ -10,7 +10,7 @@ use crate::support::canaries::{Canary, Shape};
 use crate::support::scanner::Scanner;
 
 /// Keys that a provider makes in one life at most, those of others included.
-const KEYS_MAX: usize = 24;
+const KEYS_MAX: usize = 10;
 
 pub struct Cast {
     pub shape: Shape,

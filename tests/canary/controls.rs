@@ -33,10 +33,13 @@ pub async fn every_leak_is_found() {
     tally.finish("canaries in process");
 }
 
+/// What the way is called, and how it logs.
+type Way = (&'static str, fn(&str));
+
 /// Through the daemon's own layer, by targets and fields that it lets pass, in each way that a value gets into a line.
 fn logs(tally: &mut Tally, capture: &Capture) {
     const TARGET: &str = "keywright::engine";
-    let ways: [(&str, fn(&str)); 5] = [
+    let ways: [Way; 5] = [
         ("log, a text", |leak| tracing::trace!(target: TARGET, reason = leak, "on purpose")),
         ("log, a display", |leak| tracing::info!(target: TARGET, error = %leak, "on purpose")),
         ("log, a debug", |leak| tracing::error!(target: TARGET, error = ?leak, "on purpose")),

@@ -1,7 +1,6 @@
 //! What came out, by channel: collected while something is worked, scanned at the end.
 
 use std::collections::BTreeSet;
-use std::fmt::Debug;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
@@ -46,7 +45,7 @@ impl Outputs {
         }
     }
 
-    pub(crate) fn error(&mut self, channel: &str, error: &(impl std::error::Error + Debug)) {
+    pub(crate) fn error(&mut self, channel: &str, error: &impl std::error::Error) {
         self.add(channel, format!("{error}\n{error:?}\n{error:#?}"));
     }
 
