@@ -204,6 +204,18 @@ impl Backend {
         }
     }
 
+    /// Where store and journal share a file.
+    pub fn promoter(&self) -> Option<Arc<dyn Promoter>> {
+        self.file().map(|file| Arc::new(file.store()) as Arc<dyn Promoter>)
+    }
+
+    pub fn keyring(&self) -> Arc<Keyring> {
+        match self {
+            Backend::Memory { keyring, .. } => keyring.clone(),
+            Backend::Embedded { .. } => self.file().unwrap().keyring(),
+        }
+    }
+
     fn kept(&self, faults: &Faults) -> Kept {
         match self {
             Backend::Memory { store, journal, keyring } => {

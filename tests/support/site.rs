@@ -5,6 +5,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 
 use super::dinie::Dinie;
+use super::outputs::{LOGS, files_below};
 use super::rng::Rng;
 use super::sha256_hex;
 use super::tls::Authority;
@@ -146,23 +147,12 @@ impl Site {
 
     /// Every file under `data`, read whole; a name that is gone by then is passed over.
     pub(crate) fn data_files(&self) -> Vec<(PathBuf, Vec<u8>)> {
-        let mut files = Vec::new();
-        collect(&self.path("data"), &mut files);
-        files
+        files_below(&self.path("data"))
     }
-}
 
-fn collect(folder: &Path, into: &mut Vec<(PathBuf, Vec<u8>)>) {
-    let Ok(entries) = std::fs::read_dir(folder) else {
-        return;
-    };
-    for entry in entries.flatten() {
-        let path = entry.path();
-        if path.is_dir() {
-            collect(&path, into);
-        } else if let Ok(bytes) = std::fs::read(&path) {
-            into.push((path, bytes));
-        }
+    /// What the daemon has printed in all its lives, by file.
+    pub(crate) fn logs(&self) -> Vec<(PathBuf, Vec<u8>)> {
+        LOGS.map(|name| self.path(name)).into_iter().map(|path| (path.clone(), std::fs::read(&path).unwrap_or_default())).collect()
     }
 }
 

@@ -20,7 +20,7 @@ use crate::domain::ids::KeyId;
 use crate::domain::material::Material;
 use crate::domain::provider::{ListedKey, SignedCall};
 
-pub use self::truth::{Behaviour, SimKey};
+pub use self::truth::{Behaviour, SecretMaker, SimKey};
 
 /// Where a fault can strike, in the order of a rotation. The hook is asked once per call.
 pub const POINTS: [&str; 5] = ["issuer.create", "issuer.probe", "issuer.list", "issuer.revoke", "issuer.is_dead"];
@@ -92,6 +92,11 @@ impl MemoryIssuer {
 
     pub fn behave(&self, change: impl FnOnce(&mut Behaviour)) {
         change(&mut self.state().behaviour);
+    }
+
+    /// From now on secrets are made so: of any shape that a provider may come up with.
+    pub fn make_secrets(&self, maker: SecretMaker) {
+        self.state().secrets = Some(maker);
     }
 
     /// Asked at each point where no fault is queued.

@@ -1,5 +1,6 @@
 //! What the simulated provider knows: every key that there ever was, and when it was accepted.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -66,10 +67,14 @@ impl SimKey {
     }
 }
 
+/// Makes the secret of a key from its number, which begins at 1.
+pub type SecretMaker = Arc<dyn Fn(u64) -> Secret + Send + Sync>;
+
 #[derive(Default)]
 pub(super) struct State {
     pub(super) behaviour: Behaviour,
     pub(super) keys: Vec<SimKey>,
+    pub(super) secrets: Option<SecretMaker>,
     made: u64,
     looks: u64,
 }
@@ -115,6 +120,8 @@ impl State {
         let number =
             |what: &str| Uuid::new_v5(&Uuid::NAMESPACE_OID, format!("{what}/{environment}/{}", self.made).as_bytes()).simple().to_string();
         let kind = if environment == Environment::Production { "live" } else { "test" };
+        let usual = || Secret::from(format!("dinie_cs_live_{}", number("secret")));
+        let secret = self.secrets.as_ref().map_or_else(usual, |make| make(self.made));
         let works_from = if self.behaviour.stillborn { Timestamp::MAX } else { later(now, self.behaviour.propagation) };
         self.keys.push(SimKey {
             key_id: made_id(&format!("dinie_ci_{kind}_{}", &number("id")[..24])),
@@ -125,7 +132,7 @@ impl State {
             expires_at: self.behaviour.life.map(|life| later(now, life)),
             dead_from: None,
             revoked: false,
-            secret: Secret::from(format!("dinie_cs_live_{}", number("secret"))),
+            secret,
             operation,
         });
         self.keys.len() - 1
