@@ -5,15 +5,14 @@ use std::sync::Arc;
 
 use http::header::{CONTENT_TYPE, ETAG};
 use http::{HeaderValue, Response, StatusCode};
-use serde_json::json;
 
+use super::answers::Credentials;
 use super::body::Body;
 use super::document;
 use super::handle::{Answered, Call, empty, json};
 use super::headers;
 use super::identity::Caller;
 use super::input;
-use super::path::Route;
 use super::problem::Problem;
 use super::stream::{EventStream, Subject};
 use crate::domain::ids::{InstanceName, Name, VersionId};
@@ -60,13 +59,13 @@ fn reader(caller: &Caller, instance: &InstanceName) -> Result<Reader, Problem> {
 pub(super) fn list(call: &Call<'_>, caller: &Caller) -> Answered {
     let instance = instance(call, caller)?;
     let listed = call.api.service.list(&reader(caller, &instance)?);
-    json(StatusCode::OK, &json!({ "credentials": listed }))
+    json(StatusCode::OK, &Credentials { credentials: listed })
 }
 
 pub(super) fn events(call: &Call<'_>, caller: Caller) -> Answered {
     let service = &call.api.service;
     let instance = instance(call, &caller)?;
-    let names = call.query(&Route::Events)?.credentials()?;
+    let names = call.query()?.credentials()?;
     let reader = match &names {
         Some(names) => caller.reader_of(&service.policies(), &instance, names).ok_or_else(Problem::forbidden)?,
         None => reader(&caller, &instance)?,
