@@ -101,7 +101,7 @@ pub struct Plan {
     pub next: Option<Name>,
     /// Starts of the credentials of this page, those of later generations included, by account and day.
     pub herds: Vec<Herd>,
-    /// The credentials of this page that start too often to be counted to the end.
+    /// The credentials of this page that start too often to be counted by days: `herds` has none of their starts.
     pub uncounted: Vec<Name>,
 }
 
