@@ -47,8 +47,8 @@ impl Engine {
         let ledger = cell.ledger();
         let (Some(it), Some(current)) = (self.context(&cell.name), ledger.current_facts()) else { return };
         let forecast = forecast(&it.credential, &it.policy, &it.provider, ledger.generation, current, span, counting.left);
+        counting.left -= forecast.starts.len().min(counting.left);
         if forecast.whole {
-            counting.left -= forecast.starts.len().min(counting.left);
             counting.herds.count(&it.credential.account, &forecast.starts);
         } else {
             // A part of its starts would make a wrong mean.
