@@ -5,15 +5,14 @@ use std::sync::Arc;
 
 use http::header::{CONTENT_TYPE, ETAG};
 use http::{HeaderValue, Response, StatusCode};
-use serde_json::json;
 
+use super::answers::Credentials;
 use super::body::Body;
 use super::document;
 use super::handle::{Answered, Call, empty, json};
 use super::headers;
 use super::identity::{Asked, Caller};
 use super::input;
-use super::path::Route;
 use super::problem::Problem;
 use super::stream::{EventStream, Subject};
 use crate::domain::access::needs_reason;
@@ -97,13 +96,13 @@ pub(super) fn list(call: &Call<'_>, caller: &Caller) -> Answered {
     let instance = instance(call, caller)?;
     // Nothing is disclosed: nobody asks why.
     let listed = call.api.service.list(&reader(caller, &Asked { instance: &instance, reason: None })?);
-    json(StatusCode::OK, &json!({ "credentials": listed }))
+    json(StatusCode::OK, &Credentials { credentials: listed })
 }
 
 pub(super) fn events(call: &Call<'_>, caller: Caller) -> Answered {
     let service = &call.api.service;
     let instance = instance(call, &caller)?;
-    let names = call.query(&Route::Events)?.credentials()?;
+    let names = call.query()?.credentials()?;
     let reason = reason(call, &caller)?;
     let asked = Asked { instance: &instance, reason: reason.as_ref() };
     let policies = service.policies();

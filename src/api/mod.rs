@@ -3,6 +3,7 @@
 //! **Architecture invariant:** decides nothing about credentials. It parses, authenticates, bounds and renders; all
 //! answers come from the engine through [`service::Service`]. Values are seen in `document` only.
 
+mod answers;
 mod body;
 mod credentials;
 mod document;
@@ -12,9 +13,11 @@ mod headers;
 mod identity;
 mod input;
 mod limits;
+mod openapi;
 mod operate;
 mod path;
 mod problem;
+mod routes;
 mod server;
 pub mod service;
 mod stream;

@@ -4,17 +4,16 @@
 use std::sync::Arc;
 
 use http::StatusCode;
-use serde_json::json;
 
+use super::answers::{Started, Versions};
 use super::handle::{Answered, Call, empty, json};
 use super::identity::Caller;
 use super::input;
-use super::path::Route;
 use super::problem::Problem;
 use crate::domain::ids::{InstanceName, Name, VersionId};
 
-pub(super) fn status(call: &Call<'_>, route: &Route) -> Answered {
-    let query = call.query(route)?;
+pub(super) fn status(call: &Call<'_>) -> Answered {
+    let query = call.query()?;
     let status = call.api.service.status(None, query.after()?.as_ref(), query.limit()?);
     json(StatusCode::OK, &status.ok_or_else(Problem::not_found)?)
 }
@@ -23,13 +22,17 @@ pub(super) fn status_of(call: &Call<'_>, name: &Name) -> Answered {
     json(StatusCode::OK, &call.api.service.status(Some(name), None, 1).ok_or_else(Problem::not_found)?)
 }
 
-pub(super) fn plan(call: &Call<'_>, route: &Route) -> Answered {
-    let query = call.query(route)?;
-    json(StatusCode::OK, &call.api.service.plan(query.days()?, query.after()?.as_ref(), query.limit()?))
+pub(super) async fn plan(call: &Call<'_>) -> Answered {
+    let query = call.query()?;
+    let (days, after, limit) = (query.days()?, query.after::<Name>()?, query.limit()?);
+    let service = Arc::clone(&call.api.service);
+    // Years of starts are worked out: that must not hold up those who read.
+    let planning = tokio::task::spawn_blocking(move || service.plan(days, after.as_ref(), limit));
+    json(StatusCode::OK, &planning.await.map_err(|_| Problem::bug())?)
 }
 
-pub(super) fn versions(call: &Call<'_>, route: &Route, name: &Name) -> Answered {
-    let query = call.query(route)?;
+pub(super) fn versions(call: &Call<'_>, name: &Name) -> Answered {
+    let query = call.query()?;
     let (after, limit) = (query.after::<VersionId>()?, query.limit()?);
     let mut versions = call.api.service.versions(name).ok_or_else(Problem::not_found)?;
     if let Some(after) = after {
@@ -40,7 +43,7 @@ pub(super) fn versions(call: &Call<'_>, route: &Route, name: &Name) -> Answered 
     let more = versions.len() > limit;
     versions.truncate(limit);
     let next = versions.last().filter(|_| more).map(|view| view.version.clone());
-    json(StatusCode::OK, &json!({ "versions": versions, "next": next }))
+    json(StatusCode::OK, &Versions { versions, next })
 }
 
 pub(super) async fn submit(mut call: Call<'_>, caller: &Caller, name: Name) -> Answered {
@@ -57,7 +60,7 @@ pub(super) async fn rotate(mut call: Call<'_>, caller: &Caller, name: Name) -> A
     let service = Arc::clone(&call.api.service);
     let rotating = tokio::spawn(async move { service.rotate(actor, &name).await });
     let operation = rotating.await.map_err(|_| Problem::bug())??;
-    json(StatusCode::ACCEPTED, &json!({ "operation_id": operation }))
+    json(StatusCode::ACCEPTED, &Started { operation_id: operation })
 }
 
 pub(super) async fn release(call: &Call<'_>, caller: &Caller, application: Name, instance: Option<InstanceName>) -> Answered {

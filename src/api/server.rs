@@ -27,7 +27,7 @@ use super::problem::Problem;
 use super::wire::Wire;
 
 /// The longest head of a request, in bytes.
-const HEAD_MAX: usize = 16 * 1024;
+pub(super) const HEAD_MAX: usize = 16 * 1024;
 
 /// Connections beyond the bound that are being told so at once, and how long that may take each. More wait in the
 /// kernel's queue.

@@ -9,6 +9,7 @@ pub mod due;
 pub mod environment;
 #[cfg(test)]
 mod fixtures;
+pub mod forecast;
 pub mod holders;
 pub mod ids;
 pub mod ledger;

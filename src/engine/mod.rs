@@ -15,6 +15,7 @@ mod gather;
 mod holdings;
 pub mod meter;
 mod perform;
+mod plan;
 mod reads;
 mod reconcile;
 mod start;

@@ -12,7 +12,7 @@ use super::tree::Node;
 use super::values::{Scheme, check_url, environment, identity, name, only, span};
 
 /// A path in a store: labels with slashes between them.
-const PATH_LABELS_MAX: usize = 8;
+pub(super) const PATH_LABELS_MAX: usize = 8;
 
 #[derive(Debug)]
 pub(super) struct WrittenCredential {

@@ -1,5 +1,7 @@
 //! Documents and the problems that they must get, each with its line, its column and its code.
 
+mod schema;
+
 use proptest::prelude::*;
 use rstest::rstest;
 
@@ -31,9 +33,13 @@ fn base() -> Source {
 /// `line:column code` of each problem in the second file.
 fn problems_of(text: &str) -> Vec<String> {
     match parse(&[base(), source("t.yaml", text)], now()) {
-        Ok(_) => Vec::new(),
+        Ok(_) => {
+            schema::agrees(text, &[]);
+            Vec::new()
+        }
         Err(problems) => {
             assert!(problems.iter().all(|problem| problem.file == "t.yaml"), "{problems}");
+            schema::agrees(text, &problems.iter().map(|problem| problem.code).collect::<Vec<_>>());
             problems.iter().map(|problem| format!("{}:{} {}", problem.line, problem.column, problem.code)).collect()
         }
     }
@@ -405,7 +411,11 @@ proptest! {
             if text.is_empty() { text.push('a'); }
         }
         let text: String = text.into_iter().collect();
-        if let Err(problems) = parse(&[source("t.yaml", &text)], now()) {
+        let parsed = parse(&[source("t.yaml", &text)], now());
+        if parsed.is_ok() {
+            schema::agrees(&text, &[]);
+        }
+        if let Err(problems) = parsed {
             let lines = text.lines().count() + 1;
             prop_assert!(problems.iter().all(|problem| problem.line >= 1 && problem.line <= lines && problem.column >= 1));
             problems.render(true);

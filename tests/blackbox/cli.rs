@@ -92,8 +92,22 @@ async fn without_a_daemon_the_socket_is_named() {
         printed.assert_code(1);
         assert!(printed.err().contains("keywright.sock"), "{arguments:?}: {}", printed.err());
     }
-    // Without one, too: what only looks at files.
+    // Without one, too: what only looks at files, or at nothing.
     offline(&site, &["check"]).await.assert_code(0);
+    let schema = keywright(site.folder(), &["schema"], NOTHING, b"").await;
+    schema.assert_code(0);
+    assert_eq!(schema.json()["$schema"], "https://json-schema.org/draft/2020-12/schema");
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let printed = keywright(site.folder(), &["completions", shell], NOTHING, b"").await;
+        printed.assert_code(0);
+        assert!(printed.out().contains("submit"), "{shell}");
+    }
+    keywright(site.folder(), &["completions", "cmd"], NOTHING, b"").await.assert_code(2);
+    let page = keywright(site.folder(), &["man"], NOTHING, b"").await;
+    page.assert_code(0);
+    assert!(page.out().contains(".TH keywright 1"), "{}", page.out());
+    keywright(site.folder(), &["man", "--dir", "man1"], NOTHING, b"").await.assert_code(0);
+    assert!(site.folder().join("man1/keywright-audit-verify.1").is_file());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -159,6 +173,9 @@ async fn status_and_plan_have_the_contracts_shape() {
     let entry = planned["plan"].as_array().and_then(|rows| rows.iter().find(|row| row["name"] == SANDBOX)).cloned();
     assert_keys(&entry.expect("it is planned"), &["name", "starts_at", "deadline_at", "reason", "blocked_by"]);
     assert!(planned.as_object().expect("an object").contains_key("next"), "{planned}");
+    // Beside what the contract names: starts by account and day.
+    let herd = planned["herds"].as_array().and_then(|rows| rows.first()).cloned();
+    assert_keys(&herd.expect("it starts within 120 days"), &["account", "day", "starts"]);
     // People get a table, without colour where no terminal is.
     let table = world.daemon.cli(&["status"]).await;
     assert!(table.out().contains(SANDBOX) && !table.out().contains('\u{1b}'), "{}", table.out());

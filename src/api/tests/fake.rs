@@ -229,7 +229,7 @@ impl Service for Fake {
 
     fn plan(&self, days: u32, after: Option<&Name>, limit: usize) -> Plan {
         self.note(format!("plan {days} {after:?} {limit}"));
-        Plan { plan: vec![], next: None }
+        Plan { plan: vec![], next: None, herds: vec![], uncounted: vec![] }
     }
 
     fn versions(&self, name: &Name) -> Option<Vec<VersionView>> {

@@ -1,6 +1,7 @@
 //! The API over real sockets, with a scripted engine behind it.
 
 mod connections;
+mod documented;
 mod fake;
 mod input;
 mod problems;
@@ -152,7 +153,9 @@ fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
 async fn exchange(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), request: &[u8]) -> Reply {
     // The server may answer and close before it has taken everything.
     let _ = stream.write_all(request).await;
-    reply_of(stream).await
+    let reply = reply_of(stream).await;
+    documented::check(&String::from_utf8_lossy(request), &reply);
+    reply
 }
 
 impl Running {

@@ -5,6 +5,7 @@ mod barrier;
 mod current;
 mod disclosures;
 mod documents;
+mod golden;
 mod keys;
 mod submissions;
 mod times;

@@ -13,11 +13,12 @@ use super::super::tree::{Kind, Node};
 use super::Scope;
 use super::request::{self, CallKind, Place, pointer};
 
-const RULES_MAX: usize = 64;
+pub(in super::super) const RULES_MAX: usize = 64;
 
-const METHODS: [(&str, Method); 4] = [("GET", Method::Get), ("POST", Method::Post), ("PUT", Method::Put), ("DELETE", Method::Delete)];
+pub(in super::super) const METHODS: [(&str, Method); 4] =
+    [("GET", Method::Get), ("POST", Method::Post), ("PUT", Method::Put), ("DELETE", Method::Delete)];
 
-const MEANINGS: [(&str, Meaning); 9] = [
+pub(in super::super) const MEANINGS: [(&str, Meaning); 9] = [
     ("works", Meaning::Works),
     ("narrow", Meaning::Narrow),
     ("dead", Meaning::Dead),

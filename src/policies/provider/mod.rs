@@ -15,11 +15,18 @@ use super::problem::Sink;
 use super::reader::{Fields, boolean, choice, entries, list, text, unsupported};
 use super::tree::{Key, Node};
 use super::values::{ENVIRONMENTS, Scheme, check_url, name, span};
+pub(super) use calls::{MEANINGS, METHODS, RULES_MAX};
 use calls::{read_calls, read_signs};
+pub(super) use request::{OWN_HEADERS, RESERVED, TEMPLATE_LENGTH_MAX};
 
 /// What a pattern may need in memory once it is compiled, in bytes.
 const PATTERN_SIZE_MAX: usize = 1 << 18;
-const PATTERN_LENGTH_MAX: usize = 1_000;
+pub(super) const PATTERN_LENGTH_MAX: usize = 1_000;
+
+pub(super) const CLASSES: [(&str, FieldClass); 3] =
+    [("public", FieldClass::Public), ("secret", FieldClass::Secret), ("management", FieldClass::Management)];
+pub(super) const CONFIDENCES: [(&str, Confidence); 3] =
+    [("documented", Confidence::Documented), ("inferred", Confidence::Inferred), ("unknown", Confidence::Unknown)];
 
 /// What every call may refer to.
 struct Scope<'a> {
@@ -169,8 +176,7 @@ fn read_fields(node: &Node, sink: &Sink<'_>) -> BTreeMap<FieldName, Field> {
 
 fn read_field(node: &Node, sink: &Sink<'_>) -> Option<Field> {
     let fields = Fields::of(node, sink)?;
-    let words = [("public", FieldClass::Public), ("secret", FieldClass::Secret), ("management", FieldClass::Management)];
-    let class = fields.need("class", "`public`, `secret` or `management`").and_then(|node| choice(node, sink, &words));
+    let class = fields.need("class", "`public`, `secret` or `management`").and_then(|node| choice(node, sink, &CLASSES));
     let bound = fields.get("bound").and_then(|node| boolean(node, sink));
     let served = fields.get("served").map(|node| (node.place, boolean(node, sink)));
     let patterns = fields.get("patterns").map(|node| read_patterns(node, sink)).unwrap_or_default();
@@ -237,12 +243,12 @@ fn read_limits(node: &Node, sink: &Sink<'_>) -> Limits {
 }
 
 fn read_facts(node: &Node, sink: &Sink<'_>) -> Vec<Fact> {
-    let words = [("documented", Confidence::Documented), ("inferred", Confidence::Inferred), ("unknown", Confidence::Unknown)];
     let facts = list(node, sink).unwrap_or_default().iter().filter_map(|node| {
         let fields = Fields::of(node, sink)?;
         let about = fields.need("about", "the field that the fact is about").and_then(|node| text(node, sink));
         let source = fields.need("source", "where the fact is from").and_then(|node| text(node, sink));
-        let confidence = fields.need("confidence", "`documented`, `inferred` or `unknown`").and_then(|node| choice(node, sink, &words));
+        let confidence =
+            fields.need("confidence", "`documented`, `inferred` or `unknown`").and_then(|node| choice(node, sink, &CONFIDENCES));
         fields.done();
         Some(Fact { about: about?.to_owned(), source: source?.to_owned(), confidence: confidence?.value })
     });
