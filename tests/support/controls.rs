@@ -204,6 +204,12 @@ pub(crate) fn count_processes(tally: &mut Tally) {
             command.env(format!("LEAK_{index}"), std::ffi::OsStr::from_bytes(&planting.bytes));
         }
         let mut child: Child = command.spawn().unwrap();
+        // A new program's memory is filled in a moment after it was started: until then both are empty.
+        let started = std::time::Instant::now();
+        let place = format!("/proc/{}/{channel}", child.id());
+        while std::fs::read(&place).unwrap().is_empty() && started.elapsed().as_secs() < 10 {
+            std::thread::yield_now();
+        }
         let mut outputs = Outputs::default();
         outputs.process(child.id());
         child.kill().unwrap();
