@@ -47,6 +47,7 @@ impl Engine {
     pub(super) fn target(&self, context: &Context) -> Target {
         Target {
             credential: context.credential.name.clone(),
+            account: context.credential.account.clone(),
             provider: context.provider.clone(),
             environment: context.credential.environment,
             base_url: self.base_url(context),

@@ -11,6 +11,7 @@ mod confirm;
 mod drive;
 pub mod errors;
 mod gather;
+mod health;
 mod holdings;
 pub mod meter;
 mod perform;

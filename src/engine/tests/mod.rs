@@ -1,6 +1,7 @@
 //! The engine among fakes: one story per test, with the clock and the provider in the test's hands.
 
 mod barrier;
+mod catch_up;
 mod current;
 mod disclosures;
 mod documents;

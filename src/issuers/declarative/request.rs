@@ -7,9 +7,10 @@ use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderVal
 use zeroize::Zeroizing;
 
 use super::address::{self, Base, Reach};
+use super::gate::Token;
 use super::template::{Scope, percent_encoded};
 use crate::domain::ids::FieldName;
-use crate::domain::material::{Material, Secret};
+use crate::domain::material::Material;
 use crate::domain::provider::{Authentication, Body, Call, Method};
 use crate::issuers::{IssuerError, Target};
 
@@ -21,7 +22,7 @@ pub(super) struct Signer<'a> {
     /// The version that is acted upon, whose management fields open its own record.
     pub subject: Option<&'a Material>,
     /// A token fetched for this call.
-    pub token: Option<&'a Secret>,
+    pub token: Option<&'a Token>,
 }
 
 /// A request that is ready to be sent.
@@ -39,6 +40,8 @@ pub(super) struct Extras {
     pub query: Vec<(String, String)>,
     /// Beyond the description's own headers: the idempotency key.
     pub headers: Vec<(String, String)>,
+    /// The call that this one fetches a token for is counted along with it.
+    pub pays_for_next: bool,
 }
 
 /// # Errors
@@ -106,7 +109,7 @@ fn authorization(authentication: &Authentication, signer: Signer<'_>) -> Result<
         Authentication::Basic { username, password } => basic(text_of(signer.acting, username)?, text_of(signer.acting, password)?),
         Authentication::Bearer { field } => bearer(text_of(signer.acting, field)?),
         Authentication::Token => {
-            let token = signer.token.and_then(Secret::expose_str);
+            let token = signer.token.and_then(|token| token.secret.expose_str());
             bearer(token.ok_or(IssuerError::Impossible("the description has no token call"))?)
         }
         Authentication::Management { field } => {

@@ -3,6 +3,7 @@
 mod addresses;
 mod bad_replies;
 mod contract;
+mod gates;
 mod meanings;
 mod pages;
 mod raw;
