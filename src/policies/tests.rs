@@ -183,8 +183,8 @@ fn all_problems_come_at_once_and_a_broken_document_hides_none_of_the_others() {
         "4:16 bad-duration",
         "6:21 syntax",
         "11:18 unknown-reference",
-        "18:17 environment-mismatch",
-        "18:20 unknown-reference",
+        "17:17 environment-mismatch",
+        "17:20 unknown-reference",
     ];
     assert_eq!(problems_of(&(policy + broken + &credential + &app)), expected);
 }
@@ -214,15 +214,15 @@ fn a_description_needs_its_variables_and_time_of_its_own() {
 
 #[rstest]
 #[case("{quota: {calls: 600, per: 1m}, share: 50%, limitHeader: L, remainingHeader: R, resetHeader: S}", &[])]
-#[case("{quota: {calls: 600}}", &["18:19 missing-field"])]
-#[case("{quota: {calls: 0, per: 1m}}", &["18:27 bad-type"])]
-#[case("{quota: {calls: 600, per: 1mo}}", &["18:37 bad-duration"])]
-#[case("{quota: {calls: 7, per: 1m}}", &["18:19 share-too-small"])]
-#[case("{quota: {calls: 8, per: 1m}, share: 49%}", &["18:19 share-too-small"])]
-#[case("{share: 0%}", &["18:19 bad-share"])]
-#[case("{share: 101%}", &["18:19 bad-share"])]
-#[case("{share: 50}", &["18:19 bad-share"])]
-#[case("{share: +5%, burst: 3}", &["18:19 bad-share", "18:24 unknown-field"])]
+#[case("{quota: {calls: 600}}", &["17:19 missing-field"])]
+#[case("{quota: {calls: 0, per: 1m}}", &["17:27 bad-type"])]
+#[case("{quota: {calls: 600, per: 1mo}}", &["17:37 bad-duration"])]
+#[case("{quota: {calls: 7, per: 1m}}", &["17:19 share-too-small"])]
+#[case("{quota: {calls: 8, per: 1m}, share: 49%}", &["17:19 share-too-small"])]
+#[case("{share: 0%}", &["17:19 bad-share"])]
+#[case("{share: 101%}", &["17:19 bad-share"])]
+#[case("{share: 50}", &["17:19 bad-share"])]
+#[case("{share: +5%, burst: 3}", &["17:19 bad-share", "17:24 unknown-field"])]
 fn limits_of_a_description(#[case] limits: &str, #[case] expected: &[&str]) {
     assert_eq!(problems_of(&format!("{}{WHOLE_PROVIDER}  limits: {limits}\n", head("Provider", "acme"))), expected);
 }
