@@ -6,6 +6,7 @@ pub(crate) mod app;
 pub(crate) mod canaries;
 pub(crate) mod daemon;
 pub(crate) mod dinie;
+pub(crate) mod exposition;
 pub(crate) mod oidc;
 pub(crate) mod rng;
 pub(crate) mod scanner;
