@@ -5,6 +5,7 @@ mod catch_up;
 mod current;
 mod disclosures;
 mod documents;
+mod jumps;
 mod keys;
 mod submissions;
 mod times;
