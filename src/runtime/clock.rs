@@ -48,7 +48,14 @@ impl Judge {
         let doubted = heartbeat.doubted.is_some_and(|line| wall >= line);
         let last = if doubted { heartbeat.wall } else { behind };
         let believed = Believed { wall: last.unwrap_or(wall), monotonic: Duration::ZERO, at_least: last.is_some() };
-        Judge { base: heartbeat.running, believed, jumped: behind.is_some(), disagrees: false, disagreed_before: false, doubted: heartbeat.doubted }
+        Judge {
+            base: heartbeat.running,
+            believed,
+            jumped: behind.is_some(),
+            disagrees: false,
+            disagreed_before: false,
+            doubted: heartbeat.doubted,
+        }
     }
 
     /// `monotonic` is the time since the start of this run, and never less than before.

@@ -127,7 +127,11 @@ impl Metrics {
         registry.register("rotation_step_seconds", "How long the steps of rotations took", self.steps.clone());
         registry.register("provider_requests", "Calls to providers, by outcome", self.requests.clone());
         registry.register("provider_rate_limit_remaining", "What providers say is left of their quota", self.remaining.clone());
-        registry.register("provider_breaker_open", "1 while a provider is left alone because it failed again and again", self.breakers.clone());
+        registry.register(
+            "provider_breaker_open",
+            "1 while a provider is left alone because it failed again and again",
+            self.breakers.clone(),
+        );
         registry.register(
             "push_latency_seconds",
             "From promotion until an instance with an older version is given the new one",

@@ -35,7 +35,11 @@ struct Away {
 impl Clock for Away {
     fn now(&self) -> Moment {
         let wall = world::start_of_time().checked_add(self.began.elapsed()).unwrap();
-        Moment { wall: wall.checked_add(*self.jumped.lock().unwrap()).unwrap(), running: self.began.elapsed() + *self.ran.lock().unwrap(), trusted: true }
+        Moment {
+            wall: wall.checked_add(*self.jumped.lock().unwrap()).unwrap(),
+            running: self.began.elapsed() + *self.ran.lock().unwrap(),
+            trusted: true,
+        }
     }
 
     fn heard(&self, _provider_time: Timestamp) {}
@@ -180,7 +184,8 @@ async fn after_thirty_days_each_rotates_once_by_deadline_within_the_share() {
     stop.cancel();
     running.await.unwrap();
 
-    let made: Vec<String> = world.issuer.history(|keys| keys.iter().map(|key| key.name.clone()).filter(|name| name.contains("tenant")).collect());
+    let made: Vec<String> =
+        world.issuer.history(|keys| keys.iter().map(|key| key.name.clone()).filter(|name| name.contains("tenant")).collect());
     assert_eq!(made.len(), FLEET, "one key each");
     let place: BTreeMap<Name, usize> = by_deadline.iter().enumerate().map(|(place, number)| (called(*number), place)).collect();
     let mut furthest = 0;

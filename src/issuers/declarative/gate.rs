@@ -60,12 +60,7 @@ impl Gate {
     ///
     /// # Errors
     /// [`IssuerError::Throttled`], [`IssuerError::Unreachable`]: nothing may be sent now.
-    pub(super) async fn enter<'a>(
-        &'a self,
-        target: &'a Target,
-        demand: Option<Demand>,
-        may_wait: bool,
-    ) -> Result<Entry<'a>, IssuerError> {
+    pub(super) async fn enter<'a>(&'a self, target: &'a Target, demand: Option<Demand>, may_wait: bool) -> Result<Entry<'a>, IssuerError> {
         let lane = LaneKey::of(target);
         let until = self.now() + if may_wait { self.timeout } else { Duration::ZERO };
         loop {
@@ -116,7 +111,12 @@ impl Gate {
         let changed = change(breaker, self.now());
         match (before, breaker.state()) {
             (BreakerState::Closed, BreakerState::Open) => {
-                tracing::error!(provider, environment, state = "open", "calls to a provider fail again and again: it is left alone for a while");
+                tracing::error!(
+                    provider,
+                    environment,
+                    state = "open",
+                    "calls to a provider fail again and again: it is left alone for a while"
+                );
             }
             (BreakerState::Open | BreakerState::HalfOpen, BreakerState::Closed) => {
                 tracing::info!(provider, environment, state = "closed", "a provider answers again: calls are made as usual");

@@ -27,7 +27,8 @@ pub(super) fn read_limits(node: &Node, sink: &Sink<'_>) -> Limits {
 
 fn read_quota(node: &Node, sink: &Sink<'_>) -> Option<Quota> {
     let fields = Fields::of(node, sink)?;
-    let calls = fields.need("calls", "how many calls an account may make within `per`").and_then(|node| whole_number(node, sink, 1..=1_000_000));
+    let calls =
+        fields.need("calls", "how many calls an account may make within `per`").and_then(|node| whole_number(node, sink, 1..=1_000_000));
     let per = fields.need("per", "the time that the calls are counted over, for example `1m`").and_then(|node| span(node, sink));
     fields.done();
     Some(Quota { calls: calls?, per: per?.value.as_duration() })
