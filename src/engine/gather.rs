@@ -48,6 +48,7 @@ impl Engine {
         Target {
             credential: context.credential.name.clone(),
             account: context.credential.account.clone(),
+            routine: false,
             provider: context.provider.clone(),
             environment: context.credential.environment,
             base_url: self.base_url(context),

@@ -13,7 +13,7 @@ use crate::domain::ids::{KeyId, VersionId, is_marked, marker};
 use crate::domain::ledger::{Closure, Ledger, Origin};
 use crate::domain::material::Material;
 use crate::domain::rotation::{AbandonReason, Event, Phase, Rotation, Step};
-use crate::issuers::{CreateRequest, IssuerError, ProbeOutcome};
+use crate::issuers::{CreateRequest, IssuerError, ProbeOutcome, Target};
 use crate::journal::SealedCopy;
 use crate::stores::{Promotion, StoreError, VersionBytes};
 
@@ -128,7 +128,8 @@ impl Engine {
             return Ok(Vec::new());
         }
         let acting = self.acting(work, context, ledger).await?;
-        let keys = match self.seams.issuer.list(&self.target(context), &acting).await {
+        let target = Target { routine: work.routine, ..self.target(context) };
+        let keys = match self.seams.issuer.list(&target, &acting).await {
             Ok(keys) => keys,
             Err(error) => return self.signing_failed(work, context, ledger, error),
         };

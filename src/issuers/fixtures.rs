@@ -18,6 +18,7 @@ pub(crate) fn target(provider: Provider, url: &str) -> Target {
     Target {
         credential: format!("{}-sandbox", provider.name).parse().unwrap(),
         account: format!("{}-sandbox", provider.name).parse().unwrap(),
+        routine: false,
         variables: provider.variables.iter().filter_map(|(name, value)| Some((name.clone(), value.clone()?))).collect(),
         provider: Arc::new(provider),
         environment: Environment::Sandbox,

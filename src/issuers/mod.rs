@@ -31,6 +31,8 @@ pub struct Target {
     pub credential: Name,
     /// Whose quota a call counts against.
     pub account: Name,
+    /// A routine look: it leaves half of our share of the quota to rotations.
+    pub routine: bool,
     pub provider: Arc<Provider>,
     pub environment: Environment,
     pub base_url: BaseUrl,

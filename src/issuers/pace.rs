@@ -39,6 +39,8 @@ pub struct Demand {
     pub calls: u32,
     /// They go on with what was begun. The rate binds them; what others need of the quota doesn't stop them halfway.
     pub begun: bool,
+    /// A routine look, which gets half of our share at most.
+    pub routine: bool,
 }
 
 /// What an answer told of the quota.
@@ -69,9 +71,13 @@ struct Lanes {
     look_at: usize,
 }
 
+type Limiter = RateLimiter<NotKeyed, InMemoryState, TimeTold, NoOpMiddleware<Duration>>;
+
 struct Lane {
     quota: Option<(Quota, u8)>,
-    limiter: Option<RateLimiter<NotKeyed, InMemoryState, TimeTold, NoOpMiddleware<Duration>>>,
+    limiter: Option<Limiter>,
+    /// Routine looks pass this one first: however many credentials an account has, looking after them leaves room for rotations.
+    routine: Option<Limiter>,
     /// Nothing is begun before.
     hold_until: Duration,
     used_at: Duration,
@@ -107,7 +113,10 @@ impl Pacer {
         if !demand.begun && now < lane.hold_until {
             return Err(lane.hold_until - now);
         }
-        lane.take(demand.calls, now)
+        if demand.routine {
+            take(lane.routine.as_ref(), demand.calls, now)?;
+        }
+        take(lane.limiter.as_ref(), demand.calls, now)
     }
 
     /// Takes note of what an answer told: where the others would lack calls, nothing of ours is begun until the quota is full
@@ -144,26 +153,16 @@ impl Lanes {
 
 impl Lane {
     fn new(limits: &Limits, now: Duration) -> Lane {
-        let rate = limits.quota.zip(limits.own_calls()).map(|(quota, own)| rate_of(own, quota.per));
-        let clock = TimeTold(AtomicU64::new(nanos(now)));
+        let limiter = |part: u32| {
+            let (quota, own) = limits.quota.zip(limits.own_calls())?;
+            Some(RateLimiter::direct_with_clock(rate_of(own / part, quota.per), TimeTold(AtomicU64::new(nanos(now)))))
+        };
         Lane {
             quota: limits.quota.map(|quota| (quota, limits.share)),
-            limiter: rate.map(|rate| RateLimiter::direct_with_clock(rate, clock)),
+            limiter: limiter(1),
+            routine: limiter(2),
             hold_until: Duration::ZERO,
             used_at: now,
-        }
-    }
-
-    fn take(&self, calls: u32, now: Duration) -> Result<(), Duration> {
-        let Some(limiter) = &self.limiter else { return Ok(()) };
-        limiter.clock().0.fetch_max(nanos(now), Ordering::Relaxed);
-        let calls = NonZeroU32::new(calls.clamp(1, Limits::OWN_CALLS_MIN)).unwrap_or(NonZeroU32::MIN);
-        match limiter.check_n(calls) {
-            Ok(Ok(())) => Ok(()),
-            // Never at once again, whatever rounding says.
-            Ok(Err(not_until)) => Err(not_until.wait_time_from(now).max(Duration::from_millis(1))),
-            // More than ever fits at once: documents that ask for this are refused.
-            Err(_) => Err(HOLD_MAX),
         }
     }
 
@@ -171,6 +170,19 @@ impl Lane {
         if let Some(limiter) = &self.limiter {
             while limiter.check().is_ok() {}
         }
+    }
+}
+
+fn take(limiter: Option<&Limiter>, calls: u32, now: Duration) -> Result<(), Duration> {
+    let Some(limiter) = limiter else { return Ok(()) };
+    limiter.clock().0.fetch_max(nanos(now), Ordering::Relaxed);
+    let calls = NonZeroU32::new(calls.clamp(1, Limits::OWN_CALLS_MIN)).unwrap_or(NonZeroU32::MIN);
+    match limiter.check_n(calls) {
+        Ok(Ok(())) => Ok(()),
+        // Never at once again, whatever rounding says.
+        Ok(Err(not_until)) => Err(not_until.wait_time_from(now).max(Duration::from_millis(1))),
+        // More than ever fits at once: documents that ask for this are refused.
+        Err(_) => Err(HOLD_MAX),
     }
 }
 

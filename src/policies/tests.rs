@@ -183,8 +183,8 @@ fn all_problems_come_at_once_and_a_broken_document_hides_none_of_the_others() {
         "4:16 bad-duration",
         "6:21 syntax",
         "11:18 unknown-reference",
-        "17:17 environment-mismatch",
-        "17:20 unknown-reference",
+        "18:17 environment-mismatch",
+        "18:20 unknown-reference",
     ];
     assert_eq!(problems_of(&(policy + broken + &credential + &app)), expected);
 }

@@ -133,3 +133,31 @@ async fn a_failing_provider_is_left_alone_and_everybody_is_told() {
     let told = |text: &str| log.lines().filter(|line| line.contains(text)).count();
     assert_eq!((told("it is left alone for a while"), told("answers again")), (1, 1), "once per change: {}", world.daemon.log_tail());
 }
+
+#[test]
+fn the_reader_of_metrics_refuses_what_is_out_of_place() {
+    let whole = "# HELP k_a A.\n# TYPE k_a counter\nk_a_total{x=\"1\"} 1\nk_a_total{x=\"2\"} 1\n# EOF\n";
+    assert_eq!(parse(whole)["k_a"].value("_total", &[("x", "2")]), Some(1.0));
+    for (from, to) in [
+        ("# EOF\n", ""),
+        ("# EOF\n", "# EOF\nk_a_total 1\n"),
+        ("x=\"2\"", "x=\"1\""),
+        ("k_a_total{x=\"2\"}", "k_a{x=\"2\"}"),
+        ("# TYPE k_a counter\n", ""),
+        ("# HELP k_a A.\n", ""),
+        ("x=\"2\"} 1", "x=\"2\"} one"),
+        ("x=\"2\"} 1", "x=\"2\",x=\"3\"} 1"),
+        ("x=\"2\"}", "x=\"2}"),
+        ("k_a_total{x=\"2\"} 1\n", "# HELP k_a Again.\n"),
+    ] {
+        let bad = whole.replacen(from, to, 1);
+        assert!(std::panic::catch_unwind(|| parse(&bad)).is_err(), "{bad}");
+    }
+    let buckets = |first: u32| {
+        format!(
+            "# HELP k_h H.\n# TYPE k_h histogram\nk_h_sum 1\nk_h_count 2\nk_h_bucket{{le=\"1.0\"}} {first}\nk_h_bucket{{le=\"+Inf\"}} 2\n# EOF\n"
+        )
+    };
+    parse(&buckets(2));
+    assert!(std::panic::catch_unwind(|| parse(&buckets(3))).is_err(), "buckets are cumulative");
+}

@@ -59,7 +59,8 @@ impl Paced {
         let until = self.clock.began.elapsed() + Duration::from_secs(1);
         loop {
             let now = self.clock.began.elapsed();
-            let asked = self.pacer.ask(&LaneKey::of(target), &target.provider.limits, Demand { calls, begun: false }, now);
+            let asked =
+                self.pacer.ask(&LaneKey::of(target), &target.provider.limits, Demand { calls, begun: false, routine: target.routine }, now);
             self.theirs.set(self.clock.now().wall);
             match asked {
                 Ok(()) => {

@@ -31,7 +31,7 @@ impl Token {
 
     /// What one more call with it counts as; `None` for the one that was counted with the token.
     pub(super) fn demand(&self) -> Option<Demand> {
-        (!self.paid.swap(false, Ordering::AcqRel)).then_some(Demand { calls: 1, begun: true })
+        (!self.paid.swap(false, Ordering::AcqRel)).then_some(Demand { calls: 1, begun: true, routine: false })
     }
 }
 

@@ -103,7 +103,7 @@ impl DeclarativeIssuer {
     ) -> Result<Reply, IssuerError> {
         let demand = match signer.token {
             Some(token) => token.demand(),
-            None => Some(Demand { calls: if extras.pays_for_next { 2 } else { 1 }, begun: false }),
+            None => Some(Demand { calls: if extras.pays_for_next { 2 } else { 1 }, begun: false, routine: target.routine }),
         };
         let prepared = match request::build(target, call, signer, extras) {
             Ok(prepared) => prepared,

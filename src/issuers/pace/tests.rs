@@ -16,7 +16,7 @@ fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-const ONE: Demand = Demand { calls: 1, begun: false };
+const ONE: Demand = Demand { calls: 1, begun: false, routine: false };
 
 /// Most calls within any time of this length.
 fn most_within(times: &[Duration], per: Duration) -> usize {
@@ -53,13 +53,32 @@ fn accounts_have_quotas_of_their_own() {
 #[test]
 fn several_calls_go_together_or_not_at_all() {
     let (pacer, limits) = (Pacer::default(), limits(16, 80, 50));
-    let two = Demand { calls: 2, begun: false };
+    let two = Demand { calls: 2, begun: false, routine: false };
     for calls in [two, ONE] {
         assert_eq!(pacer.ask(&lane("a"), &limits, calls, seconds(1)), Ok(()));
     }
     let wait = pacer.ask(&lane("a"), &limits, two, seconds(1)).unwrap_err();
     assert!(wait > seconds(15) && wait < seconds(17), "one more comes each 16 s: {wait:?}");
     assert_eq!(pacer.ask(&lane("a"), &limits, ONE, seconds(1)), Ok(()), "nothing was counted");
+}
+
+#[test]
+fn routine_looks_leave_half_to_rotations() {
+    let (pacer, limits) = (Pacer::default(), limits(128, 64, 50));
+    let (mut looks, mut rotations) = (0, 0);
+    for quarter in 0..4 * 640 {
+        let now = Duration::from_millis(250 * quarter);
+        // Many looks are due at any time; they ask first.
+        while pacer.ask(&lane("a"), &limits, Demand { routine: true, ..ONE }, now).is_ok() {
+            looks += 1;
+        }
+        rotations += u32::from(pacer.ask(&lane("a"), &limits, ONE, now).is_ok());
+    }
+    // Ten times the quota's time: 640 calls are ours, a quarter less because of the burst.
+    assert!(rotations >= 320 && looks >= 32 && looks + rotations >= 480, "{looks} looks, {rotations} calls of rotations");
+    let alone: u32 =
+        (0..640).map(|second| u32::from(pacer.ask(&lane("b"), &limits, Demand { routine: true, ..ONE }, seconds(second)).is_ok())).sum();
+    assert!((200..=320).contains(&alone), "no more than half where rotations need nothing: {alone}");
 }
 
 #[test]
@@ -127,7 +146,7 @@ proptest! {
         let (mut now, mut times) = (Duration::ZERO, Vec::new());
         for (pause_ms, count) in asks {
             now += Duration::from_millis(pause_ms);
-            let demand = Demand { calls: count, begun: count == 1 };
+            let demand = Demand { calls: count, begun: count == 1, routine: false };
             match pacer.ask(&lane("a"), &limits, demand, now) {
                 Ok(()) => times.extend(std::iter::repeat_n(now, count as usize)),
                 Err(wait) => {
