@@ -48,6 +48,8 @@ impl Engine {
     pub(super) fn target(&self, context: &Context) -> Target {
         Target {
             credential: context.credential.name.clone(),
+            account: context.credential.account.clone(),
+            routine: false,
             provider: context.provider.clone(),
             environment: context.credential.environment,
             base_url: self.base_url(context),

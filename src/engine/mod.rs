@@ -12,6 +12,7 @@ mod confirm;
 mod drive;
 pub mod errors;
 mod gather;
+mod health;
 mod holdings;
 pub mod meter;
 mod perform;

@@ -15,7 +15,7 @@ use crate::domain::ledger::{Closure, Ledger, Origin};
 use crate::domain::material::Material;
 use crate::domain::provider::SignedCall;
 use crate::domain::rotation::{AbandonReason, Event, Phase, Rotation, Step};
-use crate::issuers::{CreateRequest, IssuerError, ProbeOutcome};
+use crate::issuers::{CreateRequest, IssuerError, ProbeOutcome, Target};
 use crate::journal::SealedCopy;
 use crate::stores::{Promotion, StoreError, VersionBytes};
 
@@ -136,7 +136,7 @@ impl Engine {
             return Ok(Vec::new());
         }
         let acting = self.acting(work, context, ledger).await?;
-        let target = self.signed_target(context, &[SignedCall::List]).await?;
+        let target = Target { routine: work.routine, ..self.signed_target(context, &[SignedCall::List]).await? };
         let keys = match self.seams.issuer.list(&target, &acting).await {
             Ok(keys) => keys,
             Err(error) => return self.signing_failed(work, context, ledger, error),

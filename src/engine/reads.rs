@@ -30,13 +30,15 @@ impl Engine {
         for _ in 0..READ_TRIES {
             let (Some(cell), Some(context)) = (self.cell(name), self.context(name)) else { return Err(ReadError::NoVersion) };
             let served = self.served(&cell, &context).await?;
-            self.disclose(reader, name, &served.version).await?;
+            let taken_up = self.disclose(reader, name, &served.version).await?;
             // A promotion in between: the instance is on record for the old version, which holds it alive; it gets the new one.
             let ledger = cell.ledger();
             if ledger.current.as_ref() != Some(&served.version) {
                 continue;
             }
-            self.note_push(&ledger);
+            if taken_up {
+                self.note_push(&ledger);
+            }
             return Ok(Document {
                 name: name.clone(),
                 provider: context.provider.name.clone(),
@@ -112,7 +114,7 @@ impl Engine {
         accepted && !pure_evidence(&context.provider, &context.credential, &served.fields, &self.base_url(context), &[]).iter().any(against)
     }
 
-    async fn disclose(&self, reader: &Reader, name: &Name, version: &VersionId) -> Result<(), ReadError> {
+    async fn disclose(&self, reader: &Reader, name: &Name, version: &VersionId) -> Result<bool, ReadError> {
         let action = Action {
             actor: reader.actor(),
             action: "disclosed".to_owned(),
@@ -122,7 +124,8 @@ impl Engine {
         };
         let Reader::Application { application, instance } = reader else {
             // A person's reads are each recorded: there are few of them.
-            return self.seams.audit.record(self.seams.clock.now().wall, action).await.map_err(|_| ReadError::AuditUnavailable);
+            let recorded = self.seams.audit.record(self.seams.clock.now().wall, action).await;
+            return recorded.map(|()| false).map_err(|_| ReadError::AuditUnavailable);
         };
         if self.book.is_full(application, instance) {
             return Err(ReadError::TooManyInstances);
@@ -131,12 +134,13 @@ impl Engine {
         self.book.touch(application, instance, self.lease(application), self.seams.clock.now().running);
         let Some(changes) = changes else {
             self.seams.audit.repeated(action);
-            return Ok(());
+            return Ok(false);
         };
+        let holds_older = changes.iter().any(|change| matches!(change, HoldingChange::Put(holding) if holding.held.len() > 1));
         self.seams.audit.record(self.seams.clock.now().wall, action).await.map_err(|_| ReadError::AuditUnavailable)?;
         self.write_holdings(changes).await.map_err(|_| ReadError::StoreUnavailable)?;
         self.book.recorded(application, instance, name, version);
-        Ok(())
+        Ok(holds_older)
     }
 
     /// Writes what an instance holds, until what is durable is what the book says: another write may have come between.

@@ -58,7 +58,9 @@ impl Engine {
                 None => {}
             }
         }
-        Some(Status { credentials, problems, next })
+        problems.extend(self.provider_problems());
+        let providers = self.providers_of(cells.iter().map(AsRef::as_ref));
+        Some(Status { credentials, problems, providers, next })
     }
 
     fn own_problems(&self) -> Vec<StatusProblem> {
@@ -105,7 +107,6 @@ impl Engine {
             reason: reason_of(cell, standing),
             paused: ledger.paused,
             applications: self.applications_of(context, &ledger),
-            holders_of_previous: standing.blockers.len(),
         }
     }
 

@@ -13,7 +13,7 @@ use crate::domain::ids::VersionId;
 use crate::domain::ledger::{Ledger, Origin};
 use crate::domain::material::Material;
 use crate::domain::rotation::{AbandonReason, Event, Moment, Phase, Rotation, Step};
-use crate::issuers::{IssuerError, ProbeOutcome, ProbeReport};
+use crate::issuers::{IssuerError, ProbeOutcome, ProbeReport, Target};
 use crate::sealing::{Context as SealContext, Sealed};
 
 /// How often in a row a candidate is accepted before it is promoted.
@@ -107,7 +107,9 @@ impl Engine {
             return;
         }
         let Some(free) = self.free_time(work, context, &ledger) else { return };
+        work.routine = true;
         let outcome = self.upkeep_step(cell, work, context, &ledger, free).await;
+        work.routine = false;
         match outcome {
             Ok(()) => work.upkeep_backoff.succeeded(),
             Err(hindrance) => {
@@ -142,7 +144,10 @@ impl Engine {
             // A list that the current key signed is a look at that key; one that an administrator signed is none, whatever came of it.
             if !context.lists_by_administrator() {
                 swept?;
-                work.checked_at = work.swept_at;
+                // It brings no time along, though, which a clock that isn't believed waits for.
+                if self.seams.clock.now().trusted {
+                    work.checked_at = work.swept_at;
+                }
                 return Ok(());
             }
         }
@@ -181,7 +186,8 @@ impl Engine {
     async fn check_current(&self, work: &mut Work, context: &Context, ledger: &Ledger) -> Outcome {
         let Some(current) = &ledger.current else { return Ok(Vec::new()) };
         let material = self.full_material(context, current).await?;
-        let report = self.seams.issuer.probe(&self.target(context), &material).await?;
+        let target = Target { routine: work.routine, ..self.target(context) };
+        let report = self.seams.issuer.probe(&target, &material).await?;
         if let Some(theirs) = report.provider_time {
             self.seams.clock.heard(theirs);
         }

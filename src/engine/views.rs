@@ -2,15 +2,16 @@
 
 use std::sync::Arc;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::domain::credential::Environment;
-use crate::domain::environment::Proof;
+use crate::domain::environment::{Proof, Verdict};
 use crate::domain::holders::HoldingState;
 use crate::domain::ids::{InstanceName, Name, VersionId};
 use crate::domain::material::Material;
+use crate::issuers::BreakerState;
 
 /// What an application gets: the served fields of one version, never a mix.
 #[derive(Debug)]
@@ -43,6 +44,8 @@ pub struct Listed {
 pub struct Status {
     pub credentials: Vec<CredentialStatus>,
     pub problems: Vec<StatusProblem>,
+    /// Where these credentials are called at.
+    pub providers: Vec<ProviderStatus>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next: Option<Name>,
 }
@@ -70,8 +73,33 @@ pub struct CredentialStatus {
     pub reason: Option<String>,
     pub paused: bool,
     pub applications: Vec<ApplicationStatus>,
-    /// How many keep the old version alive, applications never seen included. For metrics; `reason` and `problems` name them.
-    #[serde(skip)]
+}
+
+/// How an environment of a provider stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct ProviderStatus {
+    pub name: Name,
+    pub environment: Environment,
+    /// The base URL in use.
+    pub endpoint: String,
+    /// `closed`: calls are made; `open`: none is, because they failed again and again; `half-open`: one is tried.
+    pub breaker: BreakerState,
+    /// When the next call is let through, while none is.
+    pub retry_at: Option<Timestamp>,
+}
+
+/// What is measured of one credential.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CredentialMeasure {
+    pub name: Name,
+    pub provider: Name,
+    pub environment: Environment,
+    /// Of the current version; negative if a clock was set back.
+    pub age: Option<SignedDuration>,
+    /// Of the oldest version that lives; negative past it.
+    pub until_deadline: Option<SignedDuration>,
+    pub verdict: Option<Verdict>,
+    /// How many keep the old version alive, applications never seen included.
     pub holders_of_previous: usize,
 }
 

@@ -18,6 +18,8 @@ pub(crate) fn field(name: &str) -> FieldName {
 pub(crate) fn target(provider: Provider, url: &str) -> Target {
     Target {
         credential: format!("{}-sandbox", provider.name).parse().unwrap(),
+        account: format!("{}-sandbox", provider.name).parse().unwrap(),
+        routine: false,
         variables: provider.variables.iter().filter_map(|(name, value)| Some((name.clone(), value.clone()?))).collect(),
         provider: Arc::new(provider),
         environment: Environment::Sandbox,
@@ -74,7 +76,12 @@ pub(crate) fn dinie() -> Provider {
             }),
             revoke: Some(call(Method::Delete, "/auth/credentials/{key_id}", Authentication::Token, revoke_rules)),
         },
-        limits: Limits { remaining_header: Some("X-RateLimit-Remaining".to_owned()), reset_header: Some("X-RateLimit-Reset".to_owned()) },
+        limits: Limits {
+            limit_header: Some("X-RateLimit-Limit".to_owned()),
+            remaining_header: Some("X-RateLimit-Remaining".to_owned()),
+            reset_header: Some("X-RateLimit-Reset".to_owned()),
+            ..Limits::default()
+        },
         ..empty("dinie")
     }
 }

@@ -2,11 +2,13 @@
 //!
 //! Errors are closed and hold nothing of a reply: a provider may echo our secret (I20).
 
+pub mod breaker;
 pub mod contract;
 pub mod declarative;
 #[cfg(test)]
 pub(crate) mod fixtures;
 pub mod memory;
+pub mod pace;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,6 +18,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::Timestamp;
 
+pub use self::breaker::BreakerState;
 use crate::domain::credential::Environment;
 use crate::domain::environment::BaseUrl;
 use crate::domain::ids::{KeyId, Name, OperationId};
@@ -27,6 +30,10 @@ use crate::domain::provider::{ListedKey, Provider, SignedCall};
 #[derive(Debug, Clone)]
 pub struct Target {
     pub credential: Name,
+    /// Whose quota a call counts against.
+    pub account: Name,
+    /// A routine look: it leaves half of our share of the quota to rotations.
+    pub routine: bool,
     pub provider: Arc<Provider>,
     pub environment: Environment,
     pub base_url: BaseUrl,
@@ -137,6 +144,16 @@ impl IssuerError {
     }
 }
 
+/// Whether calls to an environment of a provider are made at all.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProviderHealth {
+    pub provider: Name,
+    pub environment: Environment,
+    pub breaker: BreakerState,
+    /// How long until the next call is let through, while none is.
+    pub retry_in: Option<Duration>,
+}
+
 /// Makes, verifies and revokes keys. Calls are made once: retries are the engine's.
 #[async_trait]
 pub trait Issuer: Send + Sync {
@@ -165,4 +182,9 @@ pub trait Issuer: Send + Sync {
         key_id: &KeyId,
         doomed: Option<&Material>,
     ) -> Result<Revocation, IssuerError>;
+
+    /// How the environments stand that were called so far. One that isn't named is well.
+    fn health(&self) -> Vec<ProviderHealth> {
+        Vec::new()
+    }
 }

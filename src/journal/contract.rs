@@ -234,7 +234,8 @@ async fn the_heartbeat_is_kept(journal: &impl Journal) {
     assert_eq!(journal.heartbeat().await.unwrap(), Heartbeat::default());
     for second in [5, 9] {
         let audit = Some(Anchor { record: second, hash: "a0".repeat(32) });
-        let beat = Heartbeat { running: Duration::new(second, 7), wall: Timestamp::from_second(second.cast_signed()).ok(), audit };
+        let wall = Timestamp::from_second(second.cast_signed()).ok();
+        let beat = Heartbeat { running: Duration::new(second, 7), wall, doubted: wall, audit };
         journal.write_heartbeat(beat.clone()).await.unwrap();
         assert_eq!(journal.heartbeat().await.unwrap(), beat);
     }

@@ -77,8 +77,12 @@ pub struct Holdings {
 pub struct Heartbeat {
     /// Time that the daemon has been running, all runs added up (I13).
     pub running: Duration,
-    /// The wall clock at the last heartbeat.
+    /// The wall clock at the last heartbeat; what it should have shown, where it wasn't believed.
     pub wall: Option<Timestamp>,
+    /// What it showed while it wasn't believed, and was ahead or contradicted by a provider: from there on it isn't believed after
+    /// a restart either, until a provider confirms it (I13).
+    #[serde(default)]
+    pub doubted: Option<Timestamp>,
     /// How far the audit trail had come, so that records cut from its end are missed (I17).
     #[serde(default)]
     pub audit: Option<Anchor>,

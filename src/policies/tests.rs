@@ -259,6 +259,33 @@ fn a_description_needs_its_variables_and_time_of_its_own() {
     assert_eq!(problems_of(&(provider + &credential)), expected);
 }
 
+#[rstest]
+#[case("{quota: {calls: 600, per: 1m}, share: 50%, limitHeader: L, remainingHeader: R, resetHeader: S}", &[])]
+#[case("{quota: {calls: 600}}", &["17:19 missing-field"])]
+#[case("{quota: {calls: 0, per: 1m}}", &["17:27 bad-type"])]
+#[case("{quota: {calls: 600, per: 1mo}}", &["17:37 bad-duration"])]
+#[case("{quota: {calls: 7, per: 1m}}", &["17:19 share-too-small"])]
+#[case("{quota: {calls: 8, per: 1m}, share: 49%}", &["17:19 share-too-small"])]
+#[case("{share: 0%}", &["17:19 bad-share"])]
+#[case("{share: 101%}", &["17:19 bad-share"])]
+#[case("{share: 50}", &["17:19 bad-share"])]
+#[case("{share: +5%, burst: 3}", &["17:19 bad-share", "17:24 unknown-field"])]
+fn limits_of_a_description(#[case] limits: &str, #[case] expected: &[&str]) {
+    assert_eq!(problems_of(&format!("{}{WHOLE_PROVIDER}  limits: {limits}\n", head("Provider", "acme"))), expected);
+}
+
+#[test]
+fn half_of_a_quota_is_ours_where_nothing_else_is_said() {
+    let read = |limits: &str| {
+        let text = format!("{}{WHOLE_PROVIDER}  limits: {limits}\n", head("Provider", "acme"));
+        parse(&[source("t.yaml", &text)], now()).unwrap().providers[&"acme".parse::<Name>().unwrap()].limits.clone()
+    };
+    assert_eq!(read("{quota: {calls: 600, per: 1m}}").own_calls(), Some(300));
+    assert_eq!(read("{quota: {calls: 600, per: 1m}, share: 10%}").own_calls(), Some(60));
+    let headers = read("{remainingHeader: X-RateLimit-Remaining}");
+    assert_eq!((headers.own_calls(), headers.left_to_others(101)), (None, 51));
+}
+
 #[test]
 fn defaults_are_those_of_the_contract() {
     let tight = head("RotationPolicy", "tight") + "spec: {maxAge: 50s}\n";

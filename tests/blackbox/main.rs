@@ -24,6 +24,7 @@ mod confirmations;
 mod demo;
 mod disk;
 mod fakes_test;
+mod metrics;
 mod oidc_test;
 mod operators;
 mod scanner_test;

@@ -108,15 +108,15 @@ impl Process {
 
 fn render(metrics: Metrics, engine: Arc<Engine>) -> keywright::api::Metrics {
     Arc::new(move |with_names| {
-        let rows = engine.status(None, None, 100).map(|status| status.credentials).unwrap_or_default();
-        let samples = rows.iter().map(|row| CredentialSample {
-            name: row.name.to_string(),
-            provider: row.provider.to_string(),
-            environment: row.environment.as_str(),
+        let measures = engine.measures();
+        let samples = measures.iter().map(|measured| CredentialSample {
+            name: measured.name.to_string(),
+            provider: measured.provider.to_string(),
+            environment: measured.environment.as_str(),
             age: None,
             until_deadline_seconds: None,
-            verdict: row.proof.as_ref().map(|proof| proof.verdict.as_str()),
-            holders: row.holders_of_previous as u64,
+            verdict: measured.verdict.map(|verdict| verdict.as_str()),
+            holders: measured.holders_of_previous as u64,
         });
         metrics.encode(&samples.collect::<Vec<_>>(), with_names).unwrap()
     })

@@ -20,6 +20,7 @@ use keywright::engine::errors::StartError;
 use keywright::engine::meter::NoMeter;
 use keywright::engine::{Engine, Options, Reader, Seams};
 use keywright::faults::Faults;
+use keywright::issuers::Issuer;
 use keywright::issuers::memory::{FaultAction, MemoryIssuer, SimClock};
 use keywright::journal::memory::MemoryJournal;
 use keywright::journal::{FaultyJournal, Journal};
@@ -288,14 +289,19 @@ impl World {
 
     /// A new engine on what is there.
     pub async fn start(&self) -> Result<Arc<Engine>, StartError> {
+        self.start_with(self.issuer.clone(), self.clocks.clone()).await
+    }
+
+    /// The same with another way to the provider, and another clock.
+    pub async fn start_with(&self, issuer: Arc<dyn Issuer>, clock: Arc<dyn Clock>) -> Result<Arc<Engine>, StartError> {
         let Kept { store, journal, promoter, keyring } = self.backend.kept(&self.faults);
         let seams = Seams {
             store,
             journal,
             promoter,
-            issuer: self.issuer.clone(),
+            issuer,
             audit: Arc::new(FaultyAudit { inner: self.audit.clone(), faults: self.faults.clone() }),
-            clock: self.clocks.clone(),
+            clock,
             delivery: self.pushes.clone(),
             meter: Arc::new(NoMeter),
             keyring,

@@ -224,7 +224,7 @@ impl Service for Fake {
     fn status(&self, name: Option<&Name>, after: Option<&Name>, limit: usize) -> Option<Status> {
         self.note(format!("status {name:?} {after:?} {limit}"));
         let known = name.is_none_or(|name| self.policies().credentials.contains_key(name));
-        known.then(|| Status { credentials: vec![], problems: vec![], next: None })
+        known.then(|| Status { credentials: vec![], problems: vec![], providers: vec![], next: None })
     }
 
     fn plan(&self, days: u32, after: Option<&Name>, limit: usize) -> Plan {

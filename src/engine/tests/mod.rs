@@ -2,10 +2,12 @@
 
 mod administrators;
 mod barrier;
+mod catch_up;
 mod current;
 mod disclosures;
 mod documents;
 mod golden;
+mod jumps;
 mod keys;
 mod submissions;
 mod times;

@@ -110,7 +110,7 @@ async fn the_old_one_is_kept_while_somebody_holds_it() {
     engine.submit(operator(), &name(CREDENTIAL), token("the-second-token-of-them-all")).await.unwrap();
     world.live(&engine, Duration::from_secs(70)).await;
     assert_eq!(row(&engine).phase, "promoted", "the barrier holds without a check, too");
-    assert_eq!(row(&engine).holders_of_previous, 1);
+    assert_eq!(engine.measures()[0].holders_of_previous, 1);
 }
 
 /// The built-in description of Dinie without its token and probe calls: every call is signed with the pair itself.

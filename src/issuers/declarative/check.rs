@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use serde_json::Value;
 
+use super::gate::Token;
 use super::request::{Extras, SignedBy, Signer};
 use super::{DeclarativeIssuer, refusal, unclear};
 use crate::domain::material::{Material, Secret, check_value};
@@ -13,23 +14,28 @@ use crate::issuers::{IssuerError, ProbeOutcome, ProbeReport, Target};
 pub(super) struct TokenAnswer {
     pub meaning: Meaning,
     pub status: u16,
-    pub token: Option<Secret>,
+    pub token: Option<Token>,
     pub provider_time: Option<Timestamp>,
 }
 
 impl DeclarativeIssuer {
     /// # Errors
     /// [`IssuerError::Impossible`] without a token call; otherwise what the answer means, if it decides nothing about the key.
-    pub(super) async fn ask_for_token(&self, target: &Target, material: &Material) -> Result<TokenAnswer, IssuerError> {
+    pub(super) async fn ask_for_token(
+        &self,
+        target: &Target,
+        material: &Material,
+        pays_for_next: bool,
+    ) -> Result<TokenAnswer, IssuerError> {
         let call = target.provider.calls.token.as_ref().ok_or(IssuerError::Impossible("the description has no token call"))?;
         let signer = Signer { acting: material, subject: Some(material), token: None, administrator: None };
-        let reply = self.ask(target, "token", call, signer, Extras::default()).await?;
+        let reply = self.ask(target, "token", call, signer, Extras { pays_for_next, ..Extras::default() }).await?;
         let meaning = reply.meaning(&call.rules);
         let token = match meaning {
             Meaning::Works => {
                 let pointer =
                     call.access_token.as_deref().ok_or(IssuerError::Impossible("the description doesn't say where the token stands"))?;
-                Some(usable_token(reply.json()?, pointer)?)
+                Some(Token::new(usable_token(reply.json()?, pointer)?, pays_for_next))
             }
             Meaning::Dead | Meaning::Narrow | Meaning::WrongEnvironment => None,
             other => return Err(as_check(refusal(&reply, other, target, SignedBy::Acting), unclear(&reply))),
@@ -46,7 +52,8 @@ impl DeclarativeIssuer {
         let mut report = ProbeReport { outcome: ProbeOutcome::Works, proves_environment: false, provider_time: None };
         let mut token = None;
         if let Some(call) = &calls.token {
-            let answer = self.ask_for_token(target, material).await?;
+            let with_probe = calls.probe.as_ref().is_some_and(|probe| probe.authentication == Authentication::Token);
+            let answer = self.ask_for_token(target, material, with_probe).await?;
             report.provider_time = answer.provider_time;
             report.outcome = outcome_of(answer.meaning).ok_or(IssuerError::Unclear("no rule of the description fits it"))?;
             if report.outcome != ProbeOutcome::Works {
@@ -77,7 +84,7 @@ impl DeclarativeIssuer {
     /// At the token endpoint where there is one: a probe with an older token would still pass.
     pub(super) async fn check_death(&self, target: &Target, material: &Material) -> Result<bool, IssuerError> {
         let outcome = if target.provider.calls.token.is_some() {
-            outcome_of(self.ask_for_token(target, material).await?.meaning)
+            outcome_of(self.ask_for_token(target, material, false).await?.meaning)
         } else {
             Some(self.check(target, material).await?.outcome)
         };

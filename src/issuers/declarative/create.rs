@@ -20,7 +20,7 @@ impl DeclarativeIssuer {
         let extras = Extras {
             headers: create.idempotency_headers.iter().map(|name| (name.clone(), operation.clone())).collect(),
             variables: vec![("marker", request.marker.clone()), ("operation_id", operation)],
-            query: Vec::new(),
+            ..Extras::default()
         };
         let reply = self.call(target, "create", &create.call, signer, extras).await?;
         match reply.meaning(&create.call.rules) {

@@ -7,9 +7,10 @@ use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderVal
 use zeroize::Zeroizing;
 
 use super::address::{self, Base, Reach};
+use super::gate::Token;
 use super::template::{Scope, percent_encoded};
 use crate::domain::ids::FieldName;
-use crate::domain::material::{Material, Secret};
+use crate::domain::material::Material;
 use crate::domain::provider::{Authentication, Body, Call, Method, Signature};
 use crate::issuers::{Administrator, IssuerError, Target};
 
@@ -21,7 +22,7 @@ pub(super) struct Signer<'a> {
     /// The version that is acted upon, whose management fields open its own record.
     pub subject: Option<&'a Material>,
     /// A token fetched for this call, by whoever signs it.
-    pub token: Option<&'a Secret>,
+    pub token: Option<&'a Token>,
     /// Signs in the place of the acting version, where it is the one that signs this call.
     pub administrator: Option<&'a Administrator>,
 }
@@ -64,6 +65,8 @@ pub(super) struct Extras {
     pub query: Vec<(String, String)>,
     /// Beyond the description's own headers: the idempotency key.
     pub headers: Vec<(String, String)>,
+    /// The call that this one fetches a token for is counted along with it.
+    pub pays_for_next: bool,
 }
 
 /// # Errors
@@ -152,7 +155,7 @@ fn by_administrator(signer: Signer<'_>) -> Result<Zeroizing<String>, IssuerError
 }
 
 fn by_token(signer: Signer<'_>) -> Result<Zeroizing<String>, IssuerError> {
-    let token = signer.token.and_then(Secret::expose_str);
+    let token = signer.token.and_then(|token| token.secret.expose_str());
     Ok(bearer(token.ok_or(IssuerError::Impossible("the description has no token call"))?))
 }
 

@@ -1,6 +1,7 @@
 //! `Provider` documents: the description language. Its reference for authors is `policies/providers/README.md`.
 
 mod calls;
+mod limits;
 mod request;
 
 use std::collections::BTreeMap;
@@ -9,7 +10,7 @@ use regex::{Regex, RegexBuilder};
 
 use crate::domain::credential::Environment;
 use crate::domain::ids::{FieldName, Name};
-use crate::domain::provider::{Confidence, Fact, Field, FieldClass, Lifecycle, Limits, Provider, Template, Timing};
+use crate::domain::provider::{Confidence, Fact, Field, FieldClass, Lifecycle, Provider, Template, Timing};
 
 use super::problem::Sink;
 use super::reader::{Fields, boolean, choice, entries, list, text, unsupported};
@@ -17,6 +18,7 @@ use super::tree::{Key, Node};
 use super::values::{ENVIRONMENTS, Scheme, check_url, name, span};
 pub(super) use calls::{MEANINGS, METHODS, RULES_MAX};
 use calls::{read_calls, read_signs};
+use limits::read_limits;
 pub(super) use request::{OWN_HEADERS, RESERVED, TEMPLATE_LENGTH_MAX};
 
 /// What a pattern may need in memory once it is compiled, in bytes.
@@ -232,14 +234,6 @@ fn read_timing(node: &Node, sink: &Sink<'_>) -> [Option<std::time::Duration>; 3]
         .map(|name| fields.get(name).and_then(|node| span(node, sink)).map(|span| span.value.as_duration()));
     fields.done();
     timing
-}
-
-fn read_limits(node: &Node, sink: &Sink<'_>) -> Limits {
-    let Some(fields) = Fields::of(node, sink) else { return Limits::default() };
-    let header = |name| fields.get(name).and_then(|node| request::header_name(node, sink));
-    let limits = Limits { remaining_header: header("remainingHeader"), reset_header: header("resetHeader") };
-    fields.done();
-    limits
 }
 
 fn read_facts(node: &Node, sink: &Sink<'_>) -> Vec<Fact> {

@@ -17,6 +17,10 @@ pub(super) fn spec() -> Value {
     let duration = json!({"$ref": "#/$defs/duration"});
     let header = json!({"$ref": "#/$defs/header"});
     let environment = object(&["base"], json!({"base": described("https; plain http on loopback only.", json!({"$ref": "#/$defs/base"}))}));
+    let quota = object(
+        &["calls", "per"],
+        json!({"calls": {"type": "integer", "minimum": 1, "maximum": 1_000_000}, "per": described("The time that they are counted over.", duration.clone())}),
+    );
     let fact = object(&["about", "source", "confidence"], json!({"about": text, "source": text, "confidence": words(&CONFIDENCES)}));
     let mut spec = object(
         &["title", "lifecycle", "fields", "environments"],
@@ -37,7 +41,11 @@ pub(super) fn spec() -> Value {
                 "tokensOutlive": described("How long access tokens outlive their key.", duration.clone()),
                 "manualLead": described("How long a person takes.", duration),
             })),
-            "limits": object(&[], json!({"remainingHeader": header, "resetHeader": header})),
+            "limits": object(&[], json!({
+                "quota": quota,
+                "share": {"description": "Our part of the quota. [50%]", "type": "string", "pattern": "^0*([1-9][0-9]?|100)%$"},
+                "limitHeader": header, "remainingHeader": header, "resetHeader": header,
+            })),
             "facts": {"description": "Where each part is known from.", "type": "array", "items": fact},
         }),
     );
