@@ -23,7 +23,7 @@ use super::limits::{Counters, Limits};
 use super::path::{self, Query, Route};
 use super::problem::{Problem, REQUEST_ID, Slug};
 use super::service::Service;
-use super::{credentials, operate};
+use super::{credentials, incident, operate};
 use crate::delivery::stream::StreamHub;
 use crate::domain::access::Operator;
 
@@ -155,7 +155,12 @@ async fn dispatch(call: Call<'_>, caller: Caller, route: Route) -> Answered {
         Route::StatusOf(name) => operate::status_of(&call, &caller, &name),
         Route::Plan => operate::plan(&call, &caller, &route),
         Route::Submission(name) => operate::submit(call, &caller, name).await,
-        Route::Rotations(name) => operate::rotate(call, &caller, name).await,
+        Route::Rotations(name) => incident::rotate(call, &caller, name).await,
+        Route::Rollback(name) => incident::roll_back(&call, &caller, name).await,
+        Route::Version(ref name, ref version) => incident::revoke(&call, &caller, &route, (name, version)).await,
+        Route::Forget(ref name) => incident::forget(&call, &caller, &route, name).await,
+        Route::Pause(name) => incident::pause(&call, &caller, name).await,
+        Route::Resume(name) => incident::resume(&call, &caller, name).await,
         Route::Versions(ref name) => operate::versions(&call, &caller, &route, name),
         Route::Instances(application) => operate::release(&call, &caller, application, None).await,
         Route::Instance(application, instance) => operate::release(&call, &caller, application, Some(instance)).await,

@@ -1,6 +1,7 @@
 //! What comes in as JSON: bounded before it is parsed, parsed strictly, and never repeated in an answer.
 
 use std::fmt;
+use std::time::Duration;
 
 use serde::de::{DeserializeOwned, Error, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
@@ -8,6 +9,7 @@ use serde::{Deserialize, Deserializer};
 use super::problem::{Problem, Slug};
 use super::service::Confirmation;
 use crate::domain::ids::{FieldName, InstanceName, Name, NameError};
+use crate::domain::incident::{WITHIN_DEFAULT, parse_within};
 use crate::domain::material::{Material, Secret};
 
 const NESTING_MAX: usize = 16;
@@ -19,10 +21,20 @@ struct Submission {
     fields: Fields,
 }
 
-/// The body of a call that takes no arguments (yet).
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Nothing {}
+/// The body of a rotation, which may be left out.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct WrittenRotation {
+    compromised: bool,
+    within: Option<String>,
+}
+
+/// What is asked of a rotation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Rotation {
+    /// The current key is stolen, and whoever holds it loses it within this time.
+    pub(super) compromised_within: Option<Duration>,
+}
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -42,12 +54,23 @@ pub(super) fn submission(body: &[u8]) -> Result<Material, Problem> {
 }
 
 /// # Errors
-/// `bad-request` for anything but nothing, or an empty object.
-pub(super) fn nothing(body: &[u8]) -> Result<(), Problem> {
+/// `bad-request`.
+pub(super) fn rotation(body: &[u8]) -> Result<Rotation, Problem> {
     if body.is_empty() {
-        return Ok(());
+        return Ok(Rotation { compromised_within: None });
     }
-    parse::<Nothing>(body, "this call takes no arguments").map(|_| ())
+    let expected = "the body must be left out, or be an object of `compromised` (true or false) and `within` (a text such as `10m`)";
+    let written: WrittenRotation = parse(body, expected)?;
+    let within = written.within.as_deref().map(within).transpose()?;
+    match (written.compromised, within) {
+        (false, Some(_)) => Err(Problem::bad_request("`within` goes with `compromised` only")),
+        (false, None) => Ok(Rotation { compromised_within: None }),
+        (true, within) => Ok(Rotation { compromised_within: Some(within.unwrap_or(WITHIN_DEFAULT)) }),
+    }
+}
+
+fn within(text: &str) -> Result<Duration, Problem> {
+    parse_within(text).ok_or_else(|| Problem::bad_request("`within` is a duration from `0s` to `24h`, such as `10m`"))
 }
 
 /// # Errors
@@ -200,9 +223,33 @@ mod tests {
     }
 
     #[test]
-    fn api_input_of_a_call_without_arguments_is_nothing() {
-        assert!(nothing(b"").is_ok());
-        assert!(nothing(b"{}").is_ok());
-        assert!(nothing(b"{\"compromised\":true}").is_err());
+    fn api_input_of_a_rotation_is_nothing_or_says_how_long_holders_are_waited_for() {
+        let asked = |body: &str| rotation(body.as_bytes()).map(|asked| asked.compromised_within.map(|within| within.as_secs()));
+        for plain in ["", "{}", r#"{"compromised":false}"#] {
+            assert_eq!(asked(plain).unwrap(), None, "{plain}");
+        }
+        for (body, seconds) in [
+            (r#"{"compromised":true}"#, 600),
+            (r#"{"compromised":true,"within":null}"#, 600),
+            (r#"{"compromised":true,"within":"0s"}"#, 0),
+            (r#"{"within":"24h","compromised":true}"#, 86_400),
+        ] {
+            assert_eq!(asked(body).unwrap(), Some(seconds), "{body}");
+        }
+        for bad in [
+            r#"{"compromised":"yes"}"#,
+            r#"{"compromised":true,"within":"25h"}"#,
+            r#"{"compromised":true,"within":"86401s"}"#,
+            r#"{"compromised":true,"within":"-1s"}"#,
+            r#"{"compromised":true,"within":"10"}"#,
+            r#"{"compromised":true,"within":600}"#,
+            r#"{"compromised":true,"compromised":true}"#,
+            r#"{"within":"10m"}"#,
+            r#"{"why":"x"}"#,
+            "[true]",
+            "true",
+        ] {
+            assert_eq!(asked(bad).unwrap_err().slug, Slug::BadRequest, "{bad}");
+        }
     }
 }

@@ -56,15 +56,6 @@ pub(super) async fn submit(mut call: Call<'_>, caller: &Caller, name: Name) -> A
     json(StatusCode::CREATED, &submitting.await.map_err(|_| Problem::bug())??)
 }
 
-pub(super) async fn rotate(mut call: Call<'_>, caller: &Caller, name: Name) -> Answered {
-    let actor = caller.operator(Right::Rotate)?;
-    input::nothing(&call.json().await?)?;
-    let service = Arc::clone(&call.api.service);
-    let rotating = tokio::spawn(async move { service.rotate(actor, &name).await });
-    let operation = rotating.await.map_err(|_| Problem::bug())??;
-    json(StatusCode::ACCEPTED, &json!({ "operation_id": operation }))
-}
-
 pub(super) async fn release(call: &Call<'_>, caller: &Caller, application: Name, instance: Option<InstanceName>) -> Answered {
     let actor = caller.operator(Right::Rotate)?;
     let service = Arc::clone(&call.api.service);

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use http::{Method, Uri};
 
 use super::problem::{Problem, Slug};
-use crate::domain::ids::{InstanceName, Name, NameError};
+use crate::domain::ids::{InstanceName, Name, NameError, VersionId};
 
 /// What is asked for, with its names parsed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,6 +16,8 @@ pub(super) enum Route {
     Metrics,
     Credentials,
     Credential(Name),
+    /// To be forgotten.
+    Forget(Name),
     Events,
     Confirmations,
     Status,
@@ -23,6 +25,12 @@ pub(super) enum Route {
     Plan,
     Submission(Name),
     Rotations(Name),
+    Rollback(Name),
+    /// To be revoked.
+    Version(Name, VersionId),
+    /// Pause and resume; without a name, everything.
+    Pause(Option<Name>),
+    Resume(Option<Name>),
     Versions(Name),
     /// All instances of an application.
     Instances(Name),
@@ -40,13 +48,20 @@ pub(super) fn route(method: &Method, uri: &Uri) -> Result<Route, Problem> {
     let only = |allowed: Method, text: &'static str, route: Route| {
         if *method == allowed { Ok(route) } else { Err(Problem::method(text)) }
     };
+    let either = |allowed: [(Method, Route); 2]| {
+        let text = if allowed[0].0 == Method::GET { "GET, DELETE" } else { "PUT, DELETE" };
+        let found = allowed.into_iter().find(|(allowed, _)| method == allowed);
+        found.map(|(_, route)| route).ok_or_else(|| Problem::method(text))
+    };
     let get = |route| only(Method::GET, "GET", route);
     match segments.as_slice() {
         ["healthz"] => get(Route::Health),
         ["readyz"] => get(Route::Ready),
         ["metrics"] => get(Route::Metrics),
         ["v1", "credentials"] => get(Route::Credentials),
-        ["v1", "credentials", name] => get(Route::Credential(named(name)?)),
+        ["v1", "credentials", name] => {
+            either([(Method::GET, Route::Credential(named(name)?)), (Method::DELETE, Route::Forget(named(name)?))])
+        }
         ["v1", "events"] => get(Route::Events),
         ["v1", "confirmations"] => only(Method::POST, "POST", Route::Confirmations),
         ["v1", "status"] => get(Route::Status),
@@ -54,6 +69,13 @@ pub(super) fn route(method: &Method, uri: &Uri) -> Result<Route, Problem> {
         ["v1", "plan"] => get(Route::Plan),
         ["v1", "credentials", name, "submission"] => only(Method::PUT, "PUT", Route::Submission(named(name)?)),
         ["v1", "credentials", name, "rotations"] => only(Method::POST, "POST", Route::Rotations(named(name)?)),
+        ["v1", "credentials", name, "rollback"] => only(Method::POST, "POST", Route::Rollback(named(name)?)),
+        ["v1", "credentials", name, "versions", version] => only(Method::DELETE, "DELETE", Route::Version(named(name)?, named(version)?)),
+        ["v1", "pause"] => either([(Method::PUT, Route::Pause(None)), (Method::DELETE, Route::Resume(None))]),
+        ["v1", "credentials", name, "pause"] => {
+            let name = Some(named(name)?);
+            either([(Method::PUT, Route::Pause(name.clone())), (Method::DELETE, Route::Resume(name))])
+        }
         ["v1", "credentials", name, "versions"] => get(Route::Versions(named(name)?)),
         ["v1", "applications", name, "instances"] => only(Method::DELETE, "DELETE", Route::Instances(named(name)?)),
         ["v1", "applications", name, "instances", instance] => {
@@ -92,6 +114,7 @@ impl Route {
         match self {
             Route::Events => &["credentials"],
             Route::Status | Route::Versions(_) => &["limit", "after"],
+            Route::Forget(_) | Route::Version(..) => &["force"],
             Route::Plan => &["days", "limit", "after"],
             _ => &[],
         }
@@ -104,14 +127,16 @@ impl Route {
             Route::Ready => "readyz",
             Route::Metrics => "metrics",
             Route::Credentials => "credentials",
-            Route::Credential(_) => "credential",
+            Route::Credential(_) | Route::Forget(_) => "credential",
             Route::Events => "events",
             Route::Confirmations => "confirmations",
             Route::Status | Route::StatusOf(_) => "status",
             Route::Plan => "plan",
             Route::Submission(_) => "submission",
             Route::Rotations(_) => "rotations",
-            Route::Versions(_) => "versions",
+            Route::Rollback(_) => "rollback",
+            Route::Pause(_) | Route::Resume(_) => "pause",
+            Route::Versions(_) | Route::Version(..) => "versions",
             Route::Instances(_) | Route::Instance(..) => "instances",
         }
     }
@@ -148,6 +173,15 @@ impl<'a> Query<'a> {
     pub(super) fn days(&self) -> Result<u32, Problem> {
         let days = self.number("days", 0..=3660, 90)?;
         Ok(u32::try_from(days).unwrap_or(u32::MAX))
+    }
+
+    /// Whether it is done although somebody is in the way.
+    pub(super) fn force(&self) -> Result<bool, Problem> {
+        match self.0.get("force").copied() {
+            None | Some("false") => Ok(false),
+            Some("true") => Ok(true),
+            Some(_) => Err(Problem::bad_request("`force` is `true` or `false`")),
+        }
     }
 
     /// After which row the list goes on.

@@ -11,6 +11,7 @@ pub mod environment;
 mod fixtures;
 pub mod holders;
 pub mod ids;
+pub mod incident;
 pub mod ledger;
 pub mod material;
 pub mod policy;
