@@ -87,6 +87,9 @@ impl Terminal {
     /// Draws these lines in place of the last ones, on standard error.
     pub(crate) fn redraw(self, lines_before: usize, lines: &[String]) {
         let back = if lines_before == 0 { String::new() } else { format!("\x1b[{lines_before}A\x1b[J") };
+        // A line that is wrapped would be two, and the way back too short.
+        let width = rustix::termios::tcgetwinsize(rustix::stdio::stderr()).map_or(80, |size| usize::from(size.ws_col.max(20)));
+        let lines: Vec<String> = lines.iter().map(|line| line.chars().take(width - 1).collect()).collect();
         say(&format!("{back}{}", lines.join("\n")));
     }
 

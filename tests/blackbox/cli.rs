@@ -140,6 +140,10 @@ async fn status_and_plan_have_the_contracts_shape() {
             "reason",
             "paused",
             "applications",
+            // Beside the contract's.
+            "account",
+            "incident",
+            "paused_since",
         ],
     );
     assert_eq!(row["phase"], "steady");

@@ -4,6 +4,7 @@ mod barrier;
 mod current;
 mod disclosures;
 mod documents;
+mod incidents;
 mod keys;
 mod submissions;
 mod times;
