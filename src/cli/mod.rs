@@ -248,7 +248,16 @@ mod tests {
 
     #[test]
     fn cli_names_are_parsed_once() {
-        for line in ["keywright get ..", "keywright rotate A", "keywright get a --field X", "keywright plan --days 0", "keywright"] {
+        for line in [
+            "keywright get ..",
+            "keywright rotate A",
+            "keywright get a --field X",
+            "keywright plan --days 0",
+            "keywright",
+            "keywright revoke a",
+            "keywright rotate --compromised",
+            "keywright pause A",
+        ] {
             assert_eq!(Arguments::try_parse_from(line.split(' ')).unwrap_err().exit_code(), 2, "{line}");
         }
         assert_eq!(Arguments::try_parse_from(["keywright", "--help"]).unwrap_err().exit_code(), 0);

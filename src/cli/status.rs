@@ -88,13 +88,14 @@ fn details(credential: &CredentialView) -> String {
         row("paused since", moment(credential.paused_since));
     }
     if let Some(incident) = &credential.incident {
-        let names = |holders: &[HolderView]| holders.iter().map(HolderView::text).collect::<Vec<_>>().join(", ");
+        let dash_if_empty = |text: String| if text.is_empty() { dash() } else { printable(&text) };
+        let names = |holders: &[HolderView]| dash_if_empty(holders.iter().map(HolderView::text).collect::<Vec<_>>().join(", "));
         let version = text_or_dash(incident.version.as_deref());
         row("key stolen", format!("{version}, reported {}, limit {}", moment(incident.since), moment(incident.limit_at)));
         row("old key died", format!("{} ({})", moment(incident.revoked_at), text_or_dash(incident.closure.as_deref())));
-        row("still held by", printable(&names(&incident.holders)));
-        row("stragglers", printable(&names(&incident.stragglers)));
-        row("unknown keys", incident.unknown_keys.as_ref().map_or_else(dash, |keys| printable(&keys.join(", "))));
+        row("still held by", names(&incident.holders));
+        row("stragglers", names(&incident.stragglers));
+        row("unknown keys", incident.unknown_keys.as_ref().map_or_else(dash, |keys| dash_if_empty(keys.join(", "))));
         row("incident closed", moment(incident.closed_at));
     }
     for entry in &credential.applications {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::audit::Actor;
 use super::cell::{Cell, Trouble, Work};
 use super::gather::Context;
+use super::status::blocker_text;
 use super::{Engine, perform::Performed};
 use crate::delivery::Change;
 use crate::domain::due::{Decision, decide};
@@ -385,7 +386,7 @@ fn audited(event: &Event) -> Option<(&'static str, Option<String>)> {
             None => "the provider can't list its keys".to_owned(),
         }),
         Event::RevocationAsked { stragglers, .. } | Event::Confirmed { stragglers } if !stragglers.is_empty() => {
-            let names: Vec<String> = stragglers.iter().map(|straggler| straggler.application.to_string()).collect();
+            let names: Vec<String> = stragglers.iter().map(blocker_text).collect();
             Some(format!("in spite of {}", names.join(", ")))
         }
         Event::Confirmed { .. } | Event::RevokeIntended | Event::Abandoned { .. } => None,

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::domain::ids::Name;
+use crate::runtime::clock::wall_now;
 
 use super::super::status::moment;
 use super::super::terminal::{BOLD, CAUTION, DIM, GOOD, Terminal, counted, printable, span_text, table, table_text};
@@ -69,10 +70,18 @@ impl Row {
                 let holders: Vec<String> = self.holders().iter().map(HolderView::text).collect();
                 let reason = self.seen.reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
                 let held = if holders.is_empty() { String::new() } else { format!("; still hold the old key: {}", holders.join(", ")) };
-                format!("{}{reason}{held}", self.seen.phase)
+                format!("{}{reason}{held}", self.phase())
             }
         };
         printable(&text)
+    }
+
+    fn phase(&self) -> &str {
+        match self.seen.phase.as_str() {
+            "steady" if self.seen.version == self.before.version => "begun",
+            "steady" => "looking for unknown keys",
+            phase => phase,
+        }
     }
 
     fn left(&self, now: Timestamp) -> String {
@@ -97,7 +106,7 @@ impl Board {
 
     pub(super) fn show(&mut self, rows: &mut [Row]) {
         if self.in_place {
-            let now = Timestamp::now();
+            let now = wall_now();
             let width = rows.iter().map(|row| row.name.as_str().len()).max().unwrap_or(0);
             let line = |row: &Row| format!("{:<width$}  {:<12} {}", row.name, row.left(now), row.text());
             let lines: Vec<String> = rows.iter().map(line).collect();
@@ -159,11 +168,11 @@ pub(super) fn report_text(rows: &[Row], compromised: bool) -> String {
     }
     let done = rows.iter().filter(|row| row.stage == Stage::Done).count();
     let all = counted(rows.len(), "credential", "credentials");
-    let what = if compromised { "replaced, and the old keys are dead" } else { "replaced" };
+    let what = if compromised { "replaced, the old key dead" } else { "replaced" };
     if done == rows.len() {
-        lines.push(format!("\n{GOOD}all of {all}: {what}{GOOD:#}"));
+        lines.push(format!("\n{GOOD}{all}: {what}{GOOD:#}"));
     } else {
-        lines.push(format!("\n{BOLD}{done} of {all} {what}{BOLD:#}; `keywright status` shows where the others stand"));
+        lines.push(format!("\n{BOLD}{done} of {all}: {what}{BOLD:#}; `keywright status` shows where the others stand"));
     }
     lines.join("\n")
 }
@@ -172,8 +181,10 @@ pub(super) fn report_text(rows: &[Row], compromised: bool) -> String {
 fn remarks(row: &Row, compromised: bool) -> Vec<String> {
     let mut lines = Vec::new();
     let mut line = |word: &str, text: String| lines.push(format!("{CAUTION}{word}{CAUTION:#} {}: {}", row.name, printable(&text)));
-    if let Stage::Failed { reason } = &row.stage {
-        line("failed", reason.clone());
+    match &row.stage {
+        Stage::Failed { reason } => line("failed", reason.clone()),
+        Stage::Unfinished => line("unfinished", "what was begun is journaled, and goes on by itself while the daemon runs".to_owned()),
+        Stage::Queued | Stage::Open { .. } | Stage::Done => {}
     }
     let Some(incident) = row.seen.incident.as_ref().filter(|_| compromised && row.stage != Stage::Queued) else { return lines };
     if !incident.stragglers.is_empty() {
@@ -185,7 +196,10 @@ fn remarks(row: &Row, compromised: bool) -> Vec<String> {
         Some(keys) => {
             line(
                 "unknown keys",
-                format!("{} live at the provider, and a thief may have made them: look there, and revoke them", keys.join(", ")),
+                format!(
+                    "the provider has {} as well, which nobody here knows and a thief may have made: look there, and revoke them",
+                    keys.join(", ")
+                ),
             );
         }
         None if row.stage == Stage::Done => {
