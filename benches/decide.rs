@@ -60,6 +60,7 @@ fn provider() -> Provider {
         variables: BTreeMap::new(),
         fields: BTreeMap::new(),
         calls: Calls { create: Some(create), ..Calls::default() },
+        signs: None,
         lifecycle: Lifecycle::Pairs,
         timing: Timing { propagation: None, tokens_outlive: None, manual_lead: None },
         limits: Limits::default(),

@@ -5,12 +5,11 @@ use std::future::Future;
 use std::sync::Arc;
 
 use http::StatusCode;
-use serde_json::json;
 
+use super::answers::Started;
 use super::handle::{Answered, Call, empty, json};
 use super::identity::Caller;
 use super::input;
-use super::path::Route;
 use super::problem::Problem;
 use crate::domain::access::Right;
 use crate::domain::ids::{Name, VersionId};
@@ -25,51 +24,42 @@ where
 }
 
 pub(super) async fn rotate(mut call: Call<'_>, caller: &Caller, name: Name) -> Answered {
-    // Who may do neither is refused before anything is read of the body.
-    caller.operator(Right::Rotate).or_else(|_| caller.operator(Right::Revoke))?;
     let asked = input::rotation(&call.json().await?)?;
-    let right = if asked.compromised_within.is_some() { Right::Revoke } else { Right::Rotate };
-    let actor = caller.operator(right)?;
+    caller.check_right(if asked.compromised_within.is_some() { Right::Revoke } else { Right::Rotate })?;
+    let actor = caller.actor()?;
     let service = Arc::clone(&call.api.service);
     let operation = match asked.compromised_within {
         Some(within) => in_its_own_task(async move { service.compromised(actor, &name, within).await }).await?,
         None => in_its_own_task(async move { service.rotate(actor, &name).await }).await?,
     };
-    json(StatusCode::ACCEPTED, &json!({ "operation_id": operation }))
+    json(StatusCode::ACCEPTED, &Started { operation_id: operation })
 }
 
 pub(super) async fn roll_back(call: &Call<'_>, caller: &Caller, name: Name) -> Answered {
-    let actor = caller.operator(Right::Revoke)?;
-    let service = Arc::clone(&call.api.service);
+    let (actor, service) = (caller.actor()?, Arc::clone(&call.api.service));
     json(StatusCode::OK, &in_its_own_task(async move { service.roll_back(actor, &name).await }).await?)
 }
 
-pub(super) async fn revoke(call: &Call<'_>, caller: &Caller, route: &Route, (name, version): (&Name, &VersionId)) -> Answered {
-    let actor = caller.operator(Right::Revoke)?;
-    let force = call.query(route)?.force()?;
-    let (service, name, version) = (Arc::clone(&call.api.service), name.clone(), version.clone());
+pub(super) async fn revoke(call: &Call<'_>, caller: &Caller, name: Name, version: VersionId) -> Answered {
+    let (force, actor, service) = (call.query()?.force()?, caller.actor()?, Arc::clone(&call.api.service));
     in_its_own_task(async move { service.revoke_version(actor, &name, &version, force).await }).await?;
     empty(StatusCode::NO_CONTENT)
 }
 
-pub(super) async fn forget(call: &Call<'_>, caller: &Caller, route: &Route, name: &Name) -> Answered {
-    let actor = caller.operator(Right::Revoke)?;
-    let force = call.query(route)?.force()?;
-    let (service, name) = (Arc::clone(&call.api.service), name.clone());
+pub(super) async fn forget(call: &Call<'_>, caller: &Caller, name: Name) -> Answered {
+    let (force, actor, service) = (call.query()?.force()?, caller.actor()?, Arc::clone(&call.api.service));
     in_its_own_task(async move { service.forget(actor, &name, force).await }).await?;
     empty(StatusCode::NO_CONTENT)
 }
 
 pub(super) async fn pause(call: &Call<'_>, caller: &Caller, name: Option<Name>) -> Answered {
-    let actor = caller.operator(Right::Revoke)?;
-    let service = Arc::clone(&call.api.service);
+    let (actor, service) = (caller.actor()?, Arc::clone(&call.api.service));
     in_its_own_task(async move { service.pause(actor, name.as_ref()).await }).await?;
     empty(StatusCode::NO_CONTENT)
 }
 
 pub(super) async fn resume(call: &Call<'_>, caller: &Caller, name: Option<Name>) -> Answered {
-    let actor = caller.operator(Right::Revoke)?;
-    let service = Arc::clone(&call.api.service);
+    let (actor, service) = (caller.actor()?, Arc::clone(&call.api.service));
     in_its_own_task(async move { service.resume(actor, name.as_ref()).await }).await?;
     empty(StatusCode::NO_CONTENT)
 }

@@ -1,31 +1,39 @@
 //! What comes in as JSON: bounded before it is parsed, parsed strictly, and never repeated in an answer.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::de::{DeserializeOwned, Error, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use super::problem::{Problem, Slug};
 use super::service::Confirmation;
-use crate::domain::ids::{FieldName, InstanceName, Name, NameError};
+use crate::domain::ids::{FieldName, InstanceName, Name, NameError, VersionId};
 use crate::domain::incident::{WITHIN_DEFAULT, parse_within};
 use crate::domain::material::{Material, Secret};
 
 const NESTING_MAX: usize = 16;
 
-/// The body of a submission. Its values are secrets from the parser on.
-#[derive(Debug, Deserialize)]
+// Its values are secrets from the parser on.
+/// The key that the provider gave out.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Submission {
+pub(super) struct Submission {
+    /// A text for each field that the provider's description names, each field once.
+    #[schemars(with = "BTreeMap<FieldName, String>")]
     fields: Fields,
 }
 
-/// The body of a rotation, which may be left out.
-#[derive(Debug, Default, Deserialize)]
+/// How to rotate. It may be left out.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-struct WrittenRotation {
+#[schemars(rename = "Rotation")]
+pub(super) struct WrittenRotation {
+    /// Somebody else may have the key: no schedule, window or overlap counts, and the old key dies.
     compromised: bool,
+    /// How long those who hold a stolen key are waited for: `0s` to `24h`, `10m` where it isn't given. Goes with `compromised` only.
     within: Option<String>,
 }
 
@@ -36,13 +44,25 @@ pub(super) struct Rotation {
     pub(super) compromised_within: Option<Duration>,
 }
 
-#[derive(Debug, Deserialize)]
+/// An application's proof that one of its instances has this version, and uses nothing older.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct WrittenConfirmation {
+#[schemars(rename = "Confirmation")]
+pub(super) struct WrittenConfirmation {
+    #[schemars(with = "Name")]
     credential: String,
+    /// The newest that this instance was served.
+    #[schemars(with = "VersionId")]
     version: String,
+    /// As in the header `Keywright-Instance`; without the header it is `default`.
+    #[schemars(with = "InstanceName")]
     instance: String,
+    /// A secret field of the credential.
+    #[schemars(with = "FieldName")]
     field: String,
+    /// The HMAC-SHA256 in lower-case hex, with the field's value (UTF-8) as key, over
+    /// `keywright-confirm\n<credential>\n<version>\n<instance>`.
+    #[schemars(extend("pattern" = "^[0-9a-f]{64}$"))]
     proof: String,
 }
 

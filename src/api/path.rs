@@ -6,6 +6,7 @@ use std::str::FromStr;
 use http::{Method, Uri};
 
 use super::problem::{Problem, Slug};
+use super::routes::{ENDPOINTS, Endpoint};
 use crate::domain::ids::{InstanceName, Name, NameError, VersionId};
 
 /// What is asked for, with its names parsed.
@@ -35,54 +36,56 @@ pub(super) enum Route {
     /// All instances of an application.
     Instances(Name),
     Instance(Name, InstanceName),
+    OpenApi,
 }
 
 /// Query parameters, each known and given once.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Query<'a>(BTreeMap<&'a str, &'a str>);
 
+/// The names in a path, in their order.
+#[derive(Debug)]
+pub(super) struct Names<'a>(Vec<&'a str>);
+
+impl Names<'_> {
+    /// # Errors
+    /// `bad-name`.
+    pub(super) fn at<T: FromStr<Err = NameError>>(&self, index: usize) -> Result<T, Problem> {
+        named(self.0.get(index).copied().unwrap_or_default())
+    }
+}
+
+/// The route that is asked for, and its row in the table.
+///
 /// # Errors
 /// `bad-name`, `not-found` or `method`.
-pub(super) fn route(method: &Method, uri: &Uri) -> Result<Route, Problem> {
+pub(super) fn route(method: &Method, uri: &Uri) -> Result<(&'static Endpoint, Route), Problem> {
     let segments = segments(uri)?;
-    let only = |allowed: Method, text: &'static str, route: Route| {
-        if *method == allowed { Ok(route) } else { Err(Problem::method(text)) }
-    };
-    let either = |allowed: [(Method, Route); 2]| {
-        let text = if allowed[0].0 == Method::GET { "GET, DELETE" } else { "PUT, DELETE" };
-        let found = allowed.into_iter().find(|(allowed, _)| method == allowed);
-        found.map(|(_, route)| route).ok_or_else(|| Problem::method(text))
-    };
-    let get = |route| only(Method::GET, "GET", route);
-    match segments.as_slice() {
-        ["healthz"] => get(Route::Health),
-        ["readyz"] => get(Route::Ready),
-        ["metrics"] => get(Route::Metrics),
-        ["v1", "credentials"] => get(Route::Credentials),
-        ["v1", "credentials", name] => {
-            either([(Method::GET, Route::Credential(named(name)?)), (Method::DELETE, Route::Forget(named(name)?))])
+    let mut allowed = Vec::new();
+    for endpoint in ENDPOINTS {
+        let Some(names) = fitting(endpoint.path, &segments) else { continue };
+        // A name that is none is told first, whatever the method.
+        let route = (endpoint.route)(&names)?;
+        if endpoint.method == method.as_str() {
+            return Ok((endpoint, route));
         }
-        ["v1", "events"] => get(Route::Events),
-        ["v1", "confirmations"] => only(Method::POST, "POST", Route::Confirmations),
-        ["v1", "status"] => get(Route::Status),
-        ["v1", "status", name] => get(Route::StatusOf(named(name)?)),
-        ["v1", "plan"] => get(Route::Plan),
-        ["v1", "credentials", name, "submission"] => only(Method::PUT, "PUT", Route::Submission(named(name)?)),
-        ["v1", "credentials", name, "rotations"] => only(Method::POST, "POST", Route::Rotations(named(name)?)),
-        ["v1", "credentials", name, "rollback"] => only(Method::POST, "POST", Route::Rollback(named(name)?)),
-        ["v1", "credentials", name, "versions", version] => only(Method::DELETE, "DELETE", Route::Version(named(name)?, named(version)?)),
-        ["v1", "pause"] => either([(Method::PUT, Route::Pause(None)), (Method::DELETE, Route::Resume(None))]),
-        ["v1", "credentials", name, "pause"] => {
-            let name = Some(named(name)?);
-            either([(Method::PUT, Route::Pause(name.clone())), (Method::DELETE, Route::Resume(name))])
-        }
-        ["v1", "credentials", name, "versions"] => get(Route::Versions(named(name)?)),
-        ["v1", "applications", name, "instances"] => only(Method::DELETE, "DELETE", Route::Instances(named(name)?)),
-        ["v1", "applications", name, "instances", instance] => {
-            only(Method::DELETE, "DELETE", Route::Instance(named(name)?, named(instance)?))
-        }
-        _ => Err(Problem::not_found()),
+        allowed.push(endpoint.method);
     }
+    if allowed.is_empty() { Err(Problem::not_found()) } else { Err(Problem::method(&allowed)) }
+}
+
+/// The names that stand where the pattern has braces, if all else is the same.
+fn fitting<'a>(pattern: &str, segments: &[&'a str]) -> Option<Names<'a>> {
+    let mut names = Vec::new();
+    let mut parts = pattern.split('/').skip(1);
+    for segment in segments {
+        match parts.next()? {
+            part if part.starts_with('{') => names.push(*segment),
+            part if part == *segment => {}
+            _ => return None,
+        }
+    }
+    parts.next().is_none().then_some(Names(names))
 }
 
 fn segments(uri: &Uri) -> Result<Vec<&str>, Problem> {
@@ -108,43 +111,11 @@ fn named<T: FromStr<Err = NameError>>(text: &str) -> Result<T, Problem> {
     text.parse().map_err(|error: NameError| Problem::new(Slug::BadName, error.to_string()))
 }
 
-impl Route {
-    /// The query parameters that it takes.
-    pub(super) fn parameters(&self) -> &'static [&'static str] {
-        match self {
-            Route::Events => &["credentials"],
-            Route::Status | Route::Versions(_) => &["limit", "after"],
-            Route::Forget(_) | Route::Version(..) => &["force"],
-            Route::Plan => &["days", "limit", "after"],
-            _ => &[],
-        }
-    }
-
-    /// A word for logs and metrics, free of names.
-    pub(super) const fn as_str(&self) -> &'static str {
-        match self {
-            Route::Health => "healthz",
-            Route::Ready => "readyz",
-            Route::Metrics => "metrics",
-            Route::Credentials => "credentials",
-            Route::Credential(_) | Route::Forget(_) => "credential",
-            Route::Events => "events",
-            Route::Confirmations => "confirmations",
-            Route::Status | Route::StatusOf(_) => "status",
-            Route::Plan => "plan",
-            Route::Submission(_) => "submission",
-            Route::Rotations(_) => "rotations",
-            Route::Rollback(_) => "rollback",
-            Route::Pause(_) | Route::Resume(_) => "pause",
-            Route::Versions(_) | Route::Version(..) => "versions",
-            Route::Instances(_) | Route::Instance(..) => "instances",
-        }
-    }
-}
-
 impl<'a> Query<'a> {
     /// The longest list, and what a list has unless it is asked for less.
-    const LIMIT_MAX: u64 = 1000;
+    pub(super) const LIMIT_MAX: u64 = 1000;
+    pub(super) const DAYS_MAX: u64 = 3660;
+    pub(super) const DAYS_DEFAULT: u64 = 90;
 
     /// # Errors
     /// `bad-request` for a parameter that is unknown, repeated or without a value.
@@ -171,7 +142,7 @@ impl<'a> Query<'a> {
     }
 
     pub(super) fn days(&self) -> Result<u32, Problem> {
-        let days = self.number("days", 0..=3660, 90)?;
+        let days = self.number("days", 0..=Self::DAYS_MAX, Self::DAYS_DEFAULT)?;
         Ok(u32::try_from(days).unwrap_or(u32::MAX))
     }
 
@@ -217,7 +188,7 @@ mod tests {
     use super::*;
 
     fn parsed(path: &'static str) -> Result<Route, Slug> {
-        route(&Method::GET, &Uri::from_static(path)).map_err(|problem| problem.slug)
+        route(&Method::GET, &Uri::from_static(path)).map(|(_, route)| route).map_err(|problem| problem.slug)
     }
 
     #[test]
@@ -249,7 +220,7 @@ mod tests {
     fn api_queries_are_known_and_given_once() {
         let query = |text: &str| {
             let uri: Uri = format!("/v1/plan?{text}").parse().unwrap();
-            let query = Query::parse(&uri, Route::Plan.parameters())?;
+            let query = Query::parse(&uri, &["days", "limit", "after"])?;
             Ok::<_, Problem>((query.days()?, query.limit()?, query.after::<Name>()?))
         };
         assert_eq!(query("").unwrap(), (90, 1000, None));

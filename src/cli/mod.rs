@@ -1,13 +1,19 @@
 //! The command line: one file per command.
 
 mod audit;
+mod certificate;
 mod check;
 mod client;
+mod completions;
 mod daemon;
 mod demo;
 mod failure;
 mod forget;
 mod get;
+#[cfg(test)]
+mod golden;
+mod herds;
+mod man;
 mod measures;
 mod pause;
 mod plan;
@@ -16,6 +22,7 @@ mod revoke;
 mod rollback;
 mod rotate;
 mod run;
+mod schema;
 mod settings;
 mod status;
 mod submit;
@@ -26,9 +33,10 @@ use std::future::Future;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::domain::ids::{FieldName, InstanceName, Name, VersionId};
+use crate::domain::reason::Reason;
 use crate::runtime::hardening;
 use failure::Failure;
 use settings::Settings;
@@ -40,7 +48,7 @@ use terminal::{Color, Terminal};
 #[command(name = "keywright", version, max_term_width = 100, after_help = EXIT_STATUSES)]
 struct Arguments {
     /// The configuration; without it: ./policies, ./data, and the socket in there
-    #[arg(long, global = true, env = "KEYWRIGHT_CONFIG", value_name = "FILE")]
+    #[arg(long, global = true, env = "KEYWRIGHT_CONFIG", hide_env_values = true, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Print JSON; a failure is then a problem document on standard error
     #[arg(long, global = true)]
@@ -65,7 +73,7 @@ enum Command {
         /// A folder of policies [default: the configuration's, else ./policies]
         path: Option<PathBuf>,
     },
-    /// Show what will rotate when, why, and what stands in the way
+    /// Show what will rotate when, why, what stands in the way, and the days on which many start
     Plan {
         /// How far to look ahead
         #[arg(long, default_value_t = 90, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=3650))]
@@ -134,10 +142,26 @@ enum Command {
         /// Read the application's bearer token from this file
         #[arg(long, value_name = "FILE")]
         token_file: Option<PathBuf>,
+        /// Why, for an operator's read of a production credential: 500 characters at most, kept by the audit trail
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<Reason>,
     },
     /// Look at the audit trail
     #[command(subcommand)]
     Audit(AuditCommand),
+    /// Print the JSON Schema of the policies, for editors
+    Schema,
+    /// Print what a shell needs to complete command lines
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page
+    Man {
+        /// Write a page for each command into this folder instead
+        #[arg(long, value_name = "DIR")]
+        dir: Option<PathBuf>,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -189,6 +213,9 @@ fn dispatch(arguments: Arguments, terminal: Terminal) -> Result<ExitCode, Failur
         Command::Demo(options) => on_all_cores(demo::demo(options, terminal)),
         Command::Check { path } => check::check(path, &settings, terminal),
         Command::Audit(AuditCommand::Verify { file }) => audit::verify_trail(file, &settings, terminal),
+        Command::Schema => schema::schema(terminal),
+        Command::Completions { shell } => completions::completions(shell, Arguments::command(), terminal),
+        Command::Man { dir } => man::man(dir.as_deref(), Arguments::command(), terminal),
         Command::Plan { days } => asking(async { plan::plan(days, &settings.client()?, terminal).await }),
         Command::Status { name } => asking(async { status::status(name.as_ref(), &settings.client()?, terminal).await }),
         Command::Submit { name } => asking(async { submit::submit(&name, &settings.client()?, terminal).await }),
@@ -203,8 +230,9 @@ fn dispatch(arguments: Arguments, terminal: Terminal) -> Result<ExitCode, Failur
         Command::Release { application, instance } => {
             asking(async { release::release(&application, instance.as_ref(), &settings.client()?, terminal).await })
         }
-        Command::Get { name, field, token_file } => {
-            asking(async { get::get(&name, field.as_ref(), token_file.as_deref(), settings.client()?, terminal).await })
+        Command::Get { name, field, token_file, reason } => {
+            let wanted = get::Wanted { name, field, token_file, reason };
+            asking(async { get::get(wanted, settings.client()?, terminal).await })
         }
     }
 }
@@ -232,7 +260,6 @@ mod tests {
 
     #[test]
     fn cli_definition_is_sound() {
-        use clap::CommandFactory;
         Arguments::command().debug_assert();
     }
 

@@ -21,19 +21,18 @@ pub(super) async fn status(name: Option<&Name>, client: &Client, terminal: Termi
         terminal.print_json(&pages)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let view: StatusView = pages.view()?;
-    if view.credentials.is_empty() {
-        terminal.print("the policies list no credential")?;
-    } else {
-        terminal.print(&table_text(&overview(&view)))?;
-    }
-    if name.is_some() {
-        for credential in &view.credentials {
-            terminal.print(&details(credential))?;
-        }
-    }
-    terminal.print(&problems(&view.problems))?;
+    terminal.print(&text(&pages.view()?, name.is_some()))?;
     Ok(ExitCode::SUCCESS)
+}
+
+pub(super) fn text(view: &StatusView, detailed: bool) -> String {
+    let table = match view.credentials.as_slice() {
+        [] => "the policies list no credential".to_owned(),
+        _ => table_text(&overview(view)),
+    };
+    let details = view.credentials.iter().filter(|_| detailed).map(details);
+    let parts: Vec<String> = std::iter::once(table).chain(details).chain([problems(&view.problems)]).collect();
+    parts.join("\n")
 }
 
 fn overview(view: &StatusView) -> Table {
@@ -99,8 +98,10 @@ fn details(credential: &CredentialView) -> String {
         row("incident closed", moment(incident.closed_at));
     }
     for entry in &credential.applications {
-        let text =
-            format!("{} holds {}", entry.instance.as_deref().unwrap_or("no instance"), entry.version.as_deref().unwrap_or("nothing"));
+        let text = match &entry.instance {
+            Some(instance) => format!("{instance} holds {}", entry.version.as_deref().unwrap_or("nothing")),
+            None => "no living instance".to_owned(),
+        };
         row(&printable(&entry.name), printable(&text));
     }
     for piece in credential.proof.iter().flat_map(|proof| &proof.evidence) {

@@ -9,6 +9,7 @@ pub mod due;
 pub mod environment;
 #[cfg(test)]
 mod fixtures;
+pub mod forecast;
 pub mod holders;
 pub mod ids;
 pub mod incident;
@@ -16,6 +17,7 @@ pub mod ledger;
 pub mod material;
 pub mod policy;
 pub mod provider;
+pub mod reason;
 pub mod rotation;
 pub mod span;
 pub mod windows;

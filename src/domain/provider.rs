@@ -24,6 +24,8 @@ pub struct Provider {
     pub variables: BTreeMap<String, Option<Name>>,
     pub fields: BTreeMap<FieldName, Field>,
     pub calls: Calls,
+    /// How a credential of this provider signs calls for those that it administers; `None`: it administers none.
+    pub signs: Option<Signature>,
     pub lifecycle: Lifecycle,
     pub timing: Timing,
     pub limits: Limits,
@@ -120,10 +122,32 @@ pub enum Method {
     Delete,
 }
 
+/// How an administering credential signs, with its own fields.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Signature {
+    Basic {
+        username: FieldName,
+        password: FieldName,
+    },
+    Bearer {
+        field: FieldName,
+    },
+    /// An access token, fetched through its own provider's [`Calls::token`] at that provider's own address.
+    Token,
+}
+
+/// The calls that an administering credential may sign.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SignedCall {
+    Create,
+    List,
+    Revoke,
+}
+
 /// Who signs a call, and how.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Authentication {
-    /// No authentication, or the administering credential's where the document names one (open registration).
+    /// No authentication; for `create` the administering credential's, where the document names one (open registration).
     Open,
     /// HTTP Basic with two fields of the acting version.
     Basic { username: FieldName, password: FieldName },
@@ -133,6 +157,8 @@ pub enum Authentication {
     Token,
     /// A management field of the version that is acted upon, as bearer token (RFC 7592).
     Management { field: FieldName },
+    /// The administering credential, as its own description says ([`Provider::signs`]).
+    Administrator,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -328,6 +354,10 @@ pub struct ListedKey {
     pub expires_at: Option<Timestamp>,
 }
 
+impl SignedCall {
+    pub const ALL: [SignedCall; 3] = [SignedCall::Create, SignedCall::List, SignedCall::Revoke];
+}
+
 impl Provider {
     /// Fields that applications get, and those that only manage the credential.
     pub fn is_management(&self, field: &FieldName) -> bool {
@@ -337,6 +367,32 @@ impl Provider {
     /// Whether a lost reply to `create` can be searched for: by list and marker both.
     pub fn can_find_orphans(&self) -> bool {
         self.calls.list.as_ref().is_some_and(|list| list.marker.is_some())
+    }
+
+    /// Whether the provider can be asked whether a key lives. Where it can't, only a person can tell.
+    pub fn has_check(&self) -> bool {
+        self.calls.token.is_some() || self.calls.probe.is_some()
+    }
+
+    /// Whether the administering credential signs this call, where there is one.
+    pub fn administrator_signs(&self, call: SignedCall) -> bool {
+        let is_open_create = || call == SignedCall::Create && self.authentication_of(call) == Some(&Authentication::Open);
+        self.must_be_administered(call) || is_open_create()
+    }
+
+    /// Whether this call can't be made without an administering credential.
+    pub fn must_be_administered(&self, call: SignedCall) -> bool {
+        self.authentication_of(call) == Some(&Authentication::Administrator)
+    }
+
+    fn authentication_of(&self, call: SignedCall) -> Option<&Authentication> {
+        let calls = &self.calls;
+        let call = match call {
+            SignedCall::Create => calls.create.as_ref().map(|create| &create.call),
+            SignedCall::List => calls.list.as_ref().map(|list| &list.call),
+            SignedCall::Revoke => calls.revoke.as_ref(),
+        };
+        call.map(|call| &call.authentication)
     }
 
     pub fn can_mint(&self) -> bool {

@@ -89,8 +89,8 @@ impl Engine {
 
     /// Performs what is next until there is something to wait for.
     pub(super) async fn advance(&self, cell: &Cell, work: &mut Work, context: &Context) {
-        // Between drives, time has passed: what the provider holds is looked at again before anything is created.
-        work.create_unsent = false;
+        // Between drives, time has passed: what the provider holds is looked at again before anything is created, where that can be.
+        work.create_unsent &= !context.provider.can_find_orphans();
         work.seen = None;
         // Kept from the first look at the provider's keys until the new key is in the journal.
         let mut account_guard = None;

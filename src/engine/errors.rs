@@ -9,6 +9,11 @@ pub enum ReadError {
     /// Not listed, or doesn't exist: both are answered alike.
     #[error("this credential isn't in the caller's document")]
     Forbidden,
+    /// A person asks for a production credential and doesn't say why.
+    #[error(
+        "a person reads a production credential for a reason, which the audit trail keeps: `keywright get NAME --reason TEXT`, or the header Keywright-Reason"
+    )]
+    ReasonMissing,
     #[error("nothing was submitted for this credential yet, or nothing that may be served")]
     NoVersion,
     #[error("this application has too many instances: give each copy one lasting name")]

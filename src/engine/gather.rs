@@ -44,6 +44,7 @@ impl Engine {
         Some(Context { policies, credential, policy, provider })
     }
 
+    /// For calls that the credential signs itself; see [`Engine::signed_target`] for the others.
     pub(super) fn target(&self, context: &Context) -> Target {
         Target {
             credential: context.credential.name.clone(),
@@ -51,6 +52,7 @@ impl Engine {
             environment: context.credential.environment,
             base_url: self.base_url(context),
             variables: context.credential.variables.clone(),
+            administrator: None,
         }
     }
 

@@ -15,7 +15,7 @@ use crate::domain::holders::Blocker;
 use crate::domain::ids::{KeyId, Name, OperationId, VersionId};
 use crate::domain::incident::Incident;
 use crate::domain::ledger::{Ledger, Origin};
-use crate::domain::provider::ListedKey;
+use crate::domain::provider::{ListedKey, SignedCall};
 use crate::domain::rotation::{AbandonReason, Event, Phase, RevocationAsked};
 use crate::journal::SealedCopy;
 
@@ -180,7 +180,8 @@ impl Engine {
             return closed(None);
         }
         let acting = self.acting(work, context, ledger).await?;
-        let keys = match self.seams.issuer.list(&self.target(context), &acting).await {
+        let target = self.signed_target(context, &[SignedCall::List]).await?;
+        let keys = match self.seams.issuer.list(&target, &acting).await {
             Ok(keys) => keys,
             Err(error) => return self.signing_failed(work, context, ledger, error),
         };

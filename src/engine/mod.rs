@@ -2,6 +2,7 @@
 //!
 //! **Architecture invariant:** sees traits only; no adapter is named here. What is decided is decided in `domain`.
 
+mod administrator;
 pub mod audit;
 mod backoff;
 mod book;
@@ -17,6 +18,7 @@ mod incident;
 pub mod meter;
 mod pause;
 mod perform;
+mod plan;
 mod reads;
 mod reconcile;
 mod start;
@@ -39,6 +41,7 @@ use crate::domain::credential::Environment;
 use crate::domain::ids::{InstallationId, InstanceName, Name, OperationId};
 use crate::domain::ledger::Ledger;
 use crate::domain::policy::{Application, Policies, Uptake};
+use crate::domain::reason::Reason;
 use crate::issuers::Issuer;
 use crate::journal::{Journal, Pause};
 use crate::sealing::Keyring;
@@ -62,9 +65,10 @@ pub enum Reader {
         application: Name,
         instance: InstanceName,
     },
-    /// A person with the right to read. Persons hold nothing.
+    /// A person with the right to read. Persons hold nothing; a production credential is read for a reason.
     Operator {
         who: String,
+        reason: Option<Reason>,
     },
 }
 
@@ -74,7 +78,14 @@ impl Reader {
             Reader::Application { application, instance } => {
                 Actor::Application { name: application.to_string(), instance: instance.to_string() }
             }
-            Reader::Operator { who } => Actor::Operator { who: who.clone() },
+            Reader::Operator { who, .. } => Actor::Operator { who: who.clone() },
+        }
+    }
+
+    fn reason(&self) -> Option<&Reason> {
+        match self {
+            Reader::Application { .. } => None,
+            Reader::Operator { reason, .. } => reason.as_ref(),
         }
     }
 }

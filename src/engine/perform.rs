@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::Engine;
+use super::administrator::ADMINISTRATOR_REFUSED;
 use super::audit::Actor;
 use super::backoff::wait_after;
 use super::cell::{Cell, Work};
@@ -12,7 +13,7 @@ use super::gather::Context;
 use crate::domain::ids::{KeyId, VersionId, is_marked, marker};
 use crate::domain::ledger::{Closure, Ledger, Origin};
 use crate::domain::material::Material;
-use crate::domain::provider::ListedKey;
+use crate::domain::provider::{ListedKey, SignedCall};
 use crate::domain::rotation::{AbandonReason, Event, Phase, Rotation, Step};
 use crate::issuers::{CreateRequest, IssuerError, ProbeOutcome};
 use crate::journal::SealedCopy;
@@ -35,6 +36,9 @@ pub(super) type Outcome = Result<Vec<Performed>, Hindrance>;
 /// How far the provider's clock and ours may be apart where something is destroyed (I13).
 const CLOCKS_APART_MAX: Duration = Duration::from_secs(300);
 
+/// A revocation looks at the list, too, where the key itself can't be asked.
+const REVOKING: [SignedCall; 2] = [SignedCall::Revoke, SignedCall::List];
+
 fn one(event: Event) -> Outcome {
     Ok(vec![Performed::plain(event)])
 }
@@ -54,6 +58,7 @@ impl From<IssuerError> for Hindrance {
     fn from(error: IssuerError) -> Hindrance {
         let code = match error {
             IssuerError::Unauthenticated => "provider-unauthenticated",
+            IssuerError::AdministratorRefused => ADMINISTRATOR_REFUSED,
             IssuerError::Refused { .. } | IssuerError::Impossible(_) => "provider-refused",
             IssuerError::Full => "no-free-slot",
             IssuerError::Throttled { .. } => "provider-throttled",
@@ -128,15 +133,18 @@ impl Engine {
     /// Lists the provider's keys. Living ones with our marker that the journal doesn't know are ours, and are given up.
     pub(super) async fn survey(&self, work: &mut Work, context: &Context, ledger: &Ledger) -> Outcome {
         if !context.provider.can_find_orphans() {
+            // Where nobody can look for a key, none is intended that nobody could sign for.
+            self.signed_target(context, &[SignedCall::Create]).await?;
             work.seen = Some(BTreeSet::new());
             return Ok(Vec::new());
         }
         let acting = self.acting(work, context, ledger).await?;
-        let keys = match self.seams.issuer.list(&self.target(context), &acting).await {
+        let target = self.signed_target(context, &[SignedCall::List]).await?;
+        let keys = match self.seams.issuer.list(&target, &acting).await {
             Ok(keys) => keys,
             Err(error) => return self.signing_failed(work, context, ledger, error),
         };
-        let accepted = self.accepted_again(work, ledger);
+        let accepted = if context.lists_by_administrator() { None } else { self.accepted_again(work, ledger) };
         let found: Vec<Performed> = accepted.into_iter().chain(self.strays(context, ledger, &keys)).collect();
         work.seen = Some(keys.into_iter().map(|key| key.key_id).collect());
         work.swept_at = Some(self.seams.clock.now().running);
@@ -169,8 +177,9 @@ impl Engine {
 
     async fn revoke_orphan(&self, cell: &Cell, work: &mut Work, context: &Context, ledger: &Ledger, key_id: KeyId) -> Outcome {
         let acting = self.acting(work, context, ledger).await?;
+        let target = self.signed_target(context, &REVOKING).await?;
         self.audit(Actor::Daemon, "revoking-orphan", &cell.name, None, Some(format!("key {key_id}"))).await?;
-        if let Err(error) = self.seams.issuer.revoke(&self.target(context), &acting, &key_id, None).await {
+        if let Err(error) = self.seams.issuer.revoke(&target, &acting, &key_id, None).await {
             return self.signing_failed(work, context, ledger, error);
         }
         one(Event::OrphanRevoked { key_id })
@@ -190,11 +199,13 @@ impl Engine {
             operation: rotation.operation,
             marker: marker(self.installation, name, rotation.plan.generation, rotation.attempt),
         };
-        let minted = match self.seams.issuer.create(&self.target(context), &acting, &request).await {
+        let target = self.signed_target(context, &[SignedCall::Create]).await?;
+        // Until the answer tells: whoever drives this may be cut off.
+        work.create_unsent = false;
+        let minted = match self.seams.issuer.create(&target, &acting, &request).await {
             Ok(minted) => minted,
             Err(error) => return self.create_failed(work, context, ledger, error),
         };
-        work.create_unsent = false;
         work.seen = None;
         if ledger.versions.values().any(|facts| facts.key_id.as_ref() == Some(&minted.key_id)) {
             // An old key in place of a new one: undoing it must not touch the key that it is.
@@ -214,8 +225,8 @@ impl Engine {
     }
 
     fn create_failed(&self, work: &mut Work, context: &Context, ledger: &Ledger, error: IssuerError) -> Outcome {
-        if !error.had_no_effect() {
-            work.create_unsent = false;
+        work.create_unsent = error.had_no_effect();
+        if !work.create_unsent {
             work.seen = None;
         }
         match error {
@@ -227,7 +238,7 @@ impl Engine {
     }
 
     /// A call that the current version signs has failed. Refused again and again, apart in time: then it is dead, and a
-    /// person must submit a working one.
+    /// person must submit a working one. That an administering credential is refused tells nothing of the current version.
     pub(super) fn signing_failed(&self, work: &mut Work, context: &Context, ledger: &Ledger, error: IssuerError) -> Outcome {
         let is_news = error == IssuerError::Unauthenticated && work.stand_in.is_none() && ledger.refused_since.is_none();
         let propagation = context.policy.propagation(&context.provider);
@@ -280,6 +291,14 @@ impl Engine {
     /// Looks at the current version afresh: the old one goes only if the new one is alive (I5).
     async fn retire(&self, work: &mut Work, context: &Context, ledger: &Ledger) -> Outcome {
         let acting = self.acting(work, context, ledger).await?;
+        if !context.provider.has_check() {
+            // Nobody can be asked, ever: that it is whole in the store, and was refused nowhere, is all that can be looked at.
+            return if ledger.refused_since.is_some() {
+                Err(IssuerError::Unauthenticated.into())
+            } else {
+                one(Event::Retired { term: self.term })
+            };
+        }
         let report = self.seams.issuer.probe(&self.target(context), &acting).await?;
         let now = self.seams.clock.now();
         if let Some(theirs) = report.provider_time {
@@ -313,8 +332,9 @@ impl Engine {
             Err(StoreError::NotFound { .. }) => None,
             Err(error) => return Err(error.into()),
         };
+        let target = self.signed_target(context, &REVOKING).await?;
         self.audit(Actor::Daemon, "revoking", &cell.name, Some(old.to_string()), Some(format!("key {key_id}"))).await?;
-        let revocation = match self.seams.issuer.revoke(&self.target(context), &acting, &key_id, doomed.as_ref()).await {
+        let revocation = match self.seams.issuer.revoke(&target, &acting, &key_id, doomed.as_ref()).await {
             Ok(revocation) => revocation,
             Err(error) => return self.signing_failed(work, context, ledger, error),
         };
@@ -349,9 +369,10 @@ impl Engine {
             Err(StoreError::NotFound { .. }) => self.sealed_candidate(cell, context, rotation).await,
             Err(error) => return Err(error.into()),
         };
+        let target = self.signed_target(context, &REVOKING).await?;
         self.audit(Actor::Daemon, "revoking-candidate", &cell.name, Some(rotation.version.to_string()), Some(format!("key {key_id}")))
             .await?;
-        if let Err(error) = self.seams.issuer.revoke(&self.target(context), &acting, &key_id, candidate.as_ref()).await {
+        if let Err(error) = self.seams.issuer.revoke(&target, &acting, &key_id, candidate.as_ref()).await {
             return self.signing_failed(work, context, ledger, error);
         }
         one(Event::Undone)

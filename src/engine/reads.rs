@@ -8,7 +8,7 @@ use super::errors::ReadError;
 use super::gather::Context;
 use super::views::{Document, Listed};
 use super::{Engine, Reader};
-use crate::domain::access::may_read;
+use crate::domain::access::{may_read, needs_reason};
 use crate::domain::environment::{Acceptance, Says, pure_evidence};
 use crate::domain::ids::{FieldName, Name, VersionId};
 use crate::domain::ledger::Ledger;
@@ -26,6 +26,7 @@ impl Engine {
     /// [`ReadError`]; credentials that don't exist and those that the caller may not read are answered alike.
     pub async fn read(&self, reader: &Reader, name: &Name) -> Result<Document, ReadError> {
         self.admit(reader, name)?;
+        self.require_reason(reader, name)?;
         for _ in 0..READ_TRIES {
             let (Some(cell), Some(context)) = (self.cell(name), self.context(name)) else { return Err(ReadError::NoVersion) };
             let served = self.served(&cell, &context).await?;
@@ -65,6 +66,14 @@ impl Engine {
             Reader::Operator { .. } => policies.credentials.contains_key(name),
         };
         if admitted { Ok(()) } else { Err(ReadError::Forbidden) }
+    }
+
+    /// A person's read of production leaves a reason behind; an application's reason is its document.
+    fn require_reason(&self, reader: &Reader, name: &Name) -> Result<(), ReadError> {
+        let Reader::Operator { reason: None, .. } = reader else { return Ok(()) };
+        let policies = self.policies();
+        let credential = policies.credentials.get(name).ok_or(ReadError::Forbidden)?;
+        if needs_reason(credential.environment) { Err(ReadError::ReasonMissing) } else { Ok(()) }
     }
 
     /// The bytes of the current version: from memory, or read from the store once and judged.
@@ -109,7 +118,7 @@ impl Engine {
             action: "disclosed".to_owned(),
             credential: Some(name.to_string()),
             version: Some(version.to_string()),
-            detail: None,
+            detail: reader.reason().map(|reason| format!("reason: {reason}")),
         };
         let Reader::Application { application, instance } = reader else {
             // A person's reads are each recorded: there are few of them.

@@ -1,15 +1,15 @@
-//! `status` and `plan`: what stands where, why, and what a person can do about it.
+//! `status`: what stands where, why, and what a person can do about it.
 
 use std::sync::PoisonError;
-use std::time::Duration;
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::Engine;
 use super::cell::{Cell, Work};
 use super::gather::Context;
-use super::views::{ApplicationStatus, CredentialStatus, IncidentStatus, Plan, PlanEntry, Status, StatusProblem};
+use super::views::{ApplicationStatus, CredentialStatus, IncidentStatus, Status, StatusProblem};
 use crate::domain::due::{Decision, StuckReason, deadline_of, decide, schedule};
 use crate::domain::holders::Blocker;
 use crate::domain::ids::{KeyId, Name, VersionId};
@@ -17,7 +17,7 @@ use crate::domain::ledger::Ledger;
 use crate::domain::rotation::{Step, WaitReason};
 
 /// One row of `GET …/versions`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct VersionView {
     pub version: VersionId,
     /// `pending`, `current`, `previous`, `ended`, or `forgotten`: it lives on at the provider, and isn't kept here.
@@ -27,9 +27,9 @@ pub struct VersionView {
 }
 
 /// What a look at one credential shows, before it is worded.
-struct Standing {
-    decision: Decision,
-    blockers: Vec<Blocker>,
+pub(super) struct Standing {
+    pub(super) decision: Decision,
+    pub(super) blockers: Vec<Blocker>,
 }
 
 impl Engine {
@@ -73,7 +73,7 @@ impl Engine {
         problems.iter().map(own).chain(clock).chain(paused).collect()
     }
 
-    fn standing(&self, cell: &Cell, context: &Context) -> Standing {
+    pub(super) fn standing(&self, cell: &Cell, context: &Context) -> Standing {
         let ledger = cell.ledger();
         let blockers = self.blockers(context, &ledger);
         // What only the driving task knows makes no difference to what is shown.
@@ -135,44 +135,6 @@ impl Engine {
         }));
         rows.sort_by(|a, b| (&a.name, &a.instance).cmp(&(&b.name, &b.instance)));
         rows
-    }
-
-    /// What rotates within so many days, soonest deadline not first but by name, as the pages go.
-    pub fn plan(&self, days: u32, after: Option<&Name>, limit: usize) -> Plan {
-        let horizon = self.seams.clock.now().wall.checked_add(Duration::from_secs(u64::from(days) * 86_400)).unwrap_or(Timestamp::MAX);
-        let mut plan = Vec::new();
-        let mut next = None;
-        for cell in self.all_cells().into_iter().filter(|cell| after.is_none_or(|after| cell.name > *after)) {
-            let Some(entry) = self.plan_entry(&cell).filter(|entry| entry.starts_at <= horizon) else { continue };
-            if plan.len() == limit {
-                next = plan.last().map(|entry: &PlanEntry| entry.name.clone());
-                break;
-            }
-            plan.push(entry);
-        }
-        Plan { plan, next }
-    }
-
-    fn plan_entry(&self, cell: &Cell) -> Option<PlanEntry> {
-        let context = self.context(&cell.name)?;
-        let ledger = cell.ledger();
-        let planned = schedule(&context.credential, &context.policy, &context.provider, ledger.generation, ledger.current_facts()?);
-        let standing = self.standing(cell, &context);
-        let mut blocked_by: Vec<String> = match &standing.decision {
-            Decision::Blocked { reason, .. } => vec![reason.as_str().to_owned()],
-            Decision::Stuck { reason } => vec![reason.as_str().to_owned()],
-            // The next rotation begins when the open one has ended.
-            Decision::Step(_) => vec!["rotation-open".to_owned()],
-            Decision::Missing | Decision::Steady { .. } | Decision::Due { .. } => Vec::new(),
-        };
-        blocked_by.extend(standing.blockers.iter().map(blocker_text));
-        Some(PlanEntry {
-            name: cell.name.clone(),
-            starts_at: planned.starts_at,
-            deadline_at: planned.deadline_at,
-            reason: planned.reason.as_str().to_owned(),
-            blocked_by,
-        })
     }
 
     /// All versions that are remembered; `None` for a credential that isn't.
@@ -334,6 +296,9 @@ fn problems_of(cell: &Cell, context: &Context, standing: &Standing, now: Timesta
         }
         // Said below, whatever else is open.
         Decision::Stuck { reason: StuckReason::CurrentRefused } => {}
+        Decision::Stuck { reason: reason @ StuckReason::NoCreateCall } => {
+            add(reason.as_str(), format!("it is due and only a person can make a new key: `keywright submit {}` it", cell.name));
+        }
         Decision::Stuck { reason } => add(reason.as_str(), "it needs a person: see the rotation's reason".to_owned()),
         _ => {}
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::domain::credential::Environment;
@@ -30,7 +31,7 @@ pub struct Document {
 }
 
 /// One row of `GET /v1/credentials`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Listed {
     pub name: Name,
     pub environment: Environment,
@@ -40,7 +41,7 @@ pub struct Listed {
 }
 
 /// `status --json`.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct Status {
     pub credentials: Vec<CredentialStatus>,
     pub problems: Vec<StatusProblem>,
@@ -48,7 +49,7 @@ pub struct Status {
     pub next: Option<Name>,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct CredentialStatus {
     pub name: Name,
     pub provider: Name,
@@ -82,7 +83,7 @@ pub struct CredentialStatus {
     pub holders_of_previous: usize,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct ApplicationStatus {
     pub name: Name,
     /// `None`: listed, and without a living instance.
@@ -92,7 +93,7 @@ pub struct ApplicationStatus {
 }
 
 /// A stolen key: what is known of it while it is replaced, and afterwards.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct IncidentStatus {
     pub since: Timestamp,
     /// Who holds the old key then loses it.
@@ -114,7 +115,7 @@ pub struct IncidentStatus {
 }
 
 /// Something that a person should know. `credential` is absent for problems of the daemon itself.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct StatusProblem {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub credential: Option<Name>,
@@ -124,15 +125,29 @@ pub struct StatusProblem {
     pub message: String,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct Plan {
     pub plan: Vec<PlanEntry>,
     pub next: Option<Name>,
+    /// Starts of the credentials of this page, those of later generations included, by account and day.
+    pub herds: Vec<Herd>,
+    /// The credentials of this page that start too often to be counted by days: `herds` has none of their starts.
+    pub uncounted: Vec<Name>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+/// How many rotations start at one account on one day.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Herd {
+    pub account: Name,
+    /// In UTC.
+    pub day: jiff::civil::Date,
+    pub starts: u32,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct PlanEntry {
     pub name: Name,
+    /// When its next rotation starts.
     pub starts_at: Timestamp,
     pub deadline_at: Timestamp,
     pub reason: String,
@@ -140,7 +155,7 @@ pub struct PlanEntry {
 }
 
 /// 201 of a submission.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct Submitted {
     pub name: Name,
     pub version: VersionId,
@@ -148,7 +163,7 @@ pub struct Submitted {
 }
 
 /// 200 of a rollback.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct RolledBack {
     pub version: VersionId,
     pub revision: u64,

@@ -122,7 +122,7 @@ impl<J: Journal> Journal for FaultyJournal<J> {
 }
 
 /// Each kind of event is a point of its own name, so that the crash matrix says which write it stopped at.
-fn append_point(event: &Event) -> &'static str {
+pub fn append_point(event: &Event) -> &'static str {
     match event {
         Event::Planned { .. } => "journal.append planned",
         Event::CreateIntended { .. } => "journal.append create-intended",

@@ -21,7 +21,7 @@ use crate::domain::ids::{InstallationId, InstanceName, Name};
 use crate::domain::rotation::Event;
 use crate::sealing::Sealed;
 
-pub use faulty::FaultyJournal;
+pub use faulty::{FaultyJournal, append_point};
 
 /// How far the journal of one credential has come. The first append expects the default.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -2,8 +2,9 @@
 
 use super::Source;
 
-const DESCRIPTIONS: [(&str, &str); 2] = [
+const DESCRIPTIONS: [(&str, &str); 3] = [
     ("dinie.yaml", include_str!("../../policies/providers/dinie.yaml")),
+    ("oauth-initial-access.yaml", include_str!("../../policies/providers/oauth-initial-access.yaml")),
     ("oauth-registration.yaml", include_str!("../../policies/providers/oauth-registration.yaml")),
 ];
 

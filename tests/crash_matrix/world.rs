@@ -157,6 +157,14 @@ pub enum Backend {
     Embedded { folder: tempfile::TempDir, open: Mutex<Option<Embedded>> },
 }
 
+/// The seams to a backend, with fault points.
+struct Kept {
+    store: Arc<dyn SecretStore>,
+    journal: Arc<dyn Journal>,
+    promoter: Arc<dyn Promoter>,
+    keyring: Arc<Keyring>,
+}
+
 impl Backend {
     pub fn memory() -> Backend {
         let journal = MemoryJournal::of_installation(InstallationId(uuid::Uuid::from_u128(7 << 64)));
@@ -196,18 +204,31 @@ impl Backend {
         }
     }
 
-    fn seams(&self, faults: &Faults) -> (Arc<dyn SecretStore>, Arc<dyn Journal>, Arc<dyn Promoter>, Arc<Keyring>) {
+    /// Where store and journal share a file.
+    pub fn promoter(&self) -> Option<Arc<dyn Promoter>> {
+        self.file().map(|file| Arc::new(file.store()) as Arc<dyn Promoter>)
+    }
+
+    pub fn keyring(&self) -> Arc<Keyring> {
+        match self {
+            Backend::Memory { keyring, .. } => keyring.clone(),
+            Backend::Embedded { .. } => self.file().unwrap().keyring(),
+        }
+    }
+
+    fn kept(&self, faults: &Faults) -> Kept {
         match self {
             Backend::Memory { store, journal, keyring } => {
-                let (store, journal): (Arc<dyn SecretStore>, Arc<dyn Journal>) =
-                    (Arc::new(store.faulty(faults)), Arc::new(journal.faulty(faults)));
+                let store: Arc<dyn SecretStore> = Arc::new(store.faulty(faults));
+                let journal: Arc<dyn Journal> = Arc::new(journal.faulty(faults));
                 let promoter = Arc::new(Apart::new(store.clone(), journal.clone()));
-                (store, journal, promoter, keyring.clone())
+                Kept { store, journal, promoter, keyring: keyring.clone() }
             }
             Backend::Embedded { .. } => {
                 let file = self.file().unwrap();
                 let store = Arc::new(Faulty::new(file.store(), faults.clone()));
-                (store.clone(), Arc::new(FaultyJournal::new(file.journal(), faults.clone())), store, file.keyring())
+                let journal = Arc::new(FaultyJournal::new(file.journal(), faults.clone()));
+                Kept { store: store.clone(), journal, promoter: store, keyring: file.keyring() }
             }
         }
     }
@@ -267,7 +288,7 @@ impl World {
 
     /// A new engine on what is there.
     pub async fn start(&self) -> Result<Arc<Engine>, StartError> {
-        let (store, journal, promoter, keyring) = self.backend.seams(&self.faults);
+        let Kept { store, journal, promoter, keyring } = self.backend.kept(&self.faults);
         let seams = Seams {
             store,
             journal,

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 use crate::api::service::{Confirmation, Service, StreamGuard};
-use crate::domain::access::{Identity, may_read};
+use crate::domain::access::{Identity, may_read, needs_reason};
 use crate::domain::credential::{Credential, Environment};
 use crate::domain::environment::{Proof, Verdict};
 use crate::domain::ids::{InstallationId, InstanceName, Name, OperationId, VersionId};
@@ -123,6 +123,13 @@ impl Fake {
         *self.policies.lock().unwrap() = Arc::new(policies(applications));
     }
 
+    /// From now on this credential is production's.
+    pub(super) fn make_production(&self, text: &str) {
+        let mut policies = self.policies.lock().unwrap();
+        let document = Credential { environment: Environment::Production, ..credential(text) };
+        Arc::make_mut(&mut policies).credentials.insert(name(text), Arc::new(document));
+    }
+
     /// What it was asked since the last call.
     pub(super) fn log(&self) -> Vec<String> {
         std::mem::take(&mut self.log.lock().unwrap())
@@ -161,6 +168,10 @@ impl Service for Fake {
             Reader::Application { application, .. } => may_read(&policies, &policies.applications[application], name),
             Reader::Operator { .. } => policies.credentials.contains_key(name),
         };
+        let unexplained = matches!(reader, Reader::Operator { reason: None, .. });
+        if unexplained && policies.credentials.get(name).is_some_and(|credential| needs_reason(credential.environment)) {
+            return Err(ReadError::ReasonMissing);
+        }
         if !allowed {
             return Err(ReadError::Forbidden);
         }
@@ -260,7 +271,7 @@ impl Service for Fake {
 
     fn plan(&self, days: u32, after: Option<&Name>, limit: usize) -> Plan {
         self.note(format!("plan {days} {after:?} {limit}"));
-        Plan { plan: vec![], next: None }
+        Plan { plan: vec![], next: None, herds: vec![], uncounted: vec![] }
     }
 
     fn versions(&self, name: &Name) -> Option<Vec<VersionView>> {

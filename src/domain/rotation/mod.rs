@@ -180,6 +180,8 @@ pub enum AbandonReason {
     NoFreeSlot,
     /// The provider refuses the current version, which should sign the create.
     CurrentRefused,
+    /// The administering credential can't sign the create, and a person submitted a key instead.
+    NoAdministrator,
     /// The candidate is refused again and again.
     CandidateRefused,
     /// The candidate belongs to the other environment, or its value is known elsewhere.
@@ -206,6 +208,7 @@ impl AbandonReason {
             AbandonReason::CreateRefused => "create-refused",
             AbandonReason::NoFreeSlot => "no-free-slot",
             AbandonReason::CurrentRefused => "current-refused",
+            AbandonReason::NoAdministrator => "no-administrator",
             AbandonReason::CandidateRefused => "candidate-refused",
             AbandonReason::EnvironmentMismatch => "environment-mismatch",
             AbandonReason::Undetermined => "undetermined",

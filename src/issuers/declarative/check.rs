@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::request::{Extras, Signer};
+use super::request::{Extras, SignedBy, Signer};
 use super::{DeclarativeIssuer, refusal, unclear};
 use crate::domain::material::{Material, Secret, check_value};
 use crate::domain::provider::{Authentication, Meaning};
@@ -22,7 +22,7 @@ impl DeclarativeIssuer {
     /// [`IssuerError::Impossible`] without a token call; otherwise what the answer means, if it decides nothing about the key.
     pub(super) async fn ask_for_token(&self, target: &Target, material: &Material) -> Result<TokenAnswer, IssuerError> {
         let call = target.provider.calls.token.as_ref().ok_or(IssuerError::Impossible("the description has no token call"))?;
-        let signer = Signer { acting: material, subject: Some(material), token: None };
+        let signer = Signer { acting: material, subject: Some(material), token: None, administrator: None };
         let reply = self.ask(target, "token", call, signer, Extras::default()).await?;
         let meaning = reply.meaning(&call.rules);
         let token = match meaning {
@@ -32,7 +32,7 @@ impl DeclarativeIssuer {
                 Some(usable_token(reply.json()?, pointer)?)
             }
             Meaning::Dead | Meaning::Narrow | Meaning::WrongEnvironment => None,
-            other => return Err(as_check(refusal(&reply, other, target), unclear(&reply))),
+            other => return Err(as_check(refusal(&reply, other, target, SignedBy::Acting), unclear(&reply))),
         };
         Ok(TokenAnswer { meaning, status: reply.status, token, provider_time: reply.date() })
     }
@@ -40,7 +40,7 @@ impl DeclarativeIssuer {
     /// The strongest check of the description, with a fresh token.
     pub(super) async fn check(&self, target: &Target, material: &Material) -> Result<ProbeReport, IssuerError> {
         let calls = &target.provider.calls;
-        if calls.token.is_none() && calls.probe.is_none() {
+        if !target.provider.has_check() {
             return Err(IssuerError::Impossible("the description has no check"));
         }
         let mut report = ProbeReport { outcome: ProbeOutcome::Works, proves_environment: false, provider_time: None };
@@ -57,10 +57,11 @@ impl DeclarativeIssuer {
         }
         let Some(call) = &calls.probe else { return Ok(report) };
         let token = token.as_ref().filter(|_| call.authentication == Authentication::Token);
-        let signer = Signer { acting: material, subject: Some(material), token };
+        let signer = Signer { acting: material, subject: Some(material), token, administrator: None };
         let reply = self.ask(target, "probe", call, signer, Extras::default()).await?;
         let meaning = reply.meaning(&call.rules);
-        report.outcome = outcome_of(meaning).ok_or_else(|| as_check(refusal(&reply, meaning, target), unclear(&reply)))?;
+        report.outcome =
+            outcome_of(meaning).ok_or_else(|| as_check(refusal(&reply, meaning, target, SignedBy::Acting), unclear(&reply)))?;
         report.provider_time = reply.date().or(report.provider_time);
         match report.outcome {
             ProbeOutcome::Works => {

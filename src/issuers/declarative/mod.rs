@@ -21,12 +21,12 @@ use async_trait::async_trait;
 
 use self::meter::Meter;
 use self::reply::Reply;
-use self::request::{Extras, Signer};
+use self::request::{Extras, SignedBy, Signer};
 use self::transport::Transport;
-use super::{CreateRequest, Issuer, IssuerError, Minted, ProbeReport, Revocation, Target};
+use super::{Administrator, CreateRequest, Issuer, IssuerError, Minted, ProbeReport, Revocation, Target};
 use crate::domain::ids::KeyId;
 use crate::domain::material::{Material, Secret};
-use crate::domain::provider::{Authentication, Call, ListedKey, Meaning};
+use crate::domain::provider::{Authentication, Call, ListedKey, Meaning, Signature};
 
 pub use self::meter::{RateLimit, RequestCount};
 
@@ -139,19 +139,38 @@ impl DeclarativeIssuer {
     }
 
     /// A token for one call, where the description asks for one. Whatever goes wrong here, the call itself wasn't sent.
-    async fn token_for(&self, target: &Target, call: &Call, acting: &Material) -> Result<Option<Secret>, IssuerError> {
+    async fn token_for(
+        &self,
+        target: &Target,
+        call: &Call,
+        acting: &Material,
+        administrator: Option<&Administrator>,
+    ) -> Result<Option<Secret>, IssuerError> {
+        if let Some(administrator) = administrator {
+            return self.token_of(administrator).await;
+        }
         if call.authentication != Authentication::Token {
             return Ok(None);
         }
-        let answer = self.ask_for_token(target, acting).await.map_err(|error| match error {
-            IssuerError::Unclear(_) | IssuerError::BadValue => IssuerError::Unreachable("the token endpoint's answer tells nothing"),
-            other => other,
-        })?;
+        let answer = self.ask_for_token(target, acting).await.map_err(unsent)?;
         match answer.token {
             Some(token) => Ok(Some(token)),
             None if answer.meaning == Meaning::Dead => Err(IssuerError::Unauthenticated),
             None => Err(IssuerError::Refused { status: answer.status }),
         }
+    }
+
+    /// The administering credential's token, from its own provider. That none is given says nothing of whom it signs for.
+    async fn token_of(&self, administrator: &Administrator) -> Result<Option<Secret>, IssuerError> {
+        if administrator.target.provider.signs != Some(Signature::Token) {
+            return Ok(None);
+        }
+        let answer = self.ask_for_token(&administrator.target, &administrator.material).await;
+        let answer = answer.map_err(|error| match unsent(error) {
+            IssuerError::Refused { .. } => IssuerError::AdministratorRefused,
+            other => other,
+        })?;
+        answer.token.map(Some).ok_or(IssuerError::AdministratorRefused)
     }
 }
 
@@ -168,10 +187,23 @@ fn again_after(answer: &Result<Reply, IssuerError>, call: &Call, target: &Target
     }
 }
 
-/// What an answer means that brought nothing useful, for calls whose effect matters.
-fn refusal(reply: &Reply, meaning: Meaning, target: &Target) -> IssuerError {
+/// What went wrong with the token call, said of the call that the token was for.
+fn unsent(error: IssuerError) -> IssuerError {
+    match error {
+        IssuerError::Unclear(_) | IssuerError::BadValue => IssuerError::Unreachable("the token endpoint's answer tells nothing"),
+        other => other,
+    }
+}
+
+/// What an answer means that brought nothing useful, for calls whose effect matters. A signature that isn't accepted is said of
+/// the one whose it is, and of no other.
+fn refusal(reply: &Reply, meaning: Meaning, target: &Target, by: SignedBy) -> IssuerError {
     match meaning {
-        Meaning::Dead => IssuerError::Unauthenticated,
+        Meaning::Dead => match by {
+            SignedBy::Acting => IssuerError::Unauthenticated,
+            SignedBy::Administrator => IssuerError::AdministratorRefused,
+            SignedBy::Subject | SignedBy::Nobody => IssuerError::Refused { status: reply.status },
+        },
         Meaning::Refused | Meaning::Narrow | Meaning::WrongEnvironment | Meaning::Gone => IssuerError::Refused { status: reply.status },
         Meaning::Full => IssuerError::Full,
         Meaning::Throttled => reply.throttled(&target.provider.limits),

@@ -1,6 +1,7 @@
 //! The declarative issuer against fakes on the loopback: the contract, and every bad reply.
 
 mod addresses;
+mod administrator;
 mod bad_replies;
 mod contract;
 mod meanings;
