@@ -117,7 +117,7 @@ async fn a_rollback_brings_the_old_key_back_as_a_new_version_until_it_is_revoked
     printed.assert_code(0);
     let done = printed.json();
     assert!(done["revision"].as_u64().is_some() && ![&first, &second].contains(&&done["version"]), "a label never returns: {done}");
-    let secret = world.daemon.cli(&["get", PRODUCTION, "--field", "client_secret"]).await.out();
+    let secret = world.daemon.cli(&["get", PRODUCTION, "--field", "client_secret", "--reason", "after the rollback"]).await.out();
     assert_eq!(secret.trim_end(), world.enrolled_production.secret);
     // The new key is retired: from then on there is no way back.
     let gone = || world.production.revoked_of_ours() == 1;
