@@ -132,6 +132,7 @@ fn pass(fleet: &[(Credential, Ledger)], policy: &RotationPolicy, provider: &Prov
         seen: None,
         installation: INSTALLATION,
         requested: false,
+        all_paused: false,
     };
     fleet.iter().filter(|(credential, ledger)| matches!(decide(&facts((credential, ledger))), Decision::Due { .. })).count()
 }

@@ -25,9 +25,9 @@ use super::path::{self, Query, Route};
 use super::problem::{Problem, REQUEST_ID, Slug};
 use super::routes::{Endpoint, Who};
 use super::service::Service;
-use super::{credentials, openapi, operate};
+use super::{credentials, incident, openapi, operate};
 use crate::delivery::stream::StreamHub;
-use crate::domain::access::Operator;
+use crate::domain::access::{Operator, Right};
 
 /// Renders all metrics; names of credentials only where the argument says so.
 pub type Metrics = Arc<dyn Fn(bool) -> String + Send + Sync>;
@@ -142,8 +142,11 @@ async fn respond(call: Call<'_>, peer: Peer, route: Route) -> Answered {
     let bearer = headers::bearer(&call.head.headers)?;
     let caller = authenticate(&call.api.service.policies(), &call.api.operators, peer, bearer)?;
     let _permit = call.api.counters.request(caller.key())?;
-    if let Who::Operator(right) = call.endpoint.who {
-        caller.check_right(right)?;
+    match call.endpoint.who {
+        Who::Operator(right) => caller.check_right(right)?,
+        // Which of them it takes is told by the body; who has neither is refused before any of it is read.
+        Who::Rotator => caller.check_right(Right::Rotate).or_else(|lacking| caller.check_right(Right::Revoke).map_err(|_| lacking))?,
+        Who::Anybody | Who::Application | Who::Reader => {}
     }
     if call.endpoint.body.is_none() && !call.body.is_end_stream() {
         return Err(Problem::bad_request("this call takes no body"));
@@ -161,7 +164,12 @@ async fn dispatch(call: Call<'_>, caller: Caller, route: Route) -> Answered {
         Route::StatusOf(name) => operate::status_of(&call, &name),
         Route::Plan => operate::plan(&call).await,
         Route::Submission(name) => operate::submit(call, &caller, name).await,
-        Route::Rotations(name) => operate::rotate(call, &caller, name).await,
+        Route::Rotations(name) => incident::rotate(call, &caller, name).await,
+        Route::Rollback(name) => incident::roll_back(&call, &caller, name).await,
+        Route::Version(name, version) => incident::revoke(&call, &caller, name, version).await,
+        Route::Forget(name) => incident::forget(&call, &caller, name).await,
+        Route::Pause(name) => incident::pause(&call, &caller, name).await,
+        Route::Resume(name) => incident::resume(&call, &caller, name).await,
         Route::Versions(name) => operate::versions(&call, &name),
         Route::Instances(application) => operate::release(&call, &caller, application, None).await,
         Route::Instance(application, instance) => operate::release(&call, &caller, application, Some(instance)).await,

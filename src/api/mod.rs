@@ -11,6 +11,7 @@ mod engine_service;
 mod handle;
 mod headers;
 mod identity;
+mod incident;
 mod input;
 mod limits;
 mod openapi;

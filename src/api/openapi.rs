@@ -92,7 +92,7 @@ fn operation(endpoint: &Endpoint, generator: &mut SchemaGenerator) -> Value {
         "tags": [match endpoint.who {
             Who::Anybody => "health",
             Who::Application | Who::Reader => "applications",
-            Who::Operator(_) => "operators",
+            Who::Operator(_) | Who::Rotator => "operators",
         }],
         "responses": responses(endpoint, generator),
         "security": if endpoint.who == Who::Anybody { json!([]) } else { json!([{"bearer": []}, {}]) },
@@ -124,6 +124,7 @@ fn caller(who: Who) -> &'static str {
         Who::Operator(Right::Status) => "For operators who may `status`.",
         Who::Operator(Right::Rotate) => "For operators who may `rotate`.",
         Who::Operator(Right::Revoke) => "For operators who may `revoke`.",
+        Who::Rotator => "For operators who may `rotate`; for a stolen key, who may `revoke`.",
         Who::Operator(Right::Read) => "For operators who may `read`.",
     }
 }
@@ -208,6 +209,7 @@ pub(super) fn query_parameter(name: &str) -> Option<Value> {
         "limit" => {
             ("How many rows at most.", json!({"type": "integer", "minimum": 1, "maximum": Query::LIMIT_MAX, "default": Query::LIMIT_MAX}))
         }
+        "force" => ("Also if somebody is in the way.", json!({"type": "boolean", "default": false})),
         "after" => ("The `next` of the page before.", json!({"type": "string", "pattern": Name::PATTERN})),
         "days" => {
             ("How far to look ahead.", json!({"type": "integer", "minimum": 0, "maximum": Query::DAYS_MAX, "default": Query::DAYS_DEFAULT}))

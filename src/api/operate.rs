@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use http::StatusCode;
 
-use super::answers::{Started, Versions};
+use super::answers::Versions;
 use super::handle::{Answered, Call, empty, json};
 use super::identity::Caller;
 use super::input;
@@ -52,15 +52,6 @@ pub(super) async fn submit(mut call: Call<'_>, caller: &Caller, name: Name) -> A
     let service = Arc::clone(&call.api.service);
     let submitting = tokio::spawn(async move { service.submit(actor, &name, material).await });
     json(StatusCode::CREATED, &submitting.await.map_err(|_| Problem::bug())??)
-}
-
-pub(super) async fn rotate(mut call: Call<'_>, caller: &Caller, name: Name) -> Answered {
-    let actor = caller.actor()?;
-    input::nothing(&call.json().await?)?;
-    let service = Arc::clone(&call.api.service);
-    let rotating = tokio::spawn(async move { service.rotate(actor, &name).await });
-    let operation = rotating.await.map_err(|_| Problem::bug())??;
-    json(StatusCode::ACCEPTED, &Started { operation_id: operation })
 }
 
 pub(super) async fn release(call: &Call<'_>, caller: &Caller, application: Name, instance: Option<InstanceName>) -> Answered {

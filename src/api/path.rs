@@ -7,7 +7,7 @@ use http::{Method, Uri};
 
 use super::problem::{Problem, Slug};
 use super::routes::{ENDPOINTS, Endpoint};
-use crate::domain::ids::{InstanceName, Name, NameError};
+use crate::domain::ids::{InstanceName, Name, NameError, VersionId};
 
 /// What is asked for, with its names parsed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,6 +17,8 @@ pub(super) enum Route {
     Metrics,
     Credentials,
     Credential(Name),
+    /// To be forgotten.
+    Forget(Name),
     Events,
     Confirmations,
     Status,
@@ -24,6 +26,12 @@ pub(super) enum Route {
     Plan,
     Submission(Name),
     Rotations(Name),
+    Rollback(Name),
+    /// To be revoked.
+    Version(Name, VersionId),
+    /// Pause and resume; without a name, everything.
+    Pause(Option<Name>),
+    Resume(Option<Name>),
     Versions(Name),
     /// All instances of an application.
     Instances(Name),
@@ -136,6 +144,15 @@ impl<'a> Query<'a> {
     pub(super) fn days(&self) -> Result<u32, Problem> {
         let days = self.number("days", 0..=Self::DAYS_MAX, Self::DAYS_DEFAULT)?;
         Ok(u32::try_from(days).unwrap_or(u32::MAX))
+    }
+
+    /// Whether it is done although somebody is in the way.
+    pub(super) fn force(&self) -> Result<bool, Problem> {
+        match self.0.get("force").copied() {
+            None | Some("false") => Ok(false),
+            Some("true") => Ok(true),
+            Some(_) => Err(Problem::bad_request("`force` is `true` or `false`")),
+        }
     }
 
     /// After which row the list goes on.

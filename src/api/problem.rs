@@ -9,7 +9,9 @@ use uuid::Uuid;
 
 use super::body::Body;
 use crate::domain::access::Right;
-use crate::engine::errors::{ConfirmError, ReadError, ReleaseError, RotateError, SubmitError};
+use crate::engine::errors::{
+    ConfirmError, ForgetError, PauseError, ReadError, ReleaseError, RevokeError, RollbackError, RotateError, SubmitError,
+};
 
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -54,7 +56,6 @@ slugs! {
     Timeout = 408 "timeout" "The request came too slowly",
     VersionConflict = 409 "version-conflict" "Another version is the newest",
     RotationOpen = 409 "rotation-open" "A rotation is open",
-    // Answered by the routes that revoke by hand, once they are there.
     NotRevocable = 409 "not-revocable" "This version can't be revoked",
     AmbiguousInstance = 409 "ambiguous-instance" "It isn't clear which instance is asking",
     TooLarge = 413 "too-large" "The request is too large",
@@ -249,6 +250,57 @@ impl From<ReleaseError> for Problem {
             ReleaseError::Unknown => Slug::NotFound,
             ReleaseError::Unavailable => Slug::StoreUnavailable,
             ReleaseError::AuditUnavailable => Slug::AuditUnavailable,
+        };
+        Problem::new(slug, error.to_string())
+    }
+}
+
+impl From<RollbackError> for Problem {
+    fn from(error: RollbackError) -> Problem {
+        let slug = match error {
+            RollbackError::UnknownCredential => Slug::NotFound,
+            // The set of slugs is closed: no version but the newest can be had.
+            RollbackError::NothingToGoBackTo | RollbackError::BeingRevoked | RollbackError::Stolen => Slug::VersionConflict,
+            RollbackError::Refused => Slug::ProviderRefused,
+            RollbackError::StoreUnavailable => Slug::StoreUnavailable,
+            RollbackError::AuditUnavailable => Slug::AuditUnavailable,
+        };
+        Problem::new(slug, error.to_string())
+    }
+}
+
+impl From<RevokeError> for Problem {
+    fn from(error: RevokeError) -> Problem {
+        let slug = match error {
+            RevokeError::Unknown => Slug::NotFound,
+            RevokeError::Current | RevokeError::Held { .. } | RevokeError::NotNow(_) | RevokeError::Later { .. } => Slug::NotRevocable,
+            RevokeError::StoreUnavailable => Slug::StoreUnavailable,
+            RevokeError::AuditUnavailable => Slug::AuditUnavailable,
+        };
+        Problem::new(slug, error.to_string())
+    }
+}
+
+impl From<ForgetError> for Problem {
+    fn from(error: ForgetError) -> Problem {
+        let slug = match error {
+            ForgetError::Unknown => Slug::NotFound,
+            ForgetError::RotationOpen => Slug::RotationOpen,
+            ForgetError::Documented | ForgetError::Held { .. } => Slug::NotRevocable,
+            ForgetError::Paused => Slug::NotReady,
+            ForgetError::StoreUnavailable => Slug::StoreUnavailable,
+            ForgetError::AuditUnavailable => Slug::AuditUnavailable,
+        };
+        Problem::new(slug, error.to_string())
+    }
+}
+
+impl From<PauseError> for Problem {
+    fn from(error: PauseError) -> Problem {
+        let slug = match error {
+            PauseError::Unknown => Slug::NotFound,
+            PauseError::Unavailable => Slug::StoreUnavailable,
+            PauseError::AuditUnavailable => Slug::AuditUnavailable,
         };
         Problem::new(slug, error.to_string())
     }

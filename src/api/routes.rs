@@ -5,11 +5,11 @@
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 
 use super::answers::{Credentials, ReadDocument, Started, Up, Versions};
-use super::input::{Nothing, Submission, WrittenConfirmation};
+use super::input::{Submission, WrittenConfirmation, WrittenRotation};
 use super::path::{Names, Route};
 use super::problem::{Problem, Slug};
 use crate::domain::access::Right;
-use crate::engine::views::{Plan, Status, Submitted};
+use crate::engine::views::{Plan, RolledBack, Status, Submitted};
 
 /// One method of one path: how it is found, what is asked of its caller, and what it says of itself.
 #[derive(Debug, Clone, Copy)]
@@ -43,6 +43,8 @@ pub(super) enum Who {
     /// An application, or an operator who may `read`.
     Reader,
     Operator(Right),
+    /// An operator who may `rotate`, or for a stolen key one who may `revoke`.
+    Rotator,
 }
 
 /// The form of a document, from the type that is written or read.
@@ -212,10 +214,12 @@ starts of the credentials of this page, later ones included, by account and day:
         ..row("PUT", "/v1/credentials/{name}/submission", "submit", |names| Ok(Route::Submission(names.at(0)?)))
     },
     Endpoint {
-        who: Who::Operator(Right::Rotate),
-        body: Some(Taken { form: form::<Nothing>, required: false }),
+        who: Who::Rotator,
+        body: Some(Taken { form: form::<WrittenRotation>, required: false }),
         summary: "Rotate now",
-        about: "Answers when the rotation is accepted; `GET /v1/status/{name}` shows how it goes.",
+        about: "Answers when the rotation is accepted; `GET /v1/status/{name}` shows how it goes. With `compromised` the key is stolen: it \
+is replaced without a delay, an open rotation is hastened, and the old key dies once all who hold it have confirmed, or at the limit. The \
+member `incident` of the status is the report.",
         answers: &[json::<Started>(202, "The rotation begins.")],
         problems: &[
             Slug::NotFound,
@@ -226,6 +230,64 @@ starts of the credentials of this page, later ones included, by account and day:
             Slug::AuditUnavailable,
         ],
         ..row("POST", "/v1/credentials/{name}/rotations", "rotate", |names| Ok(Route::Rotations(names.at(0)?)))
+    },
+    Endpoint {
+        who: Who::Operator(Right::Revoke),
+        summary: "Go back to the old key",
+        about: "While the old key still lives, its value becomes current again, as a new version; the new key is retired.",
+        answers: &[json::<RolledBack>(200, "The old value is current.")],
+        problems: &[Slug::NotFound, Slug::VersionConflict, Slug::ProviderRefused, Slug::StoreUnavailable, Slug::AuditUnavailable],
+        ..row("POST", "/v1/credentials/{name}/rollback", "rollback", |names| Ok(Route::Rollback(names.at(0)?)))
+    },
+    Endpoint {
+        who: Who::Operator(Right::Revoke),
+        query: &["force"],
+        summary: "Revoke a version now",
+        about: "The old version of an open rotation, or a candidate; never the current one. Without `force` not while somebody holds it.",
+        answers: &[empty(204, "It is dead, or its end is durably intended. The same again when it is repeated.")],
+        problems: &[Slug::NotFound, Slug::NotRevocable, Slug::StoreUnavailable, Slug::AuditUnavailable],
+        ..row("DELETE", "/v1/credentials/{name}/versions/{version}", "revoke", |names| Ok(Route::Version(names.at(0)?, names.at(1)?)))
+    },
+    Endpoint {
+        who: Who::Operator(Right::Revoke),
+        query: &["force"],
+        summary: "Forget a credential",
+        about: "Removes what is kept here. Nothing is revoked: its keys live on at the provider. Without `force` not while a document names \
+it, an application holds it, or a rotation is open.",
+        answers: &[empty(204, "It is forgotten. The same again when it is repeated.")],
+        problems: &[Slug::NotFound, Slug::NotRevocable, Slug::RotationOpen, Slug::StoreUnavailable, Slug::AuditUnavailable],
+        ..row("DELETE", "/v1/credentials/{name}", "forget", |names| Ok(Route::Forget(names.at(0)?)))
+    },
+    Endpoint {
+        who: Who::Operator(Right::Revoke),
+        summary: "Pause everything",
+        about: "Stops all that destroys, over restarts too, also of credentials that come later.",
+        answers: &[empty(204, "It is paused, durably.")],
+        problems: CHANGES,
+        ..row("PUT", "/v1/pause", "pause-all", |_| Ok(Route::Pause(None)))
+    },
+    Endpoint {
+        who: Who::Operator(Right::Revoke),
+        summary: "Resume everything",
+        about: "But for what was paused by its name.",
+        answers: &[empty(204, "It goes on.")],
+        problems: CHANGES,
+        ..row("DELETE", "/v1/pause", "resume-all", |_| Ok(Route::Resume(None)))
+    },
+    Endpoint {
+        who: Who::Operator(Right::Revoke),
+        summary: "Pause one credential",
+        about: "Stops all that destroys, over restarts too.",
+        answers: &[empty(204, "It is paused, durably.")],
+        problems: CHANGES,
+        ..row("PUT", "/v1/credentials/{name}/pause", "pause", |names| Ok(Route::Pause(Some(names.at(0)?))))
+    },
+    Endpoint {
+        who: Who::Operator(Right::Revoke),
+        summary: "Resume one credential",
+        answers: &[empty(204, "It goes on, unless everything is paused.")],
+        problems: CHANGES,
+        ..row("DELETE", "/v1/credentials/{name}/pause", "resume", |names| Ok(Route::Resume(Some(names.at(0)?))))
     },
     Endpoint {
         who: Who::Operator(Right::Status),

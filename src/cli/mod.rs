@@ -8,14 +8,18 @@ mod completions;
 mod daemon;
 mod demo;
 mod failure;
+mod forget;
 mod get;
 #[cfg(test)]
 mod golden;
 mod herds;
 mod man;
 mod measures;
+mod pause;
 mod plan;
 mod release;
+mod revoke;
+mod rollback;
 mod rotate;
 mod run;
 mod schema;
@@ -31,7 +35,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::domain::ids::{FieldName, InstanceName, Name};
+use crate::domain::ids::{FieldName, InstanceName, Name, VersionId};
 use crate::domain::reason::Reason;
 use crate::runtime::hardening;
 use failure::Failure;
@@ -85,13 +89,41 @@ enum Command {
         /// The credential
         name: Name,
     },
-    /// Rotate now
-    Rotate {
+    /// Rotate now: one credential, or all of a provider, an account or an application
+    Rotate(rotate::RotateArguments),
+    /// Make the old key current again, while it still lives; the new one is retired
+    Rollback {
         /// The credential
         name: Name,
-        /// Return when it is promoted, or failed
+    },
+    /// Revoke an old version, or a candidate, now
+    Revoke {
+        /// The credential
+        name: Name,
+        /// The version, as `status` and the list of versions name it
+        #[arg(long, value_name = "V")]
+        version: VersionId,
+        /// Also if somebody holds it: this breaks them
         #[arg(long)]
-        wait: bool,
+        force: bool,
+    },
+    /// Remove what is kept here of a credential; its keys live on at the provider
+    Forget {
+        /// The credential
+        name: Name,
+        /// Also if a document names it, an application holds it, or a rotation is open
+        #[arg(long)]
+        force: bool,
+    },
+    /// Stop all that destroys, over restarts too
+    Pause {
+        /// Only this credential; without one, everything, credentials that come later included
+        name: Option<Name>,
+    },
+    /// Let go on what `pause` stopped
+    Resume {
+        /// Only this credential; without one, everything but what was paused by its name
+        name: Option<Name>,
     },
     /// Say that an instance holds nothing any more; without one: that no instance of the application does
     Release {
@@ -187,7 +219,14 @@ fn dispatch(arguments: Arguments, terminal: Terminal) -> Result<ExitCode, Failur
         Command::Plan { days } => asking(async { plan::plan(days, &settings.client()?, terminal).await }),
         Command::Status { name } => asking(async { status::status(name.as_ref(), &settings.client()?, terminal).await }),
         Command::Submit { name } => asking(async { submit::submit(&name, &settings.client()?, terminal).await }),
-        Command::Rotate { name, wait } => asking(async { rotate::rotate(&name, wait, &settings.client()?, terminal).await }),
+        Command::Rotate(asked) => asking(async { rotate::rotate(&asked, &settings.client()?, terminal).await }),
+        Command::Rollback { name } => asking(async { rollback::rollback(&name, &settings.client()?, terminal).await }),
+        Command::Revoke { name, version, force } => {
+            asking(async { revoke::revoke(&name, &version, force, &settings.client()?, terminal).await })
+        }
+        Command::Forget { name, force } => asking(async { forget::forget(&name, force, &settings.client()?, terminal).await }),
+        Command::Pause { name } => asking(async { pause::pause(name.as_ref(), &settings.client()?, terminal).await }),
+        Command::Resume { name } => asking(async { pause::resume(name.as_ref(), &settings.client()?, terminal).await }),
         Command::Release { application, instance } => {
             asking(async { release::release(&application, instance.as_ref(), &settings.client()?, terminal).await })
         }
@@ -236,7 +275,16 @@ mod tests {
 
     #[test]
     fn cli_names_are_parsed_once() {
-        for line in ["keywright get ..", "keywright rotate A", "keywright get a --field X", "keywright plan --days 0", "keywright"] {
+        for line in [
+            "keywright get ..",
+            "keywright rotate A",
+            "keywright get a --field X",
+            "keywright plan --days 0",
+            "keywright",
+            "keywright revoke a",
+            "keywright rotate --compromised",
+            "keywright pause A",
+        ] {
             assert_eq!(Arguments::try_parse_from(line.split(' ')).unwrap_err().exit_code(), 2, "{line}");
         }
         assert_eq!(Arguments::try_parse_from(["keywright", "--help"]).unwrap_err().exit_code(), 0);

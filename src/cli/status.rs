@@ -10,7 +10,7 @@ use crate::domain::ids::Name;
 use super::client::Client;
 use super::failure::Failure;
 use super::terminal::{BAD, BOLD, CAUTION, DIM, GOOD, Terminal, printable, span_text, table, table_text};
-use super::views::{ApplicationView, CredentialView, Pages, ProblemView, StatusView};
+use super::views::{ApplicationView, CredentialView, HolderView, Pages, ProblemView, StatusView};
 
 pub(super) async fn status(name: Option<&Name>, client: &Client, terminal: Terminal) -> Result<ExitCode, Failure> {
     let pages = match name {
@@ -83,6 +83,20 @@ fn details(credential: &CredentialView) -> String {
     row("issued", moment(credential.issued_at));
     row("previous version", text_or_dash(credential.previous_version.as_deref()));
     row("overlap ends", moment(credential.overlap_ends_at));
+    if credential.paused {
+        row("paused since", moment(credential.paused_since));
+    }
+    if let Some(incident) = &credential.incident {
+        let dash_if_empty = |text: String| if text.is_empty() { dash() } else { printable(&text) };
+        let names = |holders: &[HolderView]| dash_if_empty(holders.iter().map(HolderView::text).collect::<Vec<_>>().join(", "));
+        let version = text_or_dash(incident.version.as_deref());
+        row("key stolen", format!("{version}, reported {}, limit {}", moment(incident.since), moment(incident.limit_at)));
+        row("old key died", format!("{} ({})", moment(incident.revoked_at), text_or_dash(incident.closure.as_deref())));
+        row("still held by", names(&incident.holders));
+        row("stragglers", names(&incident.stragglers));
+        row("unknown keys", incident.unknown_keys.as_ref().map_or_else(dash, |keys| dash_if_empty(keys.join(", "))));
+        row("incident closed", moment(incident.closed_at));
+    }
     for entry in &credential.applications {
         let text = match &entry.instance {
             Some(instance) => format!("{instance} holds {}", entry.version.as_deref().unwrap_or("nothing")),

@@ -13,10 +13,12 @@ const PAGE_LENGTH: usize = 1000;
 /// No installation has a million credentials: a daemon that never stops paging is broken.
 const PAGES_MAX: usize = 1000;
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Clone, Deserialize)]
 #[serde(default)]
 pub(super) struct CredentialView {
     pub(super) name: String,
+    pub(super) provider: String,
+    pub(super) account: String,
     pub(super) environment: String,
     pub(super) endpoint: String,
     pub(super) proof: Option<ProofView>,
@@ -31,17 +33,50 @@ pub(super) struct CredentialView {
     pub(super) overlap_ends_at: Option<jiff::Timestamp>,
     pub(super) reason: Option<String>,
     pub(super) paused: bool,
+    pub(super) paused_since: Option<jiff::Timestamp>,
+    pub(super) incident: Option<IncidentView>,
     pub(super) applications: Vec<ApplicationView>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Clone, Deserialize)]
+#[serde(default)]
+pub(super) struct IncidentView {
+    pub(super) since: Option<jiff::Timestamp>,
+    pub(super) limit_at: Option<jiff::Timestamp>,
+    pub(super) version: Option<String>,
+    pub(super) revoked_at: Option<jiff::Timestamp>,
+    pub(super) closure: Option<String>,
+    pub(super) holders: Vec<HolderView>,
+    pub(super) stragglers: Vec<HolderView>,
+    pub(super) unknown_keys: Option<Vec<String>>,
+    pub(super) closed_at: Option<jiff::Timestamp>,
+}
+
+/// Who holds an old key: an instance, or an application that was never seen.
+#[derive(Debug, Default, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct HolderView {
+    pub(super) application: String,
+    pub(super) instance: Option<String>,
+}
+
+impl HolderView {
+    pub(super) fn text(&self) -> String {
+        match &self.instance {
+            Some(instance) => format!("{}/{instance}", self.application),
+            None => format!("{} (never seen)", self.application),
+        }
+    }
+}
+
+#[derive(Debug, Default, Clone, Deserialize)]
 #[serde(default)]
 pub(super) struct ProofView {
     pub(super) verdict: String,
     pub(super) evidence: Vec<EvidenceView>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Clone, Deserialize)]
 #[serde(default)]
 pub(super) struct EvidenceView {
     pub(super) kind: String,
@@ -49,7 +84,7 @@ pub(super) struct EvidenceView {
     pub(super) why: String,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Clone, Deserialize)]
 #[serde(default)]
 pub(super) struct ApplicationView {
     pub(super) name: String,

@@ -37,7 +37,7 @@ pub enum HoldingState {
 pub struct NotNewest;
 
 /// What keeps an old key alive.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Blocker {
     pub application: Name,
     /// `None`: the application was never seen at all.

@@ -12,6 +12,7 @@ mod fixtures;
 pub mod forecast;
 pub mod holders;
 pub mod ids;
+pub mod incident;
 pub mod ledger;
 pub mod material;
 pub mod policy;

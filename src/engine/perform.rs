@@ -13,7 +13,7 @@ use super::gather::Context;
 use crate::domain::ids::{KeyId, VersionId, is_marked, marker};
 use crate::domain::ledger::{Closure, Ledger, Origin};
 use crate::domain::material::Material;
-use crate::domain::provider::SignedCall;
+use crate::domain::provider::{ListedKey, SignedCall};
 use crate::domain::rotation::{AbandonReason, Event, Phase, Rotation, Step};
 use crate::issuers::{CreateRequest, IssuerError, ProbeOutcome, Target};
 use crate::journal::SealedCopy;
@@ -80,6 +80,8 @@ impl Engine {
                 work.create_unsent = matches!(event, Event::CreateIntended { .. });
                 one(event)
             }
+            Step::CloseIncident => self.close_incident(work, context, &ledger).await,
+            Step::Clear => one(self.clear_store(context).await?),
             Step::Wait(_) => Ok(Vec::new()),
             step => {
                 let Some(rotation) = &ledger.rotation else { return Err(Hindrance::new("internal", "no rotation is open")) };
@@ -108,6 +110,7 @@ impl Engine {
             Step::UndoKey { key_id } => self.undo_key(cell, work, (context, ledger, rotation), key_id).await,
             Step::Discard => self.discard(cell, context, ledger, rotation).await,
             Step::Survey | Step::RevokeOrphan { .. } | Step::Journal(_) | Step::Wait(_) => Ok(Vec::new()),
+            Step::CloseIncident | Step::Clear => Ok(Vec::new()),
         }
     }
 
@@ -119,7 +122,7 @@ impl Engine {
 
     /// The current version's material: it signs what an application's own key signs. Where the provider refuses it, a submitted
     /// key that was proved just now stands in, to clear away what the refused one left.
-    async fn acting(&self, work: &Work, context: &Context, ledger: &Ledger) -> Result<Material, Hindrance> {
+    pub(super) async fn acting(&self, work: &Work, context: &Context, ledger: &Ledger) -> Result<Material, Hindrance> {
         if let Some(stand_in) = &work.stand_in {
             return Ok(stand_in.duplicate());
         }
@@ -142,6 +145,14 @@ impl Engine {
             Err(error) => return self.signing_failed(work, context, ledger, error),
         };
         let accepted = if context.lists_by_administrator() { None } else { self.accepted_again(work, ledger) };
+        let found: Vec<Performed> = accepted.into_iter().chain(self.strays(context, ledger, &keys)).collect();
+        work.seen = Some(keys.into_iter().map(|key| key.key_id).collect());
+        work.swept_at = Some(self.seams.clock.now().running);
+        Ok(found)
+    }
+
+    /// Living keys with our marker that the journal doesn't know.
+    pub(super) fn strays(&self, context: &Context, ledger: &Ledger, keys: &[ListedKey]) -> Vec<Performed> {
         let name = &context.credential.name;
         let this_attempt =
             ledger.rotation.as_ref().map(|rotation| marker(self.installation, name, rotation.plan.generation, rotation.attempt));
@@ -152,10 +163,7 @@ impl Engine {
             let burns_attempt = this_attempt.as_deref() == Some(text);
             Performed::plain(Event::OrphanFound { key_id: key.key_id.clone(), burns_attempt })
         });
-        let found: Vec<Performed> = accepted.into_iter().chain(found).collect();
-        work.seen = Some(keys.into_iter().map(|key| key.key_id).collect());
-        work.swept_at = Some(self.seams.clock.now().running);
-        Ok(found)
+        found.collect()
     }
 
     /// The current version was accepted just now: if it was taken for dead, that is over.
@@ -231,7 +239,7 @@ impl Engine {
 
     /// A call that the current version signs has failed. Refused again and again, apart in time: then it is dead, and a
     /// person must submit a working one. That an administering credential is refused tells nothing of the current version.
-    fn signing_failed(&self, work: &mut Work, context: &Context, ledger: &Ledger, error: IssuerError) -> Outcome {
+    pub(super) fn signing_failed(&self, work: &mut Work, context: &Context, ledger: &Ledger, error: IssuerError) -> Outcome {
         let is_news = error == IssuerError::Unauthenticated && work.stand_in.is_none() && ledger.refused_since.is_none();
         let propagation = context.policy.propagation(&context.provider);
         if !is_news || !work.current_refused(self.seams.clock.now().running, propagation) {

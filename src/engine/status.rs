@@ -9,10 +9,10 @@ use serde::Serialize;
 use super::Engine;
 use super::cell::{Cell, Work};
 use super::gather::Context;
-use super::views::{ApplicationStatus, CredentialStatus, Status, StatusProblem};
+use super::views::{ApplicationStatus, CredentialStatus, IncidentStatus, Status, StatusProblem};
 use crate::domain::due::{Decision, StuckReason, deadline_of, decide, schedule};
 use crate::domain::holders::Blocker;
-use crate::domain::ids::{Name, VersionId};
+use crate::domain::ids::{KeyId, Name, VersionId};
 use crate::domain::ledger::Ledger;
 use crate::domain::rotation::{Step, WaitReason};
 
@@ -20,7 +20,7 @@ use crate::domain::rotation::{Step, WaitReason};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct VersionView {
     pub version: VersionId,
-    /// `pending`, `current`, `previous`, or `ended`.
+    /// `pending`, `current`, `previous`, `ended`, or `forgotten`: it lives on at the provider, and isn't kept here.
     pub stage: &'static str,
     pub issued_at: Timestamp,
     pub revoked_at: Option<Timestamp>,
@@ -54,7 +54,7 @@ impl Engine {
                     credentials.push(self.credential_status(cell, &context, &standing));
                     problems.extend(problems_of(cell, &context, &standing, now));
                 }
-                None if !policies.credentials.contains_key(&cell.name) => problems.push(unmanaged(cell)),
+                None if !policies.credentials.contains_key(&cell.name) && !is_forgotten(cell) => problems.push(unmanaged(cell)),
                 None => {}
             }
         }
@@ -71,7 +71,8 @@ impl Engine {
             message: message.clone(),
         };
         let clock = (!self.seams.clock.now().trusted).then(clock_untrusted);
-        problems.iter().map(own).chain(clock).collect()
+        let paused = self.all_paused().map(all_paused);
+        problems.iter().map(own).chain(clock).chain(paused).collect()
     }
 
     pub(super) fn standing(&self, cell: &Cell, context: &Context) -> Standing {
@@ -105,7 +106,10 @@ impl Engine {
             deadline_at: dying.map(|facts| deadline_of(facts, &context.policy)),
             overlap_ends_at: overlap_end(&ledger),
             reason: reason_of(cell, standing),
-            paused: ledger.paused,
+            paused: ledger.paused || self.all_paused().is_some(),
+            paused_since: ledger.paused_since.or_else(|| self.all_paused()),
+            account: context.credential.account.clone(),
+            incident: incident_of(&ledger, &standing.blockers),
             applications: self.applications_of(context, &ledger),
         }
     }
@@ -148,6 +152,7 @@ impl Engine {
                     version if ledger.current.as_ref() == Some(version) => "current",
                     version if previous.as_ref() == Some(version) => "previous",
                     version if pending.as_ref() == Some(version) => "pending",
+                    _ if facts.ended.is_none() => "forgotten",
                     _ => "ended",
                 },
                 issued_at: facts.issued_at,
@@ -171,6 +176,9 @@ fn phase_of(ledger: &Ledger) -> String {
 fn overlap_end(ledger: &Ledger) -> Option<Timestamp> {
     let rotation = ledger.rotation.as_ref()?;
     rotation.old.as_ref()?;
+    if ledger.open_incident().is_some() || rotation.revocation.is_some() {
+        return rotation.promoted.map(|at| at.wall);
+    }
     rotation.promoted?.wall.checked_add(rotation.plan.terms.overlap.as_duration()).ok()
 }
 
@@ -208,6 +216,53 @@ fn clock_untrusted() -> StatusProblem {
         message: "our clock jumped, or a provider's and ours disagree: nothing is rotated by time, nor revoked, until they agree"
             .to_owned(),
     }
+}
+
+fn all_paused(since: Timestamp) -> StatusProblem {
+    StatusProblem {
+        credential: None,
+        code: "paused".to_owned(),
+        message: format!("everything is paused since {since}: nothing is revoked and no rotation begins; `keywright resume` lets it go on"),
+    }
+}
+
+/// What is known of the incident that is open, or of the last one.
+fn incident_of(ledger: &Ledger, blockers: &[Blocker]) -> Option<IncidentStatus> {
+    let incident = ledger.incident.as_ref()?;
+    let ended = ledger.versions.get(&incident.version).and_then(|facts| facts.ended.as_ref());
+    let is_open = incident.closed.is_none();
+    let clean = ledger.current.as_ref().filter(|current| !is_open || !ledger.is_stolen(current));
+    Some(IncidentStatus {
+        since: incident.at.wall,
+        limit_at: incident.limit_at(),
+        version: incident.version.clone(),
+        revoked_at: ended.map(|ended| ended.at),
+        closure: ended.map(|ended| ended.closure),
+        replaced_by: clean.cloned(),
+        holders: if is_open { blockers.to_vec() } else { Vec::new() },
+        stragglers: incident.stragglers.clone(),
+        unknown_keys: incident.closed.as_ref().and_then(|closed| closed.unknown_keys.clone()),
+        closed_at: incident.closed.as_ref().map(|closed| closed.at),
+    })
+}
+
+fn incident_problem(ledger: &Ledger) -> Option<(&'static str, String)> {
+    let incident = ledger.incident.as_ref()?;
+    let Some(closed) = &incident.closed else {
+        let text =
+            format!("its key is reported stolen since {}: it is being replaced, and dies by {}", incident.at.wall, incident.limit_at());
+        return Some(("compromised", text));
+    };
+    let unknown = closed.unknown_keys.as_ref().filter(|keys| !keys.is_empty() && closed.generation == ledger.generation)?;
+    let names: Vec<&str> = unknown.iter().map(KeyId::as_str).collect();
+    let text = "a thief may have made these keys, which nobody here knows: look at them at the provider, and revoke them there; they are named until the next rotation";
+    Some(("unknown-keys", format!("{text}: {}", names.join(", "))))
+}
+
+/// Nothing is kept of it but what is known of its dead keys.
+fn is_forgotten(cell: &Cell) -> bool {
+    let ledger = cell.ledger();
+    ledger.current.is_none() && ledger.rotation.is_none()
 }
 
 fn unmanaged(cell: &Cell) -> StatusProblem {
@@ -260,6 +315,9 @@ fn problems_of(cell: &Cell, context: &Context, standing: &Standing, now: Timesta
             "possible-orphan",
             format!("{count} replies to a create were lost, and this provider can't list keys: look there for keys that nobody holds"),
         );
+    }
+    if let Some((code, message)) = incident_problem(&ledger) {
+        add(code, message);
     }
     if let Some(failure) = &ledger.failure {
         add(

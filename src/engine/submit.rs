@@ -135,7 +135,7 @@ impl Engine {
                     return Err(SubmitError::ProviderRefused { reason: error.to_string() });
                 }
                 Err(error) if look >= LOOKS_MAX => return Err(SubmitError::ProviderUnavailable { reason: error.to_string() }),
-                Err(error) => self.pause(&error).await,
+                Err(error) => self.wait_as_asked(&error).await,
             }
             self.seams.clock.sleep(BETWEEN_LOOKS).await;
         }
@@ -159,7 +159,7 @@ impl Engine {
                     return Ok(found.map_or((None, None), |key| (key.issued_at, key.expires_at)));
                 }
                 Err(error) if look >= LOOKS_MAX => return Err(SubmitError::ProviderUnavailable { reason: error.to_string() }),
-                Err(error) => self.pause(&error).await,
+                Err(error) => self.wait_as_asked(&error).await,
             }
             self.seams.clock.sleep(BETWEEN_LOOKS).await;
         }
@@ -173,7 +173,9 @@ impl Engine {
         let in_the_way = || {
             let ledger = cell.ledger();
             let open = ledger.rotation.as_ref().is_some_and(|rotation| rotation.promoted.is_none());
-            (waits && open) || (ledger.refused_since.is_some() && (open || !(ledger.orphans.is_empty() || ledger.paused)))
+            let paused = ledger.paused || self.all_paused().is_some();
+            let given_up = ledger.refused_since.is_some() && (open || !(ledger.orphans.is_empty() || paused));
+            ledger.clearing || (waits && open) || given_up
         };
         if cell.ledger().rotation.as_ref().is_some_and(|rotation| rotation.abandoning.is_none() && rotation.promoted.is_none()) {
             let reason = if waits { AbandonReason::NoAdministrator } else { AbandonReason::CurrentRefused };
@@ -193,7 +195,7 @@ impl Engine {
         if in_the_way() { Err(SubmitError::RotationOpen) } else { Ok(()) }
     }
 
-    async fn wait_for_backoff(&self, work: &Work) {
+    pub(super) async fn wait_for_backoff(&self, work: &Work) {
         let left = work.backoff.until().saturating_sub(self.seams.clock.now().running);
         self.seams.clock.sleep(left.clamp(Duration::from_millis(20), Duration::from_secs(1))).await;
     }
@@ -248,7 +250,7 @@ impl Engine {
         }
     }
 
-    async fn pause(&self, error: &IssuerError) {
+    async fn wait_as_asked(&self, error: &IssuerError) {
         if let IssuerError::Throttled { retry_after: Some(wait) } = error {
             self.seams.clock.sleep((*wait).min(Duration::from_secs(5))).await;
         }

@@ -1,5 +1,6 @@
 //! What the engine shows: the documents of `status`, `plan` and the reads, as the contract words them.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
@@ -8,8 +9,9 @@ use serde::Serialize;
 
 use crate::domain::credential::Environment;
 use crate::domain::environment::{Proof, Verdict};
-use crate::domain::holders::HoldingState;
-use crate::domain::ids::{InstanceName, Name, VersionId};
+use crate::domain::holders::{Blocker, HoldingState};
+use crate::domain::ids::{InstanceName, KeyId, Name, VersionId};
+use crate::domain::ledger::Closure;
 use crate::domain::material::Material;
 use crate::issuers::BreakerState;
 
@@ -72,6 +74,12 @@ pub struct CredentialStatus {
     /// Why it stands where it stands: a documented reason of the domain.
     pub reason: Option<String>,
     pub paused: bool,
+    /// Since when, by itself or with all others.
+    pub paused_since: Option<Timestamp>,
+    /// Slots, quota and minting are shared by all credentials of one account.
+    pub account: Name,
+    /// The incident that is open, or the last one.
+    pub incident: Option<IncidentStatus>,
     pub applications: Vec<ApplicationStatus>,
 }
 
@@ -110,6 +118,28 @@ pub struct ApplicationStatus {
     pub instance: Option<InstanceName>,
     pub version: Option<VersionId>,
     pub state: Option<HoldingState>,
+}
+
+/// A stolen key: what is known of it while it is replaced, and afterwards.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct IncidentStatus {
+    pub since: Timestamp,
+    /// Who holds the old key then loses it.
+    pub limit_at: Timestamp,
+    /// The stolen version.
+    pub version: VersionId,
+    /// When it died, and how sure that is: `proved`, `reported` or `unproved`.
+    pub revoked_at: Option<Timestamp>,
+    pub closure: Option<Closure>,
+    /// The version that took its place.
+    pub replaced_by: Option<VersionId>,
+    /// Who still holds an old key.
+    pub holders: Vec<Blocker>,
+    /// Who still held it when it went.
+    pub stragglers: Vec<Blocker>,
+    /// Living keys at the provider that nobody here knows. `null`: not looked yet, or the provider can't list.
+    pub unknown_keys: Option<BTreeSet<KeyId>>,
+    pub closed_at: Option<Timestamp>,
 }
 
 /// Something that a person should know. `credential` is absent for problems of the daemon itself.
@@ -158,4 +188,11 @@ pub struct Submitted {
     pub name: Name,
     pub version: VersionId,
     pub proof: Proof,
+}
+
+/// 200 of a rollback.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct RolledBack {
+    pub version: VersionId,
+    pub revision: u64,
 }

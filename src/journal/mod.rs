@@ -97,6 +97,12 @@ pub struct Anchor {
     pub hash: String,
 }
 
+/// Everything is paused, credentials that come later included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pause {
+    pub since: Timestamp,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum JournalError {
     /// Somebody else appended, or a newer term began.
@@ -148,4 +154,10 @@ pub trait Journal: Send + Sync {
     async fn heartbeat(&self) -> Result<Heartbeat, JournalError>;
 
     async fn write_heartbeat(&self, heartbeat: Heartbeat) -> Result<(), JournalError>;
+
+    /// Whether everything is paused.
+    async fn pause(&self) -> Result<Option<Pause>, JournalError>;
+
+    /// Durable when it returns; `None` resumes.
+    async fn write_pause(&self, pause: Option<Pause>) -> Result<(), JournalError>;
 }

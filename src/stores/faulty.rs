@@ -72,6 +72,14 @@ impl<S: SecretStore> SecretStore for Faulty<S> {
         outcome
     }
 
+    async fn clear(&self, slot: &Slot) -> Result<(), StoreError> {
+        let point = self.faults.point("store.clear");
+        point.before()?;
+        let outcome = self.inner.clear(slot).await;
+        point.after()?;
+        outcome
+    }
+
     async fn list(&self, after: Option<&Name>, limit: usize) -> Result<Vec<Name>, StoreError> {
         self.faults.alive()?;
         self.inner.list(after, limit).await

@@ -87,7 +87,19 @@ async fn wrong_usage_is_told_apart_from_refusal() {
 async fn without_a_daemon_the_socket_is_named() {
     let site = quiet_site();
     site.write();
-    for arguments in [&["status"][..], &["plan"], &["get", SANDBOX], &["rotate", SANDBOX], &["release", "a"]] {
+    for arguments in [
+        &["status"][..],
+        &["plan"],
+        &["get", SANDBOX],
+        &["rotate", SANDBOX],
+        &["rotate", "--provider", "dinie", "--compromised"],
+        &["rollback", SANDBOX],
+        &["revoke", SANDBOX, "--version", "v1"],
+        &["forget", SANDBOX],
+        &["pause"],
+        &["resume", SANDBOX],
+        &["release", "a"],
+    ] {
         let printed = offline(&site, arguments).await;
         printed.assert_code(1);
         assert!(printed.err().contains("keywright.sock"), "{arguments:?}: {}", printed.err());
@@ -154,6 +166,10 @@ async fn status_and_plan_have_the_contracts_shape() {
             "reason",
             "paused",
             "applications",
+            // Beside the contract's.
+            "account",
+            "incident",
+            "paused_since",
         ],
     );
     assert_eq!(row["phase"], "steady");

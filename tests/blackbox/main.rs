@@ -24,6 +24,7 @@ mod confirmations;
 mod demo;
 mod disk;
 mod fakes_test;
+mod incident;
 mod metrics;
 mod oidc_test;
 mod operators;

@@ -9,7 +9,7 @@ use keywright::domain::rotation::Event;
 use keywright::engine::audit::{Action, Audit, AuditError};
 use keywright::faults::{Fault, Faults, Point, When};
 use keywright::issuers::memory::FaultAction;
-use keywright::journal::{Heartbeat, History, HoldingChange, Holdings, Journal, JournalError, Position, SealedCopy, append_point};
+use keywright::journal::{Heartbeat, History, HoldingChange, Holdings, Journal, JournalError, Pause, Position, SealedCopy, append_point};
 use keywright::stores::{Append, Promoter, Promotion, PromotionError, SecretStore, Slot, Stages, StoreError, VersionBytes};
 
 /// What happens at one call.
@@ -131,6 +131,10 @@ impl SecretStore for Watched<dyn SecretStore> {
         pass!(self, "store.forget", other(), self.inner.forget(slot, version))
     }
 
+    async fn clear(&self, slot: &Slot) -> Result<(), StoreError> {
+        pass!(self, "store.clear", store_damaged(slot), self.inner.clear(slot))
+    }
+
     async fn list(&self, after: Option<&Name>, limit: usize) -> Result<Vec<Name>, StoreError> {
         pass!(self, "store.list", StoreError::Unavailable("another reason"), self.inner.list(after, limit))
     }
@@ -200,6 +204,14 @@ impl Journal for Watched<dyn Journal> {
 
     async fn write_heartbeat(&self, heartbeat: Heartbeat) -> Result<(), JournalError> {
         pass!(self, "journal.write_heartbeat", JOURNAL_DAMAGED, self.inner.write_heartbeat(heartbeat))
+    }
+
+    async fn pause(&self) -> Result<Option<Pause>, JournalError> {
+        pass!(self, "journal.pause", JOURNAL_DAMAGED, self.inner.pause())
+    }
+
+    async fn write_pause(&self, pause: Option<Pause>) -> Result<(), JournalError> {
+        pass!(self, "journal.write_pause", JOURNAL_DAMAGED, self.inner.write_pause(pause))
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -15,8 +16,10 @@ use crate::domain::ids::{InstallationId, InstanceName, Name, OperationId, Versio
 use crate::domain::material::{Material, Secret};
 use crate::domain::policy::{Application, Policies, Uptake};
 use crate::engine::audit::Actor;
-use crate::engine::errors::{ConfirmError, ReadError, ReleaseError, RotateError, SubmitError};
-use crate::engine::views::{Document, Listed, Plan, Status, Submitted};
+use crate::engine::errors::{
+    ConfirmError, ForgetError, PauseError, ReadError, ReleaseError, RevokeError, RollbackError, RotateError, SubmitError,
+};
+use crate::engine::views::{Document, Listed, Plan, RolledBack, Status, Submitted};
 use crate::engine::{Reader, VersionView};
 
 /// The values that no refusal may hold.
@@ -31,6 +34,10 @@ pub(super) struct Fake {
     pub(super) submit: Mutex<Option<SubmitError>>,
     pub(super) rotate: Mutex<Option<RotateError>>,
     pub(super) release: Mutex<Option<ReleaseError>>,
+    pub(super) rollback: Mutex<Option<RollbackError>>,
+    pub(super) revoke: Mutex<Option<RevokeError>>,
+    pub(super) forget: Mutex<Option<ForgetError>>,
+    pub(super) pause: Mutex<Option<PauseError>>,
     /// What it was asked, in words.
     log: Mutex<Vec<String>>,
     pub(super) streams: Arc<AtomicUsize>,
@@ -99,6 +106,10 @@ impl Fake {
             submit: Mutex::default(),
             rotate: Mutex::default(),
             release: Mutex::default(),
+            rollback: Mutex::default(),
+            revoke: Mutex::default(),
+            forget: Mutex::default(),
+            pause: Mutex::default(),
             log: Mutex::default(),
             streams: Arc::default(),
         }
@@ -219,6 +230,37 @@ impl Service for Fake {
         self.note(format!("rotate {name} {actor:?}"));
         let id = OperationId::new(InstallationId(uuid::Uuid::nil()), name, 1, 1);
         self.rotate.lock().unwrap().map_or(Ok(id), Err)
+    }
+
+    async fn compromised(&self, actor: Actor, name: &Name, within: Duration) -> Result<OperationId, RotateError> {
+        self.note(format!("compromised {name} {} {actor:?}", within.as_secs()));
+        let id = OperationId::new(InstallationId(uuid::Uuid::nil()), name, 1, 1);
+        self.rotate.lock().unwrap().map_or(Ok(id), Err)
+    }
+
+    async fn roll_back(&self, actor: Actor, name: &Name) -> Result<RolledBack, RollbackError> {
+        self.note(format!("rollback {name} {actor:?}"));
+        self.rollback.lock().unwrap().map_or(Ok(RolledBack { version: version(3), revision: 3 }), Err)
+    }
+
+    async fn revoke_version(&self, _: Actor, name: &Name, version: &VersionId, force: bool) -> Result<(), RevokeError> {
+        self.note(format!("revoke {name} {version} {force}"));
+        self.revoke.lock().unwrap().clone().map_or(Ok(()), Err)
+    }
+
+    async fn forget(&self, _: Actor, name: &Name, force: bool) -> Result<(), ForgetError> {
+        self.note(format!("forget {name} {force}"));
+        self.forget.lock().unwrap().clone().map_or(Ok(()), Err)
+    }
+
+    async fn pause(&self, _: Actor, name: Option<&Name>) -> Result<(), PauseError> {
+        self.note(format!("pause {name:?}"));
+        self.pause.lock().unwrap().map_or(Ok(()), Err)
+    }
+
+    async fn resume(&self, _: Actor, name: Option<&Name>) -> Result<(), PauseError> {
+        self.note(format!("resume {name:?}"));
+        self.pause.lock().unwrap().map_or(Ok(()), Err)
     }
 
     fn status(&self, name: Option<&Name>, after: Option<&Name>, limit: usize) -> Option<Status> {

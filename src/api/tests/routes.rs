@@ -87,6 +87,71 @@ async fn operators_submit_rotate_and_release() {
 }
 
 #[tokio::test]
+async fn operators_act_in_an_incident() {
+    let it = start(quick()).await;
+    let stolen = it.send(BOSS, "POST /v1/credentials/one/rotations", r#"{"compromised":true,"within":"30s"}"#).await;
+    assert_eq!(stolen.status, 202);
+    assert!(uuid::Uuid::parse_str(stolen.json()["operation_id"].as_str().unwrap()).is_ok());
+    assert_eq!(it.send(BOSS, "POST /v1/credentials/one/rotations", r#"{"compromised":true}"#).await.status, 202);
+    it.send(BOSS, "POST /v1/credentials/one/rotations", r#"{"compromised":true,"within":"2d"}"#).await.refused(400, "bad-request");
+    let back = it.call(BOSS, "POST /v1/credentials/one/rollback", "", "").await;
+    assert_eq!((back.status, back.json()), (200, serde_json::json!({"version": "v3", "revision": 3})));
+    for line in [
+        "DELETE /v1/credentials/one/versions/v2",
+        "DELETE /v1/credentials/one/versions/v2?force=true",
+        "DELETE /v1/credentials/one",
+        "DELETE /v1/credentials/one?force=true",
+        "PUT /v1/pause",
+        "DELETE /v1/pause",
+        "PUT /v1/credentials/one/pause",
+        "DELETE /v1/credentials/one/pause",
+    ] {
+        let done = it.call(BOSS, line, "", "").await;
+        assert_eq!((done.status, done.body.as_str()), (204, ""), "{line}");
+    }
+    for bad in ["?force=yes", "?force", "?force=true&force=true", "?within=1s"] {
+        it.call(BOSS, &format!("DELETE /v1/credentials/one/versions/v2{bad}"), "", "").await.refused(400, "bad-request");
+    }
+    it.send(BOSS, "PUT /v1/pause", "{}").await.refused(400, "bad-request");
+    let log: Vec<String> = it.fake.log().into_iter().map(|line| line.split(" Operator").next().unwrap().to_owned()).collect();
+    let asked = ["compromised one 30", "compromised one 600", "rollback one", "revoke one v2 false", "revoke one v2 true"];
+    let asked = asked.into_iter().chain(["forget one false", "forget one true", "pause None", "resume None"]);
+    let asked: Vec<&str> = asked.chain(["pause Some(Name(\"one\"))", "resume Some(Name(\"one\"))"]).collect();
+    assert_eq!(log, asked);
+}
+
+#[tokio::test]
+async fn what_ends_a_key_needs_its_own_right() {
+    let may = |right| Operator { identity: fake::token(BOSS), may: [right].into() };
+    let calls = [
+        "POST /v1/credentials/one/rollback",
+        "DELETE /v1/credentials/one/versions/v2",
+        "DELETE /v1/credentials/one",
+        "PUT /v1/pause",
+        "DELETE /v1/credentials/one/pause",
+    ];
+    let (plain, stolen) = ("{}", r#"{"compromised":true}"#);
+    for (right, rotates, revokes) in
+        [(Right::Rotate, 202, 403), (Right::Revoke, 403, 202), (Right::Read, 403, 403), (Right::Status, 403, 403)]
+    {
+        let it = start_for(quick(), vec![may(right)]).await;
+        assert_eq!(it.send(BOSS, "POST /v1/credentials/one/rotations", plain).await.status, rotates, "{right:?}");
+        assert_eq!(it.send(BOSS, "POST /v1/credentials/one/rotations", stolen).await.status, revokes, "{right:?}");
+        for line in calls {
+            let is_refused = it.call(BOSS, line, "", "").await.status == 403;
+            assert_eq!(is_refused, revokes == 403, "{right:?}: {line}");
+        }
+    }
+    let it = start(quick()).await;
+    for token in [APP, CLERK] {
+        for line in calls {
+            it.call(token, line, "", "").await.refused(403, "forbidden");
+        }
+    }
+    assert!(it.fake.log().is_empty());
+}
+
+#[tokio::test]
 async fn rights_are_needed_before_anything_is_read_of_the_body() {
     let it = start(quick()).await;
     for token in [APP, CLERK] {

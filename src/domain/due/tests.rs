@@ -38,6 +38,7 @@ fn decision(policy: &RotationPolicy, provider: &Provider, now: &str, change: imp
         seen: None,
         installation: installation(),
         requested: false,
+        all_paused: false,
     };
     change(&mut ledger, &mut facts);
     decide(&Facts { ledger: &ledger, ..facts })

@@ -4,6 +4,7 @@
 //! [`next`] only computes; performing is the engine's.
 
 mod apply;
+mod incident;
 mod next;
 #[cfg(test)]
 mod tests;
@@ -91,6 +92,12 @@ pub struct Rotation {
     pub retired_term: Option<u64>,
     pub stragglers: Vec<Blocker>,
     pub abandoning: Option<AbandonReason>,
+    /// The provider's keys as they were listed before the new one was made.
+    #[serde(default)]
+    pub seen: BTreeSet<KeyId>,
+    /// A person asked for the old key's revocation: neither overlap nor windows count.
+    #[serde(default)]
+    pub revocation: Option<RevocationAsked>,
     /// The rotation that a rollback turned round, or that a submission superseded: it comes back if this one fails.
     pub turned: Option<Box<Rotation>>,
 }
@@ -102,6 +109,16 @@ impl Rotation {
         let stands_still = matches!(self.phase, Phase::Promoted | Phase::Confirmed | Phase::Retired);
         refused_since.is_some() && stands_still && self.old.is_some()
     }
+}
+
+/// How a person asked for the revocation of an old key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RevocationAsked {
+    /// Nobody held it, and nobody may when it goes.
+    IfUnheld,
+    /// Whoever holds it is named, and loses it.
+    Anyway,
 }
 
 /// What is fixed before a rotation does anything.
@@ -181,6 +198,8 @@ pub enum AbandonReason {
     SubmissionInterrupted,
     /// The sealed copy of the new key can't be opened.
     SealedCopyDamaged,
+    /// A person asked for the candidate's revocation.
+    RevokedByHand,
 }
 
 impl AbandonReason {
@@ -198,6 +217,7 @@ impl AbandonReason {
             AbandonReason::CurrentChanged => "current-changed",
             AbandonReason::SubmissionInterrupted => "submission-interrupted",
             AbandonReason::SealedCopyDamaged => "sealed-copy-damaged",
+            AbandonReason::RevokedByHand => "revoked-by-hand",
         }
     }
 }
@@ -284,8 +304,30 @@ pub enum Event {
     TermsTightened {
         terms: Terms,
     },
-    Paused,
+    Paused {
+        #[serde(default)]
+        at: Option<Timestamp>,
+    },
     Resumed,
+    /// Somebody else may have the current key. It and all older ones are replaced, and die within this time, held or not.
+    Compromised {
+        at: Instant,
+        within: Duration,
+    },
+    /// All keys of the incident are dead, and the provider's keys were looked through once more.
+    IncidentClosed {
+        at: Timestamp,
+        unknown_keys: Option<BTreeSet<KeyId>>,
+    },
+    /// A person asks for the old key's revocation now. Who holds it is named here, before it goes.
+    RevocationAsked {
+        asked: RevocationAsked,
+        stragglers: Vec<Blocker>,
+    },
+    /// The credential is removed here. Its keys live on at the provider. Also the intent to clear the store.
+    Forgotten,
+    /// The store holds nothing of a forgotten credential any more.
+    Cleared,
     /// The whole ledger: replaces all events before it.
     Snapshot {
         ledger: Box<Ledger>,
@@ -315,6 +357,10 @@ pub enum Step {
     },
     /// Remove the candidate from the store, and the sealed copy.
     Discard,
+    /// List the provider's keys once more at the end of an incident: a thief may have made some.
+    CloseIncident,
+    /// Remove all that the store holds of a forgotten credential.
+    Clear,
     Journal(Event),
     Wait(Wait),
 }
@@ -382,4 +428,13 @@ pub struct Facts<'a> {
     pub installation: InstallationId,
     /// An operator asked for a rotation.
     pub requested: bool,
+    /// Everything is paused, not this credential alone.
+    pub all_paused: bool,
+}
+
+impl Facts<'_> {
+    /// Whether all that destroys waits for a person.
+    pub fn paused(&self) -> bool {
+        self.ledger.paused || self.all_paused
+    }
 }

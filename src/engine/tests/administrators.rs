@@ -291,6 +291,10 @@ impl SecretStore for Locked {
         self.inner.forget(slot, version).await
     }
 
+    async fn clear(&self, slot: &Slot) -> Result<(), StoreError> {
+        self.inner.clear(slot).await
+    }
+
     async fn list(&self, after: Option<&Name>, limit: usize) -> Result<Vec<Name>, StoreError> {
         self.inner.list(after, limit).await
     }

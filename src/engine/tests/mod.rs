@@ -7,6 +7,7 @@ mod current;
 mod disclosures;
 mod documents;
 mod golden;
+mod incidents;
 mod jumps;
 mod keys;
 mod submissions;
