@@ -75,3 +75,28 @@ async fn a_long_sleep_is_made_up_for_by_one_rotation() {
     assert_eq!(row(&scene.engine).generation, 2);
     assert!(scene.alive(&scene.first.0), "who held it then holds it still: its lease began anew");
 }
+
+#[tokio::test]
+async fn a_clock_that_is_not_believed_asks_the_provider_for_the_time() {
+    let scene = Scene::new(&documents(&[("spread: 1s", "spread: 1s, verifyEvery: 15m")])).await;
+    scene.live(30).await;
+    scene.world.clocks.ours.trust(false);
+    let asked = scene.world.issuer.calls("issuer.probe");
+    // Each sweep signs with the current key, which shows that it lives, but tells no time.
+    scene.live(3_000).await;
+    assert!(scene.world.issuer.calls("issuer.probe") > asked, "or it would never be believed again");
+}
+
+#[tokio::test]
+async fn a_key_made_under_a_clock_that_is_behind_is_not_old() {
+    let scene = Scene::usual().await;
+    scene.world.clocks.ours.jump(-TEN_YEARS);
+    scene.world.clocks.ours.trust(false);
+    scene.rotate().await;
+    scene.world.clocks.ours.jump(TEN_YEARS);
+    scene.world.clocks.ours.trust(true);
+    let creates = scene.world.issuer.calls("issuer.create");
+    scene.live(600).await;
+    assert_eq!(scene.world.issuer.calls("issuer.create"), creates, "no second rotation");
+    assert!(row(&scene.engine).age_seconds.is_some_and(|age| (0..1_000).contains(&age)), "{:?}", row(&scene.engine).age_seconds);
+}
