@@ -75,3 +75,14 @@ async fn a_long_sleep_is_made_up_for_by_one_rotation() {
     assert_eq!(row(&scene.engine).generation, 2);
     assert!(scene.alive(&scene.first.0), "who held it then holds it still: its lease began anew");
 }
+
+#[tokio::test]
+async fn a_clock_that_is_not_believed_asks_the_provider_for_the_time() {
+    let scene = Scene::new(&documents(&[("spread: 1s", "spread: 1s, verifyEvery: 15m")])).await;
+    scene.live(30).await;
+    scene.world.clocks.ours.trust(false);
+    let asked = scene.world.issuer.calls("issuer.probe");
+    // Each sweep signs with the current key, which shows that it lives, but tells no time.
+    scene.live(3_000).await;
+    assert!(scene.world.issuer.calls("issuer.probe") > asked, "or it would never be believed again");
+}
