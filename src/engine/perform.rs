@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use super::Engine;
 use super::audit::Actor;
 use super::backoff::wait_after;
@@ -192,16 +194,25 @@ impl Engine {
             return one(Event::Abandoning { reason: AbandonReason::BadValue });
         }
         let sealed = self.seal(context, &rotation.version, &minted.material)?;
-        let now = self.seams.clock.now().wall;
         let event = Event::Issued {
             key_id: Some(minted.key_id),
-            // A provider's clock that is ahead must not postpone the next rotation.
-            issued_at: minted.issued_at.map_or(now, |theirs| theirs.min(now)),
+            issued_at: self.issued_at(minted.issued_at),
             expires_at: minted.expires_at,
             fingerprints: self.fingerprints(&context.provider, &minted.material),
             copy_of: None,
         };
         Ok(vec![Performed { event, sealed: SealedCopy::Put(sealed) }])
+    }
+
+    /// From when a key's age counts. A provider's clock that is ahead must not postpone the next rotation, nor must a clock of ours
+    /// that isn't believed bring it about (I13).
+    pub(super) fn issued_at(&self, theirs: Option<Timestamp>) -> Timestamp {
+        let now = self.seams.clock.now();
+        match theirs {
+            Some(theirs) if now.trusted => theirs.min(now.wall),
+            Some(theirs) => theirs,
+            None => now.wall,
+        }
     }
 
     fn create_failed(&self, work: &mut Work, context: &Context, ledger: &Ledger, error: IssuerError) -> Outcome {

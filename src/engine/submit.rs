@@ -109,11 +109,10 @@ impl Engine {
         let verification = self.look_closely(context, material).await?;
         let key_id = key_id_of(context, material);
         let (issued_at, expires_at) = self.times_of(context, material, key_id.as_ref()).await?;
-        let now = self.seams.clock.now().wall;
         Ok(Enrolled {
             proof: verification.proof,
             key_id,
-            issued_at: issued_at.map_or(now, |theirs| theirs.min(now)),
+            issued_at: self.issued_at(issued_at),
             expires_at,
             fingerprints: self.fingerprints(&context.provider, material),
         })

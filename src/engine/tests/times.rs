@@ -86,3 +86,17 @@ async fn a_clock_that_is_not_believed_asks_the_provider_for_the_time() {
     scene.live(3_000).await;
     assert!(scene.world.issuer.calls("issuer.probe") > asked, "or it would never be believed again");
 }
+
+#[tokio::test]
+async fn a_key_made_under_a_clock_that_is_behind_is_not_old() {
+    let scene = Scene::usual().await;
+    scene.world.clocks.ours.jump(-TEN_YEARS);
+    scene.world.clocks.ours.trust(false);
+    scene.rotate().await;
+    scene.world.clocks.ours.jump(TEN_YEARS);
+    scene.world.clocks.ours.trust(true);
+    let creates = scene.world.issuer.calls("issuer.create");
+    scene.live(600).await;
+    assert_eq!(scene.world.issuer.calls("issuer.create"), creates, "no second rotation");
+    assert!(row(&scene.engine).age_seconds.is_some_and(|age| (0..1_000).contains(&age)), "{:?}", row(&scene.engine).age_seconds);
+}
