@@ -164,7 +164,8 @@ fn by_time(facts: &Facts<'_>) -> Decision {
         return Decision::Steady { wake_at: schedule.starts_at };
     }
     match &facts.ledger.failure {
-        Some(failure) if now < failure.next_try_at => {
+        // A wait that is longer than any was noted under a clock that was ahead: it isn't over in ten years, but now (I13).
+        Some(failure) if now < failure.next_try_at && failure.next_try_at <= later(now, facts.policy.retry_wait_max()) => {
             Decision::Blocked { reason: BlockReason::RetryLater, until: Some(failure.next_try_at) }
         }
         _ => start(facts, schedule.reason),

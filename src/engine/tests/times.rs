@@ -100,3 +100,19 @@ async fn a_key_made_under_a_clock_that_is_behind_is_not_old() {
     assert_eq!(scene.world.issuer.calls("issuer.create"), creates, "no second rotation");
     assert!(row(&scene.engine).age_seconds.is_some_and(|age| (0..1_000).contains(&age)), "{:?}", row(&scene.engine).age_seconds);
 }
+
+#[tokio::test]
+async fn a_wait_that_was_noted_under_a_clock_that_was_ahead_does_not_last_ten_years() {
+    let scene = Scene::usual().await;
+    scene.world.issuer.behave(|behaviour| behaviour.slots = Some(3));
+    scene.world.clocks.ours.jump(TEN_YEARS);
+    scene.world.clocks.ours.trust(false);
+    scene.engine.rotate(operator(), &name(CREDENTIAL)).await.unwrap();
+    scene.live(5).await;
+    assert_eq!(row(&scene.engine).phase, "steady", "given up: there is no free slot");
+    scene.world.issuer.behave(|behaviour| behaviour.slots = None);
+    scene.world.clocks.ours.jump(-TEN_YEARS);
+    scene.world.clocks.ours.trust(true);
+    scene.live(3_600).await;
+    assert!(row(&scene.engine).generation >= 2, "{:?}", row(&scene.engine));
+}
