@@ -160,12 +160,15 @@ fn issued(ledger: Ledger, event: &Event) -> Applied {
         return illegal("issued", why);
     }
     let copy_of = copy_of.clone().or_else(|| known_original(&ledger, event));
+    // A key that is met again keeps its age, also where the provider doesn't tell it (I12).
+    let original = copy_of.as_ref().and_then(|original| ledger.versions.get(original));
+    let issued_at = original.map_or(*issued_at, |original| original.issued_at.min(*issued_at));
     let mut facts = None;
     let mut ledger = in_phase(ledger, "issued", &[Phase::Planned], |rotation| {
         rotation.phase = Phase::Issued;
         rotation.key_id.clone_from(key_id);
         rotation.create_open = false;
-        rotation.issued_at = Some(*issued_at);
+        rotation.issued_at = Some(issued_at);
         facts = Some((
             rotation.version.clone(),
             VersionFacts {
@@ -173,7 +176,7 @@ fn issued(ledger: Ledger, event: &Event) -> Applied {
                 generation: rotation.plan.generation,
                 origin: rotation.plan.origin,
                 key_id: key_id.clone(),
-                issued_at: *issued_at,
+                issued_at,
                 expires_at: *expires_at,
                 fingerprints: fingerprints.clone(),
                 proof: None,

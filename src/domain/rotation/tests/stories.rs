@@ -67,9 +67,12 @@ fn a_submission_replaces_what_was_submitted_before() {
 #[test]
 fn the_same_key_submitted_again_revokes_nothing_then_or_by_mistake_later() {
     let mut world = World::enrolled(true);
+    world.days(1);
     assert!(world.submit(&key("submitted-1")));
     world.settle();
     assert_eq!((world.revocations, world.ledger.versions.len()), (0, 2));
+    let ages: BTreeSet<_> = world.ledger.versions.values().map(|facts| facts.issued_at).collect();
+    assert_eq!(ages.len(), 1, "it is no younger for having been submitted again");
     world.requested = true;
     world.step_until(|world| world.ledger.rotation.is_some());
     world.settle();
