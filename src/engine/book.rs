@@ -42,6 +42,18 @@ struct Entry {
     recorded: BTreeSet<VersionId>,
 }
 
+impl Entry {
+    /// What is being served and isn't on record yet holds the version alive, and doesn't count as having been served: the read
+    /// may yet be refused.
+    fn on_record(&self) -> Holding {
+        let mut holding = self.holding.clone();
+        if let Some(before) = self.recorded.last().filter(|_| !self.recorded.contains(&holding.newest)) {
+            holding.newest = before.clone();
+        }
+        holding
+    }
+}
+
 /// An instance whose lease has run out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Expired {
@@ -156,7 +168,7 @@ impl Book {
     /// What everyone holds of a credential.
     pub(super) fn holdings_of(&self, credential: &Name) -> Vec<Holding> {
         let pages = self.pages();
-        pages.instances.values().filter_map(|entry| entry.holdings.get(credential)).map(|entry| entry.holding.clone()).collect()
+        pages.instances.values().filter_map(|entry| entry.holdings.get(credential)).map(Entry::on_record).collect()
     }
 
     pub(super) fn was_seen(&self, application: &Name, credential: &Name) -> bool {
@@ -262,6 +274,19 @@ mod tests {
         book.recorded(&app, &one, &key, &v1);
         assert!(book.serve(&app, &one, &key, &v1).is_none());
         assert!(book.was_seen(&app, &key));
+    }
+
+    #[test]
+    fn what_is_not_on_record_was_not_observed() {
+        let (app, one, key, v1) = names();
+        let v2: VersionId = "v2".parse().unwrap();
+        let book = Book::default();
+        assert!(book.serve(&app, &one, &key, &v1).is_some());
+        book.recorded(&app, &one, &key, &v1);
+        assert!(book.serve(&app, &one, &key, &v2).is_some(), "and the audit trail can't be written");
+        assert_eq!(book.holdings_of(&key)[0].newest, v1, "the read was refused: it has the old version only");
+        book.recorded(&app, &one, &key, &v2);
+        assert_eq!(book.holdings_of(&key)[0].newest, v2);
     }
 
     #[test]
