@@ -47,8 +47,6 @@ pub(super) struct Work {
     /// The provider's keys as last listed, if that was after the last create of unknown outcome.
     pub(super) seen: Option<BTreeSet<KeyId>>,
     pub(super) backoff: Backoff,
-    /// How often in a row the candidate was accepted.
-    pub(super) candidate_accepted: u32,
     /// Refusals of the current version in a row, and the running time of the first.
     pub(super) current_refusals: u32,
     pub(super) current_refused_first: Option<Duration>,

@@ -96,7 +96,7 @@ impl Engine {
         match step {
             Step::Create => self.create(work, context, ledger, rotation).await,
             Step::Store => self.store(work, context, ledger, rotation).await,
-            Step::Verify => self.verify_candidate(work, context, ledger, rotation).await,
+            Step::Verify => self.verify_candidate(context, ledger, rotation).await,
             Step::Promote => self.promote(cell, context, ledger, rotation).await,
             Step::Retire => self.retire(work, context, ledger).await,
             Step::Revoke => self.revoke(cell, work, context, ledger, rotation).await,

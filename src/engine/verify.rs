@@ -54,7 +54,7 @@ impl Engine {
 
     /// Verifies the candidate by the strongest check described. A provider's replicas learn of a new key one by one, so one
     /// acceptance isn't enough: several in a row are (I3).
-    pub(super) async fn verify_candidate(&self, work: &mut Work, context: &Context, ledger: &Ledger, rotation: &Rotation) -> Outcome {
+    pub(super) async fn verify_candidate(&self, context: &Context, ledger: &Ledger, rotation: &Rotation) -> Outcome {
         // The store is the truth about stages: what an earlier process promoted, without living to journal it, is promoted.
         let already = rotation.phase == Phase::Verified
             && self.seams.store.stages(&context.slot()).await?.current.as_ref() == Some(&rotation.version);
@@ -62,15 +62,16 @@ impl Engine {
             return Ok(vec![Performed::plain(Event::Promoted { at: self.seams.clock.now().instant() })]);
         }
         let material = self.full_material(context, &rotation.version).await?;
+        // Counted within one look: what was accepted before an error, some time ago, isn't "in a row".
+        let mut accepted = 0;
         let verification = loop {
             let verification = self.examine(context, &material).await?;
             let works = verification.outcome == Some(ProbeOutcome::Works) && verification.acceptance.is_enough();
-            work.candidate_accepted = if works { work.candidate_accepted + 1 } else { 0 };
-            if !works || work.candidate_accepted >= ACCEPTANCES_MIN {
+            accepted += u32::from(works);
+            if !works || accepted >= ACCEPTANCES_MIN {
                 break verification;
             }
         };
-        work.candidate_accepted = 0;
         let event = match (&verification.acceptance, verification.outcome) {
             (Acceptance::Mismatch, _) => Event::Abandoning { reason: AbandonReason::EnvironmentMismatch },
             (_, Some(ProbeOutcome::Dead)) => self.refused(context, ledger, rotation),
