@@ -13,6 +13,7 @@ pub mod holders;
 pub mod ids;
 pub mod ledger;
 pub mod material;
+pub mod mutants;
 pub mod policy;
 pub mod provider;
 pub mod rotation;

@@ -11,6 +11,7 @@ use crate::delivery::Change;
 use crate::domain::due::{Decision, decide};
 use crate::domain::ids::OperationId;
 use crate::domain::ledger::{Ledger, Origin};
+use crate::domain::mutants::{Mutant, is_on};
 use crate::domain::rotation::{Event, Phase, Plan, Step, apply};
 use crate::journal::{JournalError, Position, SealedCopy};
 
@@ -176,6 +177,10 @@ impl Engine {
         if let Some((action, detail)) = audited(event) {
             self.audit(Actor::Daemon, action, &cell.name, version, detail).await?;
         }
+        if is_on(Mutant::IntentNotJournaled) && matches!(event, Event::CreateIntended { .. }) {
+            cell.set_ledger(next);
+            return Ok(());
+        }
         let appended = self.seams.journal.append(&cell.name, work.position, self.term, event, sealed.clone()).await;
         match appended {
             Ok(position) => {
@@ -187,7 +192,7 @@ impl Engine {
                     SealedCopy::Erase => work.sealed = None,
                 }
             }
-            Err(error) if !self.took_effect(cell, work, &next).await => return Err(error.into()),
+            Err(error) if !is_on(Mutant::DeposedGoesOn) && !self.took_effect(cell, work, &next).await => return Err(error.into()),
             Err(_) => {}
         }
         let changed = next.revision != ledger.revision;

@@ -11,6 +11,7 @@ use crate::domain::holders::{Blocker, barrier};
 use crate::domain::ids::Name;
 use crate::domain::ledger::{Fingerprint, Ledger};
 use crate::domain::material::Material;
+use crate::domain::mutants::{Mutant, is_on};
 use crate::domain::policy::{Policies, RotationPolicy};
 use crate::domain::provider::{FieldClass, Piece, Provider, Template};
 use crate::domain::rotation::Facts;
@@ -91,7 +92,9 @@ impl Engine {
 
     /// Who keeps the old version alive. Asked only while there is one.
     pub(super) fn blockers(&self, context: &Context, ledger: &Ledger) -> Vec<Blocker> {
-        let (Some(rotation), Some(current)) = (&ledger.rotation, &ledger.current) else { return Vec::new() };
+        let (Some(rotation), Some(current), false) = (&ledger.rotation, &ledger.current, is_on(Mutant::HoldersForgotten)) else {
+            return Vec::new();
+        };
         let Some(old) = rotation.old.as_ref().filter(|_| *current == rotation.version) else { return Vec::new() };
         let name = &context.credential.name;
         let unseen: Vec<Name> = if may_be_held_elsewhere(ledger) {
@@ -149,7 +152,7 @@ fn hits_in(cell: &Cell, policies: &Policies, credential: &Name, fingerprints: &[
             });
         }
     }
-    hits.retain(|hit| hit.revoked || hit.credential != *credential);
+    hits.retain(|hit| !is_on(Mutant::FingerprintsIgnored) && (hit.revoked || hit.credential != *credential));
     hits
 }
 

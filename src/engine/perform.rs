@@ -14,6 +14,7 @@ use super::gather::Context;
 use crate::domain::ids::{KeyId, VersionId, is_marked, marker};
 use crate::domain::ledger::{Closure, Ledger, Origin};
 use crate::domain::material::Material;
+use crate::domain::mutants::{Mutant, is_on};
 use crate::domain::rotation::{AbandonReason, Event, Phase, Rotation, Step};
 use crate::issuers::{CreateRequest, IssuerError, ProbeOutcome};
 use crate::journal::SealedCopy;
@@ -138,9 +139,15 @@ impl Engine {
         let name = &context.credential.name;
         let this_attempt =
             ledger.rotation.as_ref().map(|rotation| marker(self.installation, name, rotation.plan.generation, rotation.attempt));
-        let orphans = keys.iter().filter(|key| key.alive && !ledger.knows_key(&key.key_id) && !ledger.orphans.contains(&key.key_id));
-        let marked =
-            orphans.filter_map(|key| key.name.as_deref().filter(|text| is_marked(self.installation, name, text)).map(|text| (key, text)));
+        let orphans = keys.iter().filter(|key| {
+            key.alive && !is_on(Mutant::OrphansOverlooked) && !ledger.knows_key(&key.key_id) && !ledger.orphans.contains(&key.key_id)
+        });
+        let marked = orphans.filter_map(|key| {
+            key.name
+                .as_deref()
+                .filter(|text| is_on(Mutant::UnknownKeysTakenForOurs) || is_marked(self.installation, name, text))
+                .map(|text| (key, text))
+        });
         let found = marked.map(|(key, text)| {
             let burns_attempt = this_attempt.as_deref() == Some(text);
             Performed::plain(Event::OrphanFound { key_id: key.key_id.clone(), burns_attempt })
@@ -201,7 +208,8 @@ impl Engine {
             fingerprints: self.fingerprints(&context.provider, &minted.material),
             copy_of: None,
         };
-        Ok(vec![Performed { event, sealed: SealedCopy::Put(sealed) }])
+        let sealed = if is_on(Mutant::SealedCopyDropped) { SealedCopy::Keep } else { SealedCopy::Put(sealed) };
+        Ok(vec![Performed { event, sealed }])
     }
 
     /// From when a key's age counts. A provider's clock that is ahead must not postpone the next rotation, nor must a clock of ours
@@ -269,6 +277,10 @@ impl Engine {
     }
 
     async fn promote(&self, cell: &Cell, context: &Context, ledger: &Ledger, rotation: &Rotation) -> Outcome {
+        if let Some(old) = ledger.current.as_ref().filter(|_| is_on(Mutant::BytesForgottenEarly)) {
+            self.seams.store.promote(&context.slot(), &rotation.version, Some(old)).await?;
+            self.seams.store.forget(&context.slot(), old).await?;
+        }
         self.audit(Actor::Daemon, "promoting", &cell.name, Some(rotation.version.to_string()), None).await?;
         let slot = context.slot();
         let promoted = self.seams.store.promote(&slot, &rotation.version, ledger.current.as_ref()).await;
@@ -281,12 +293,15 @@ impl Engine {
 
     /// Looks at the current version afresh: the old one goes only if the new one is alive (I5).
     async fn retire(&self, work: &mut Work, context: &Context, ledger: &Ledger) -> Outcome {
+        if is_on(Mutant::NoFreshLook) {
+            return one(Event::Retired { term: self.term });
+        }
         let acting = self.acting(work, context, ledger).await?;
         let report = self.seams.issuer.probe(&self.target(context), &acting).await?;
         let now = self.seams.clock.now();
         if let Some(theirs) = report.provider_time {
             self.seams.clock.heard(theirs);
-            if now.wall.duration_since(theirs).unsigned_abs() > CLOCKS_APART_MAX {
+            if now.wall.duration_since(theirs).unsigned_abs() > CLOCKS_APART_MAX && !is_on(Mutant::JumpedClockBelieved) {
                 return Err(Hindrance::new(
                     "clock-disagrees",
                     "the provider's clock and ours are more than five minutes apart: nothing is revoked",
@@ -315,6 +330,9 @@ impl Engine {
             Err(StoreError::NotFound { .. }) => None,
             Err(error) => return Err(error.into()),
         };
+        if is_on(Mutant::RevocationNotSent) {
+            return one(Event::Revoked { at, closure: Closure::Reported });
+        }
         self.audit(Actor::Daemon, "revoking", &cell.name, Some(old.to_string()), Some(format!("key {key_id}"))).await?;
         let revocation = match self.seams.issuer.revoke(&self.target(context), &acting, &key_id, doomed.as_ref()).await {
             Ok(revocation) => revocation,
@@ -353,6 +371,9 @@ impl Engine {
         };
         self.audit(Actor::Daemon, "revoking-candidate", &cell.name, Some(rotation.version.to_string()), Some(format!("key {key_id}")))
             .await?;
+        if is_on(Mutant::UndoneKeyLeftAlive) {
+            return one(Event::Undone);
+        }
         if let Err(error) = self.seams.issuer.revoke(&self.target(context), &acting, &key_id, candidate.as_ref()).await {
             return self.signing_failed(work, context, ledger, error);
         }
