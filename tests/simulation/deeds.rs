@@ -59,7 +59,7 @@ impl Life {
     }
 
     /// How long one waits for a daemon that is away.
-    fn patience(&self) -> Duration {
+    pub fn patience(&self) -> Duration {
         if self.calm { secs(10) } else { secs(10).max(self.shortest() / 200) }
     }
 
@@ -190,7 +190,11 @@ impl Life {
             return self.plan(secs(300), Deed::Submit(name.clone()));
         }
         let environment = self.policies.credentials[name].environment;
-        let revoked = |key| self.scene.lock().model.revoked.contains(key);
+        // Given up for good, whether or not the provider knows it yet: another one is needed.
+        let revoked = |key| {
+            let inner = self.scene.lock();
+            inner.model.revoked.contains(key) || inner.model.adopted(key).is_some_and(|(_, _, version)| version.doomed)
+        };
         let gone = self.in_hand.get(name).is_some_and(|(key, _)| revoked(key) || !self.scene.issuer.accepts(key, self.scene.theirs.now()));
         if gone || !self.in_hand.contains_key(name) {
             let made = self.scene.issuer.enrol(environment, "made by hand");
@@ -223,7 +227,11 @@ impl Life {
 
     /// What `status` tells a person to do is done, sooner or later.
     fn round(&mut self) {
-        let every = if self.calm { secs(600).min(self.shortest() / 20) } else { secs(60) + self.part(self.shortest() / 4) };
+        let every = if self.calm {
+            secs(600).min(self.shortest() / 20).max(self.shortest() / 500)
+        } else {
+            secs(60) + self.part(self.shortest() / 4)
+        };
         self.plan(every, Deed::Round);
         let Some(leader) = &self.leader else { return };
         let Some(status) = leader.engine.status(None, None, 100) else { return };

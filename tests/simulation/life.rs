@@ -36,7 +36,7 @@ use super::setting::{Setting, lease_of, secs};
 /// Polls of one call at most: more is a deadlock.
 const POLLS_MAX: usize = 100_000;
 /// Steps of one life at most: more is a loop.
-const STEPS_MAX: usize = 400_000;
+const STEPS_MAX: usize = 2_000_000;
 
 /// What became of a life.
 #[derive(Debug)]
@@ -422,7 +422,7 @@ impl Life {
         if alone {
             // Nobody took over: then it wouldn't be deposed.
             self.deposed.insert(0, deposed);
-            return self.plan(secs(30), Deed::Resume);
+            return self.plan(self.patience(), Deed::Resume);
         }
         self.scene.lock().disturb(at);
         deposed.process.paused.store(false, Ordering::Relaxed);

@@ -200,10 +200,11 @@ impl Inner {
         let issued = if let Event::Issued { key_id, .. } = event { key_id.as_ref() } else { None };
         let made =
             issued.and_then(|key| issuer.history(|keys| keys.iter().find(|known| known.key_id == *key).map(|known| known.created_at)));
-        if issued.is_some() {
-            known.misdated = self.model.misled.contains(&process.number);
-        }
+        let misled = issued.is_some() && self.model.misled.contains(&process.number);
         let broken = known.take(event, at, made.unwrap_or(Timestamp::MAX));
+        if let Some(version) = known.candidate.as_ref().and_then(|candidate| known.versions.get_mut(candidate)) {
+            version.misdated |= misled;
+        }
         if let Some((invariant, what)) = broken {
             self.broken(invariant, format!("{name}: {what}"));
         }
@@ -216,10 +217,11 @@ impl Inner {
         }
         let known = &self.model.known[name];
         let Some(key) = known.current_key() else { return };
+        let misdated = known.versions.values().any(|version| version.key == *key && version.misdated);
         let made = issuer.history(|keys| keys.iter().find(|other| other.key_id == *key).map(|other| other.created_at));
         let Some(deadline) = made.and_then(|made| made.checked_add(known.policy.max_age.as_duration()).ok()) else { return };
         let from = deadline.checked_sub(lead(&known.policy) + CLOCK_SLACK).unwrap_or(Timestamp::MIN);
-        let (now, misled) = (truly(self.at), self.model.misled.contains(&process.number) || known.misdated);
+        let (now, misled) = (truly(self.at), self.model.misled.contains(&process.number) || misdated);
         let ordered = known.policy.windows.is_empty() && self.model.known.values().all(|known| known.policy.windows.is_empty());
         self.require(now >= from || misled, "I13", || format!("{name}: a rotation by time at {now}, and it isn't due before {from}"));
         let calm = self.faults == self.model.turn_faults && !self.model.jumps && !self.model.blind;

@@ -72,6 +72,7 @@ impl Known {
             Event::CurrentRefused { .. } => self.refused_told = true,
             Event::CurrentAccepted => self.refused_told = false,
             Event::Promoted { .. } => {
+                self.told = self.candidate.clone();
                 (self.refused_told, self.turned) = (false, None);
                 self.attempts.clear();
             }
@@ -102,6 +103,7 @@ impl Known {
             stored: false,
             verified_terms: BTreeSet::new(),
             counted_refusals: 0,
+            misdated: false,
             promoted: None,
             abandoned: false,
             ended: false,
@@ -208,6 +210,9 @@ impl Inner {
                 let born = if self.model.blind && known.submitted { truly(first.unwrap_or(known.issued)) } else { key.created_at };
                 let deadline = born.checked_add(policy.max_age.as_duration()).unwrap_or(now);
                 let never_ours = known.submitted && known.promoted.is_none();
+                // Who was here a moment ago holds it for its lease.
+                let lease = self.model.copies.values().filter(|copy| copy.credential == *name).filter_map(|copy| copy.lease).max();
+                let deadline = deadline.checked_add(lease.unwrap_or_default()).unwrap_or(deadline);
                 if now > deadline.max(truly(settled)) && !never_ours {
                     late = Some(format!("{name}: {version} ({}) outlives its deadline {deadline}", key.key_id));
                 }

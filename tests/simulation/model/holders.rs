@@ -89,7 +89,8 @@ impl Inner {
         self.require(self.model.records.contains(&record), "I17", || format!("{name}: {version} is disclosed off the record"));
         let known = &self.model.known[name];
         let (current, own) = (known.current.clone(), known.versions.get(version).map(|version| version.key.clone()));
-        self.require(current.as_ref() == Some(version), "I4", || format!("{name}: {version} is served and {current:?} is current"));
+        let told = known.told.as_ref() == Some(version);
+        self.require(current.as_ref() == Some(version) || told, "I4", || format!("{name}: {version} is served and {current:?} is current"));
         self.require(own.as_ref() == Some(&key), "I12", || format!("{name}: {version} is served with another key's bytes"));
         if let Some(known) = self.model.known.get_mut(name) {
             known.seen.insert(id.0.clone());

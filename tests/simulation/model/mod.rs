@@ -45,6 +45,8 @@ pub struct Version {
     pub stored: bool,
     pub verified_terms: BTreeSet<u64>,
     pub counted_refusals: u32,
+    /// Issued to a process that began under a wrong clock, so that it may count as older than it is.
+    pub misdated: bool,
     pub promoted: Option<Duration>,
     pub abandoned: bool,
     pub ended: bool,
@@ -71,8 +73,8 @@ pub struct Known {
     pub orphans: BTreeSet<KeyId>,
     /// The journal holds a sealed copy.
     pub sealed: bool,
-    /// The newest key was made for a process that began under a wrong clock, and may count as older than it is.
-    pub misdated: bool,
+    /// Current by the journal: a promotion that isn't journaled yet is finished before anything else is done.
+    pub told: Option<VersionId>,
     pub current: Option<VersionId>,
     pub old: Option<VersionId>,
     pub generations: BTreeMap<u64, VersionId>,
@@ -222,7 +224,7 @@ impl Known {
             abandoning: false,
             orphans: BTreeSet::new(),
             sealed: false,
-            misdated: false,
+            told: None,
             current: None,
             old: None,
             generations: BTreeMap::new(),
