@@ -20,6 +20,18 @@ golden:
     KEYWRIGHT_GOLDEN=renew cargo nextest run --lib -E 'test(golden) + test(reviewed)'
     KEYWRIGHT_GOLDEN=renew cargo nextest run --lib -E 'test(/^cli::golden/)'
 
+# So many lives of the simulator, from a seed on, optimised (`just sim 100000`)
+sim lives="2000" from="0":
+    KEYWRIGHT_SIM_SEEDS={{lives}} KEYWRIGHT_SIM_FROM={{from}} cargo test --locked --profile sim --test simulation -- lives_keep_all_promises --nocapture
+
+# One life, told line by line
+sim-seed seed:
+    KEYWRIGHT_SIM_SEED={{seed}} cargo test --locked --profile sim --test simulation -- one_seed_is_one_life --nocapture
+
+# The deliberate faults, and which life noticed each
+sim-mutants lives="300":
+    KEYWRIGHT_SIM_MUTANT_SEEDS={{lives}} cargo test --locked --profile sim --test simulation -- faults_of_ours --nocapture
+
 # What CI does
 ci:
     .ci/run

@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::credential::Credential;
 use super::ids::Name;
 use super::ledger::{Ledger, Origin, VersionFacts};
+use super::mutants::{Mutant, is_on};
 use super::policy::RotationPolicy;
 use super::provider::Provider;
 use super::rotation::{Facts, Step, next};
@@ -180,7 +181,7 @@ fn possible_orphans(facts: &Facts<'_>) -> Option<Decision> {
 fn by_time(facts: &Facts<'_>) -> Decision {
     let Some(current) = facts.ledger.current_facts() else { return Decision::Missing };
     // A clock that isn't believed can't say "not yet" either: what was due stays due when it jumps back (I13).
-    if !facts.now.trusted {
+    if !facts.now.trusted && !is_on(Mutant::StartedUnderJumpedClock) {
         return Decision::Blocked { reason: BlockReason::ClockUntrusted, until: None };
     }
     let now = facts.now.wall;
@@ -236,7 +237,12 @@ fn wanted_start(
 ) -> Timestamp {
     let overlap = policy.terms.overlap.as_duration();
     let spread = policy.spread.mul_f64(spread_factor(&credential.name, generation));
-    earlier(deadline_of(current, policy), overlap + spread + reserve(policy, provider))
+    let lead = match () {
+        () if is_on(Mutant::StartedLate) => Duration::ZERO,
+        () if is_on(Mutant::StartedEarly) => policy.max_age.as_duration(),
+        () => overlap + spread + reserve(policy, provider),
+    };
+    earlier(deadline_of(current, policy), lead)
 }
 
 /// Moves a start into the next window, unless that would be too late to end by the deadline.
@@ -279,7 +285,7 @@ pub fn spread_factor(credential: &Name, generation: u64) -> f64 {
 /// Whether an application that was never seen may hold this old version from elsewhere: only what a person submitted
 /// was ever anywhere but here.
 pub fn may_be_held_elsewhere(ledger: &Ledger) -> bool {
-    let old = ledger.rotation.as_ref().and_then(|rotation| rotation.old.as_ref());
+    let old = ledger.rotation.as_ref().and_then(|rotation| rotation.old.as_ref()).filter(|_| !is_on(Mutant::UnseenIgnored));
     old.and_then(|old| ledger.versions.get(old)).is_some_and(|old| old.origin == Origin::Submitted)
 }
 

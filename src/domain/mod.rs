@@ -15,6 +15,7 @@ pub mod ids;
 pub mod incident;
 pub mod ledger;
 pub mod material;
+pub mod mutants;
 pub mod policy;
 pub mod provider;
 pub mod reason;

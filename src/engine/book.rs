@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::domain::holders::{Holding, NotNewest};
 use crate::domain::ids::{InstanceName, Name, VersionId};
+use crate::domain::mutants::{Mutant, is_on};
 use crate::journal::{HoldingChange, Holdings};
 
 /// The most instances that one application may have: an application that names itself anew with each call must not fill
@@ -185,8 +186,10 @@ impl Book {
     /// Instances whose lease has run out: without a stream, and without a sign of life for so long.
     pub(super) fn expired(&self, running: Duration) -> Vec<Expired> {
         let pages = self.pages();
-        let out =
-            |entry: &Instance| entry.streams == 0 && entry.lease.is_some_and(|lease| running.saturating_sub(entry.lease_from) >= lease);
+        let out = |entry: &Instance| {
+            (entry.streams == 0 || is_on(Mutant::LeaseOfStreamRuns))
+                && entry.lease.is_some_and(|lease| running.saturating_sub(entry.lease_from) >= lease)
+        };
         let expired = pages.instances.iter().filter(|(_, entry)| out(entry));
         expired
             .map(|((application, instance), entry)| Expired {
@@ -218,7 +221,8 @@ impl Book {
         let key = (application.clone(), instance.clone());
         let Some(entry) = pages.instances.get(&key) else { return false };
         if let Some(running) = still_expired_at {
-            let out = entry.streams == 0 && entry.lease.is_some_and(|lease| running.saturating_sub(entry.lease_from) >= lease);
+            let out = (entry.streams == 0 || is_on(Mutant::LeaseOfStreamRuns))
+                && entry.lease.is_some_and(|lease| running.saturating_sub(entry.lease_from) >= lease);
             if !out {
                 return false;
             }

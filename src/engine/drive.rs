@@ -12,6 +12,7 @@ use crate::delivery::Change;
 use crate::domain::due::{Decision, decide};
 use crate::domain::ids::OperationId;
 use crate::domain::ledger::{Ledger, Origin};
+use crate::domain::mutants::{Mutant, is_on};
 use crate::domain::rotation::{Event, Phase, Plan, Step, apply};
 use crate::journal::{JournalError, Position, SealedCopy};
 use crate::stores::{Append, Promotion, PromotionError, StoreError};
@@ -195,6 +196,10 @@ impl Engine {
     /// Journals one event and takes it over. Audited before, where it announces an effect (I17).
     pub(super) async fn append(&self, cell: &Cell, work: &mut Work, event: &Event, sealed: SealedCopy) -> Result<(), Hindrance> {
         let next = self.foresee(cell, event).await?;
+        if is_on(Mutant::IntentNotJournaled) && matches!(event, Event::CreateIntended { .. }) {
+            cell.set_ledger(next);
+            return Ok(());
+        }
         match self.seams.journal.append(&cell.name, work.position, self.term, event, sealed.clone()).await {
             Ok(position) => {
                 work.position = position;
@@ -205,7 +210,7 @@ impl Engine {
                     SealedCopy::Erase => work.sealed = None,
                 }
             }
-            Err(error) if !self.took_effect(cell, work, &next).await => return Err(error.into()),
+            Err(error) if !is_on(Mutant::DeposedGoesOn) && !self.took_effect(cell, work, &next).await => return Err(error.into()),
             Err(_) => {}
         }
         self.take_over(cell, work, event, next).await;
@@ -229,7 +234,9 @@ impl Engine {
                 work.events += 1;
             }
             Err(PromotionError::Store(StoreError::CurrentChanged { .. })) => return Err(PromotionHindrance::CurrentChanged),
-            Err(error) if !self.took_effect(cell, work, &next).await => return Err(PromotionHindrance::Other(error.into())),
+            Err(error) if !is_on(Mutant::DeposedGoesOn) && !self.took_effect(cell, work, &next).await => {
+                return Err(PromotionHindrance::Other(error.into()));
+            }
             Err(_) => {}
         }
         self.take_over(cell, work, event, next).await;

@@ -11,6 +11,7 @@ use crate::domain::holders::{Blocker, barrier};
 use crate::domain::ids::Name;
 use crate::domain::ledger::{Fingerprint, Ledger};
 use crate::domain::material::Material;
+use crate::domain::mutants::{Mutant, is_on};
 use crate::domain::policy::{Confirmation, Policies, RotationPolicy};
 use crate::domain::provider::{FieldClass, Piece, Provider, Template};
 use crate::domain::rotation::Facts;
@@ -111,7 +112,9 @@ impl Engine {
     }
 
     fn blockers_by(&self, context: &Context, ledger: &Ledger, confirmation: Confirmation) -> Vec<Blocker> {
-        let (Some(rotation), Some(current)) = (&ledger.rotation, &ledger.current) else { return Vec::new() };
+        let (Some(rotation), Some(current), false) = (&ledger.rotation, &ledger.current, is_on(Mutant::HoldersForgotten)) else {
+            return Vec::new();
+        };
         let Some(old) = rotation.old.as_ref().filter(|_| *current == rotation.version) else { return Vec::new() };
         let name = &context.credential.name;
         let unseen: Vec<Name> = if may_be_held_elsewhere(ledger) {
@@ -169,7 +172,7 @@ fn hits_in(cell: &Cell, policies: &Policies, credential: &Name, fingerprints: &[
             });
         }
     }
-    hits.retain(|hit| hit.revoked || hit.credential != *credential);
+    hits.retain(|hit| !is_on(Mutant::FingerprintsIgnored) && (hit.revoked || hit.credential != *credential));
     hits
 }
 

@@ -15,6 +15,7 @@ use super::gather::Context;
 use crate::domain::ids::{KeyId, VersionId, is_marked, marker};
 use crate::domain::ledger::{Closure, Ledger, Origin};
 use crate::domain::material::Material;
+use crate::domain::mutants::{Mutant, is_on};
 use crate::domain::provider::{ListedKey, SignedCall};
 use crate::domain::rotation::{AbandonReason, Event, Phase, Rotation, Step};
 use crate::issuers::{CreateRequest, IssuerError, ProbeOutcome, Target};
@@ -158,9 +159,15 @@ impl Engine {
         let name = &context.credential.name;
         let this_attempt =
             ledger.rotation.as_ref().map(|rotation| marker(self.installation, name, rotation.plan.generation, rotation.attempt));
-        let orphans = keys.iter().filter(|key| key.alive && !ledger.knows_key(&key.key_id) && !ledger.orphans.contains(&key.key_id));
-        let marked =
-            orphans.filter_map(|key| key.name.as_deref().filter(|text| is_marked(self.installation, name, text)).map(|text| (key, text)));
+        let orphans = keys.iter().filter(|key| {
+            key.alive && !is_on(Mutant::OrphansOverlooked) && !ledger.knows_key(&key.key_id) && !ledger.orphans.contains(&key.key_id)
+        });
+        let marked = orphans.filter_map(|key| {
+            key.name
+                .as_deref()
+                .filter(|text| is_on(Mutant::UnknownKeysTakenForOurs) || is_marked(self.installation, name, text))
+                .map(|text| (key, text))
+        });
         let found = marked.map(|(key, text)| {
             let burns_attempt = this_attempt.as_deref() == Some(text);
             Performed::plain(Event::OrphanFound { key_id: key.key_id.clone(), burns_attempt })
@@ -221,7 +228,8 @@ impl Engine {
             fingerprints: self.fingerprints(&context.provider, &minted.material),
             copy_of: None,
         };
-        Ok(vec![Performed { event, sealed: SealedCopy::Put(sealed) }])
+        let sealed = if is_on(Mutant::SealedCopyDropped) { SealedCopy::Keep } else { SealedCopy::Put(sealed) };
+        Ok(vec![Performed { event, sealed }])
     }
 
     /// From when a key's age counts. A provider's clock that is ahead must not postpone the next rotation, nor must a clock of ours
@@ -289,6 +297,10 @@ impl Engine {
     }
 
     async fn promote(&self, cell: &Cell, work: &mut Work, context: &Context, ledger: &Ledger, rotation: &Rotation) -> Outcome {
+        if let Some(old) = ledger.current.as_ref().filter(|_| is_on(Mutant::BytesForgottenEarly)) {
+            self.seams.store.promote(&context.slot(), &rotation.version, Some(old)).await?;
+            self.seams.store.forget(&context.slot(), old).await?;
+        }
         let slot = context.slot();
         let promotion = Promotion { slot: &slot, version: &rotation.version, replacing: ledger.current.as_ref() };
         let event = Event::Promoted { at: self.seams.clock.now().instant() };
@@ -301,6 +313,9 @@ impl Engine {
 
     /// Looks at the current version afresh: the old one goes only if the new one is alive (I5).
     async fn retire(&self, work: &mut Work, context: &Context, ledger: &Ledger) -> Outcome {
+        if is_on(Mutant::NoFreshLook) {
+            return one(Event::Retired { term: self.term });
+        }
         let acting = self.acting(work, context, ledger).await?;
         if !context.provider.has_check() {
             // Nobody can be asked, ever: that it is whole in the store, and was refused nowhere, is all that can be looked at.
@@ -314,7 +329,7 @@ impl Engine {
         let now = self.seams.clock.now();
         if let Some(theirs) = report.provider_time {
             self.seams.clock.heard(theirs);
-            if now.wall.duration_since(theirs).unsigned_abs() > CLOCKS_APART_MAX {
+            if now.wall.duration_since(theirs).unsigned_abs() > CLOCKS_APART_MAX && !is_on(Mutant::JumpedClockBelieved) {
                 return Err(Hindrance::new(
                     "clock-disagrees",
                     "the provider's clock and ours are more than five minutes apart: nothing is revoked",
@@ -344,6 +359,9 @@ impl Engine {
             Err(error) => return Err(error.into()),
         };
         let target = self.signed_target(context, &REVOKING).await?;
+        if is_on(Mutant::RevocationNotSent) {
+            return one(Event::Revoked { at, closure: Closure::Reported });
+        }
         self.audit(Actor::Daemon, "revoking", &cell.name, Some(old.to_string()), Some(format!("key {key_id}"))).await?;
         let revocation = match self.seams.issuer.revoke(&target, &acting, &key_id, doomed.as_ref()).await {
             Ok(revocation) => revocation,
@@ -383,6 +401,9 @@ impl Engine {
         let target = self.signed_target(context, &REVOKING).await?;
         self.audit(Actor::Daemon, "revoking-candidate", &cell.name, Some(rotation.version.to_string()), Some(format!("key {key_id}")))
             .await?;
+        if is_on(Mutant::UndoneKeyLeftAlive) {
+            return one(Event::Undone);
+        }
         if let Err(error) = self.seams.issuer.revoke(&target, &acting, &key_id, candidate.as_ref()).await {
             return self.signing_failed(work, context, ledger, error);
         }

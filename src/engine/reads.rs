@@ -13,6 +13,7 @@ use crate::domain::environment::{Acceptance, Says, pure_evidence};
 use crate::domain::ids::{FieldName, Name, VersionId};
 use crate::domain::ledger::Ledger;
 use crate::domain::material::Material;
+use crate::domain::mutants::{Mutant, is_on};
 use crate::journal::HoldingChange;
 use crate::stores::StoreError;
 
@@ -33,7 +34,7 @@ impl Engine {
             let taken_up = self.disclose(reader, name, &served.version).await?;
             // A promotion in between: the instance is on record for the old version, which holds it alive; it gets the new one.
             let ledger = cell.ledger();
-            if ledger.current.as_ref() != Some(&served.version) {
+            if ledger.current.as_ref() != Some(&served.version) && !is_on(Mutant::OldValueServed) {
                 continue;
             }
             if taken_up {
@@ -122,6 +123,7 @@ impl Engine {
             version: Some(version.to_string()),
             detail: reader.reason().map(|reason| format!("reason: {reason}")),
         };
+        let unrecorded = is_on(Mutant::DisclosureUnrecorded);
         let Reader::Application { application, instance } = reader else {
             // A person's reads are each recorded: there are few of them.
             let recorded = self.seams.audit.record(self.seams.clock.now().wall, action).await;
@@ -137,7 +139,9 @@ impl Engine {
             return Ok(false);
         };
         let holds_older = changes.iter().any(|change| matches!(change, HoldingChange::Put(holding) if holding.held.len() > 1));
-        self.seams.audit.record(self.seams.clock.now().wall, action).await.map_err(|_| ReadError::AuditUnavailable)?;
+        if !unrecorded {
+            self.seams.audit.record(self.seams.clock.now().wall, action).await.map_err(|_| ReadError::AuditUnavailable)?;
+        }
         self.write_holdings(changes).await.map_err(|_| ReadError::StoreUnavailable)?;
         self.book.recorded(application, instance, name, version);
         Ok(holds_older)
@@ -146,6 +150,9 @@ impl Engine {
     /// Writes what an instance holds, until what is durable is what the book says: another write may have come between.
     pub(super) async fn write_holdings(&self, mut changes: Vec<HoldingChange>) -> Result<(), crate::journal::JournalError> {
         for _ in 0..READ_TRIES {
+            if is_on(Mutant::HoldingNotDurable) {
+                return Ok(());
+            }
             self.seams.journal.write_holdings(&changes).await?;
             let moved: Vec<HoldingChange> = changes.iter().filter_map(|change| self.moved_since(change)).collect();
             if moved.is_empty() {

@@ -16,6 +16,7 @@ use crate::domain::due::{Decision, deadline_of, decide};
 use crate::domain::holders::Blocker;
 use crate::domain::ids::Name;
 use crate::domain::ledger::Ledger;
+use crate::domain::mutants::{Mutant, is_on};
 use crate::domain::rotation::Step;
 use crate::journal::Heartbeat;
 
@@ -163,6 +164,9 @@ impl Engine {
             }
         }
         due.sort_by_key(|(deadline, _)| *deadline);
+        if is_on(Mutant::LatestDeadlineFirst) {
+            due.reverse();
+        }
         Due { cells: due.into_iter().map(|(_, cell)| cell).collect(), rest: rest.max(least) }
     }
 

@@ -16,6 +16,7 @@ use crate::domain::environment::{Acceptance, Proof, Verdict};
 use crate::domain::ids::{FieldName, KeyId, Name, VersionId};
 use crate::domain::ledger::{Fingerprint, Ledger, Origin};
 use crate::domain::material::{Material, check_value};
+use crate::domain::mutants::{Mutant, is_on};
 use crate::domain::provider::SignedCall;
 use crate::domain::rotation::{AbandonReason, Event, Phase, Rotation};
 use crate::issuers::{IssuerError, ProbeOutcome};
@@ -104,7 +105,8 @@ impl Engine {
     /// What the pure evidence says against it, without a call to anyone.
     fn disproved(&self, context: &Context, material: &Material) -> Option<SubmitError> {
         let proof = Proof::weigh(self.evidence_at_hand(context, material));
-        (proof.verdict == Verdict::Mismatch).then(|| SubmitError::EnvironmentMismatch { reasons: proof.reasons() })
+        (proof.verdict == Verdict::Mismatch && !is_on(Mutant::EnvironmentUnchecked))
+            .then(|| SubmitError::EnvironmentMismatch { reasons: proof.reasons() })
     }
 
     async fn enrol(&self, context: &Context, material: &Material) -> Result<Enrolled, SubmitError> {

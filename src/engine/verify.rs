@@ -12,6 +12,7 @@ use crate::domain::environment::{Acceptance, Evidence, EvidenceKind, Proof, Says
 use crate::domain::ids::VersionId;
 use crate::domain::ledger::{Ledger, Origin};
 use crate::domain::material::Material;
+use crate::domain::mutants::{Mutant, is_on};
 use crate::domain::rotation::{AbandonReason, Event, Moment, Phase, Rotation, Step};
 use crate::issuers::{IssuerError, ProbeOutcome, ProbeReport, Target};
 use crate::sealing::{Context as SealContext, Sealed};
@@ -34,7 +35,7 @@ impl Engine {
     /// Weighs all evidence, the provider's answer last. What the pure evidence disproves is never sent anywhere (I18).
     pub(super) async fn examine(&self, context: &Context, material: &Material) -> Result<Verification, IssuerError> {
         let mut evidence = self.evidence_at_hand(context, material);
-        let disproved = evidence.iter().any(|piece| piece.says == Says::Against);
+        let disproved = !is_on(Mutant::EnvironmentUnchecked) && evidence.iter().any(|piece| piece.says == Says::Against);
         let mut outcome = None;
         if !disproved && context.provider.has_check() {
             let report = self.seams.issuer.probe(&self.target(context), material).await?;
@@ -71,6 +72,9 @@ impl Engine {
         let verification = loop {
             let verification = self.examine(context, &material).await?;
             let works = verification.outcome == Some(ProbeOutcome::Works) && verification.acceptance.is_enough();
+            if is_on(Mutant::PromotedOnce) && works {
+                break verification;
+            }
             accepted += u32::from(works);
             if !works || accepted >= ACCEPTANCES_MIN {
                 break verification;
@@ -78,7 +82,7 @@ impl Engine {
         };
         let event = match (&verification.acceptance, verification.outcome) {
             (Acceptance::Mismatch, _) => Event::Abandoning { reason: AbandonReason::EnvironmentMismatch },
-            (_, Some(ProbeOutcome::Dead)) => self.refused(context, ledger, rotation),
+            (_, Some(ProbeOutcome::Dead)) if !is_on(Mutant::PromotedUnverified) => self.refused(context, ledger, rotation),
             (Acceptance::Undetermined, _) => Event::Abandoning { reason: AbandonReason::Undetermined },
             _ => Event::Verified { proof: verification.proof, term: self.term },
         };

@@ -9,6 +9,7 @@ use crate::domain::environment::Verdict;
 use crate::domain::holders::Blocker;
 use crate::domain::ids::VersionId;
 use crate::domain::ledger::{Closure, Ended, Ledger, Origin, VersionFacts};
+use crate::domain::mutants::{Mutant, is_on};
 
 /// An event that doesn't fit where the rotation stands: a defect, or a damaged journal.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -145,7 +146,7 @@ fn create_intended(mut ledger: Ledger, event: &Event) -> Applied {
     match &ledger.rotation {
         Some(rotation) if rotation.plan.origin != Origin::Minted => return illegal("create-intended", "nothing is to be made"),
         // An idempotency key must never bring a revoked key back (I10).
-        Some(rotation) if rotation.attempt_burned && *attempt <= rotation.attempt => {
+        Some(rotation) if rotation.attempt_burned && *attempt <= rotation.attempt && !is_on(Mutant::AttemptReused) => {
             return illegal("create-intended", "the attempt is burned: the next one is due");
         }
         _ => {}
@@ -282,7 +283,7 @@ fn promoted(ledger: Ledger, event: &Event) -> Applied {
     }
     if let Some((version, generation, seen)) = next {
         ledger.current = Some(version);
-        ledger.generation = generation;
+        ledger.generation = if is_on(Mutant::GenerationStands) { ledger.generation.max(1) } else { generation };
         ledger.seen = seen;
     }
     ledger.attempts = 0;
@@ -344,7 +345,7 @@ fn revoked(ledger: Ledger, ended: Ended) -> Applied {
     let Some(old) = old else { return illegal("revoked", "there is no old version") };
     for version in ledger.same_key(&old) {
         let Some(facts) = ledger.versions.get_mut(&version) else { continue };
-        if !facts.doomed {
+        if !facts.doomed && !is_on(Mutant::RevokeIntentNotJournaled) {
             return illegal("revoked", "the intent to revoke is missing");
         }
         facts.ended = Some(ended.clone());

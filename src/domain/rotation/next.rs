@@ -1,5 +1,6 @@
 //! Which step comes next in an open rotation. Only computes: asked twice, it answers the same.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -12,6 +13,7 @@ use crate::domain::due::deadline_of;
 use crate::domain::holders::Blocker;
 use crate::domain::ids::OperationId;
 use crate::domain::ledger::Origin;
+use crate::domain::mutants::{Mutant, is_on};
 use crate::domain::policy::{Confirmation, Unconfirmed};
 use crate::domain::windows;
 
@@ -36,7 +38,9 @@ pub fn next(rotation: &Rotation, facts: &Facts<'_>) -> Step {
     match rotation.phase {
         Phase::Planned => issue(rotation, facts),
         Phase::Issued => Step::Store,
-        Phase::Stored if rotation.refusals >= CANDIDATE_REFUSALS_MAX => abandon(AbandonReason::CandidateRefused),
+        Phase::Stored if rotation.refusals >= CANDIDATE_REFUSALS_MAX && !is_on(Mutant::NeverGivenUp) => {
+            abandon(AbandonReason::CandidateRefused)
+        }
         Phase::Stored => Step::Verify,
         Phase::Verified => promote(rotation, facts),
         Phase::Promoted => confirm(rotation, facts),
@@ -76,10 +80,11 @@ fn issue(rotation: &Rotation, facts: &Facts<'_>) -> Step {
     if let Some(closed) = window_closed(rotation, facts, before_deadline) {
         return closed;
     }
-    let Some(seen) = facts.seen else { return Step::Survey };
+    let none = BTreeSet::new();
+    let Some(seen) = facts.seen.or(is_on(Mutant::NoSurveyBeforeCreate).then_some(&none)) else { return Step::Survey };
     // The same operation is tried again, unless its key was met and given up: an idempotency key must never bring a
     // revoked key back.
-    let attempt = if rotation.attempt_burned { facts.ledger.attempts + 1 } else { rotation.attempt };
+    let attempt = if rotation.attempt_burned && !is_on(Mutant::AttemptReused) { facts.ledger.attempts + 1 } else { rotation.attempt };
     let generation = rotation.plan.generation;
     let operation = OperationId::new(facts.installation, &facts.credential.name, generation, attempt);
     Step::Journal(Event::CreateIntended { attempt, operation, version: operation.version(generation), seen: seen.clone() })
@@ -89,7 +94,7 @@ fn promote(rotation: &Rotation, facts: &Facts<'_>) -> Step {
     if rotation.refusals >= CANDIDATE_REFUSALS_MAX {
         return abandon(AbandonReason::CandidateRefused);
     }
-    if rotation.verified_term != Some(facts.term) {
+    if rotation.verified_term != Some(facts.term) && !is_on(Mutant::PromotedInAnotherTerm) {
         return Step::Verify;
     }
     // What a person submits takes effect at once: the person chose the time.
@@ -113,7 +118,8 @@ fn confirm(rotation: &Rotation, facts: &Facts<'_>) -> Step {
         if !facts.now.trusted {
             return wait(WaitReason::ClockUntrusted, None);
         }
-        return Step::Journal(Event::Confirmed { stragglers: facts.blockers.to_vec() });
+        let named = if is_on(Mutant::StragglersUnnamed) { &[] } else { facts.blockers };
+        return Step::Journal(Event::Confirmed { stragglers: named.to_vec() });
     }
     held(rotation, facts, left.unwrap_or_else(|| overlap_left(rotation, facts)))
 }
@@ -162,10 +168,10 @@ fn revoke(rotation: &Rotation, facts: &Facts<'_>) -> Step {
     if rotation.retired_term != Some(facts.term) || facts.ledger.refused_since.is_some() {
         return Step::Retire;
     }
-    if !facts.now.trusted {
+    if !facts.now.trusted && !is_on(Mutant::JumpedClockBelieved) {
         return wait(WaitReason::ClockUntrusted, None);
     }
-    if doomed { Step::Revoke } else { Step::Journal(Event::RevokeIntended) }
+    if doomed || is_on(Mutant::RevokeIntentNotJournaled) { Step::Revoke } else { Step::Journal(Event::RevokeIntended) }
 }
 
 fn paused(facts: &Facts<'_>) -> Option<Step> {
@@ -198,6 +204,9 @@ fn held_back(rotation: &Rotation, facts: &Facts<'_>) -> Option<Step> {
 
 /// All stragglers, if some came after the others were named: nobody's key dies unnamed (I5).
 fn unnamed_stragglers(rotation: &Rotation, facts: &Facts<'_>) -> Option<Vec<Blocker>> {
+    if is_on(Mutant::StragglersUnnamed) {
+        return None;
+    }
     let late = facts.blockers.iter().filter(|blocker| !rotation.stragglers.contains(blocker));
     let all: Vec<Blocker> = rotation.stragglers.iter().chain(late).cloned().collect();
     (all.len() > rotation.stragglers.len()).then_some(all)
@@ -238,7 +247,7 @@ fn window_closed(rotation: &Rotation, facts: &Facts<'_>, before_deadline: Durati
         return None;
     }
     let opens = windows::next_open(&facts.policy.windows, facts.now.wall)?;
-    if opens <= facts.now.wall {
+    if opens <= facts.now.wall || is_on(Mutant::WindowsIgnored) {
         return None;
     }
     let old = rotation.old.as_ref().and_then(|old| facts.ledger.versions.get(old));
@@ -258,6 +267,7 @@ fn overlap_left(rotation: &Rotation, facts: &Facts<'_>) -> Duration {
 
 fn left_since_promotion(rotation: &Rotation, facts: &Facts<'_>) -> Duration {
     match rotation.promoted {
+        Some(_) if is_on(Mutant::OverlapCutShort) => Duration::ZERO,
         Some(at) => overlap(rotation).saturating_sub(facts.now.since(at)),
         None => overlap(rotation),
     }

@@ -1,0 +1,198 @@
+//! The simulator: the real engine and domain through weeks of simulated time, with everything that a seed can do to them, watched
+//! by a model that knows the truth.
+//!
+//! `KEYWRIGHT_SIM_SEEDS` says how many lives, `KEYWRIGHT_SIM_FROM` which is the first; `KEYWRIGHT_SIM_SEED` repeats one, and prints it.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    reason = "a failed unwrap in a test is a failed test"
+)]
+#![allow(missing_debug_implementations, unreachable_pub, dead_code, reason = "a world of a test, and nobody prints it")]
+
+#[path = "simulation/applications.rs"]
+mod applications;
+#[path = "simulation/deeds.rs"]
+mod deeds;
+#[path = "simulation/life.rs"]
+mod life;
+#[path = "simulation/model/mod.rs"]
+mod model;
+#[path = "support/rng.rs"]
+mod rng;
+#[path = "simulation/scene.rs"]
+mod scene;
+#[path = "simulation/seams.rs"]
+mod seams;
+#[path = "simulation/setting.rs"]
+mod setting;
+
+use std::io::Write;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use keywright::domain::mutants::{self, Mutant};
+
+use life::{Life, Outcome};
+use model::Violation;
+
+/// Lives in CI: about a minute on two slow cores in the profile of the tests.
+const SEEDS: u64 = 150;
+/// Lives that each fault of ours has to be noticed in.
+const MUTANT_SEEDS: u64 = 300;
+/// Lines of the trace that are printed of a life that failed.
+const TAIL: usize = 40;
+
+fn number(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{variable} is a whole number")))
+}
+
+/// Not by the macro, which a test runner keeps to itself.
+fn say(text: &str) {
+    let _unread = writeln!(std::io::stderr(), "{text}");
+}
+
+/// What is known of many lives.
+#[derive(Debug, Default)]
+struct Sum {
+    lives: u64,
+    faults: u64,
+    processes: u64,
+    promotions: u64,
+    revocations: u64,
+    steps: u64,
+    failed: Vec<u64>,
+}
+
+impl Sum {
+    fn add(&mut self, outcome: &Outcome) {
+        self.lives += 1;
+        self.faults += outcome.faults;
+        self.processes += outcome.processes;
+        self.promotions += outcome.promotions;
+        self.revocations += outcome.revocations;
+        self.steps += outcome.steps as u64;
+        if outcome.violation.is_some() {
+            self.failed.push(outcome.seed);
+        }
+    }
+}
+
+/// Lives the same life once more, to tell it.
+fn report(seed: u64) -> String {
+    let outcome = Life::new(seed, true).run();
+    let quiet = ["heartbeat", "deed Connect", "issuer.list Go", "store.read", "store.stages"];
+    let trace: Vec<String> = outcome.trace.into_iter().filter(|line| !quiet.iter().any(|word| line.ends_with(word))).collect();
+    let from = trace.len().saturating_sub(TAIL);
+    let broken = outcome.violation.map_or("it doesn't fail again".to_owned(), |broken| format!("{}: {}", broken.invariant, broken.what));
+    format!(
+        "seed {seed}: {broken}\n{}\nrepeat it with:\n  KEYWRIGHT_SIM_SEED={seed} cargo nextest run --test simulation one_seed --no-capture\n  just sim-seed {seed}",
+        trace[from..].join("\n")
+    )
+}
+
+/// Lives all of these on all cores; stops after the first few that fail.
+fn live(from: u64, count: u64) -> Sum {
+    let next = AtomicU64::new(from);
+    let sum = Mutex::new(Sum::default());
+    let workers = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+    std::thread::scope(|scope| {
+        for _ in 0..workers {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= from + count || sum.lock().unwrap().failed.len() >= 5 {
+                        return;
+                    }
+                    let outcome = std::panic::catch_unwind(|| Life::new(seed, false).run());
+                    let outcome = outcome.unwrap_or_else(|_| panic!("seed {seed} panicked"));
+                    let mut sum = sum.lock().unwrap();
+                    sum.add(&outcome);
+                    if sum.lives.is_multiple_of(5_000) {
+                        say(&format!("{} lives, {} failed", sum.lives, sum.failed.len()));
+                    }
+                }
+            });
+        }
+    });
+    sum.into_inner().unwrap()
+}
+
+#[test]
+fn lives_keep_all_promises() {
+    let began = std::time::Instant::now();
+    let (from, count) = (number("KEYWRIGHT_SIM_FROM").unwrap_or(0), number("KEYWRIGHT_SIM_SEEDS").unwrap_or(SEEDS));
+    let sum = live(from, count);
+    say(&format!(
+        "simulation: {} lives from seed {from}, {} violations: {} steps, {} faults, {} processes, {} promotions, {} revocations in {:.0?}",
+        sum.lives,
+        sum.failed.len(),
+        sum.steps,
+        sum.faults,
+        sum.processes,
+        sum.promotions,
+        sum.revocations,
+        began.elapsed()
+    ));
+    let reports: Vec<String> = sum.failed.iter().take(2).map(|seed| report(*seed)).collect();
+    assert!(sum.failed.is_empty(), "\nseeds {:?} failed\n{}\n", sum.failed, reports.join("\n\n"));
+    assert!(sum.promotions > count && sum.revocations > count / 2 && sum.faults > count, "too little happens: {sum:?}");
+}
+
+/// The first life that notices a fault of ours, and by which promise.
+fn caught(mutant: Mutant, lives: u64) -> Option<(u64, Violation)> {
+    mutants::set(Some(mutant));
+    let found = (0..lives).find_map(|seed| {
+        // A panic in the engine is noticed, too.
+        let outcome = std::panic::catch_unwind(|| Life::new(seed, false).run().violation);
+        let panicked = || Some(Violation { invariant: "panic", what: "the engine panicked".to_owned() });
+        Some((seed, outcome.unwrap_or_else(|_| panicked())?))
+    });
+    mutants::set(None);
+    found
+}
+
+#[test]
+fn faults_of_ours_are_all_caught() {
+    let next = AtomicUsize::new(0);
+    let rows = Mutex::new(Vec::new());
+    let workers = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+    let lives = number("KEYWRIGHT_SIM_MUTANT_SEEDS").unwrap_or(MUTANT_SEEDS);
+    std::thread::scope(|scope| {
+        for _ in 0..workers {
+            scope.spawn(|| {
+                while let Some(mutant) = Mutant::ALL.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let found = caught(*mutant, lives);
+                    rows.lock().unwrap().push((*mutant, found));
+                }
+            });
+        }
+    });
+    let mut rows = rows.into_inner().unwrap();
+    rows.sort_by_key(|(mutant, _)| Mutant::ALL.iter().position(|other| other == mutant));
+    for (mutant, found) in &rows {
+        match found {
+            Some((seed, broken)) => say(&format!("{mutant:?}: caught by seed {seed}: {}: {}", broken.invariant, broken.what)),
+            None => say(&format!("{mutant:?}: NOT CAUGHT by {lives} lives")),
+        }
+    }
+    let missed: Vec<&Mutant> = rows.iter().filter(|(_, found)| found.is_none()).map(|(mutant, _)| mutant).collect();
+    say(&format!("mutants: {} of {} caught", rows.len() - missed.len(), rows.len()));
+    assert!(missed.is_empty(), "not caught: {missed:?}");
+}
+
+#[test]
+fn one_seed_is_one_life() {
+    let seeds: Vec<u64> = number("KEYWRIGHT_SIM_SEED").map_or_else(|| (1_000_000..1_000_003).collect(), |seed| vec![seed]);
+    for seed in seeds {
+        let (first, second) = (Life::new(seed, true).run(), Life::new(seed, true).run());
+        if number("KEYWRIGHT_SIM_SEED").is_some() {
+            say(&first.trace.join("\n"));
+        }
+        assert_eq!(first.trace, second.trace, "seed {seed} lives two lives");
+        assert_eq!(first.violation, None, "{}", report(seed));
+        assert!(first.trace.len() > 100, "seed {seed}: little happens");
+    }
+}
