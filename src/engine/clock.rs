@@ -19,6 +19,11 @@ pub trait Clock: Send + Sync {
         tokio::time::sleep(by).await;
     }
 
+    /// Ends when so much time has gone by: for a call that is waited for no longer. The calls of a simulation take no time.
+    async fn time_out(&self, by: Duration) {
+        tokio::time::sleep(by).await;
+    }
+
     /// What the next run is to start from.
     fn heartbeat(&self) -> Heartbeat {
         let now = self.now();

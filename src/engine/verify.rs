@@ -142,7 +142,7 @@ impl Engine {
 
     async fn upkeep_step(&self, cell: &Cell, work: &mut Work, context: &Context, ledger: &Ledger, free: Duration) -> Result<(), Hindrance> {
         let running = self.seams.clock.now().running;
-        let end = tokio::time::Instant::now() + free;
+        let end = self.seams.clock.now().running + free;
         let mut swept = Ok(());
         if sweep_due(work, context, running) {
             swept = self.sweep(cell, work, context, ledger, end).await;
@@ -157,28 +157,31 @@ impl Engine {
             }
         }
         if check_due(work, context, ledger, self.seams.clock.now()) {
-            let events = cut_short_at(end, self.check_current(work, context, ledger)).await?;
+            let events = self.cut_short_at(end, self.check_current(work, context, ledger)).await?;
             work.checked_at = Some(running);
             self.append_all(cell, work, events).await?;
         }
         swept
     }
 
-    async fn sweep(
-        &self,
-        cell: &Cell,
-        work: &mut Work,
-        context: &Context,
-        ledger: &Ledger,
-        end: tokio::time::Instant,
-    ) -> Result<(), Hindrance> {
+    async fn sweep(&self, cell: &Cell, work: &mut Work, context: &Context, ledger: &Ledger, end: Duration) -> Result<(), Hindrance> {
         let account = self.account(&context.credential.account);
         let look = async {
             let guard = account.lock().await;
             self.survey(work, context, ledger).await.map(|found| (guard, found))
         };
-        let (_guard, found) = cut_short_at(end, look).await?;
+        let (_guard, found) = self.cut_short_at(end, look).await?;
         self.append_all(cell, work, found).await
+    }
+
+    /// Only questions are cut short; what they found is written in peace. `end` is running time.
+    async fn cut_short_at<T>(&self, end: Duration, question: impl Future<Output = Result<T, Hindrance>>) -> Result<T, Hindrance> {
+        let late = "a routine look at the provider took so long that a step of the rotation came first";
+        tokio::select! {
+            biased;
+            found = question => found,
+            () = self.seams.clock.time_out(end.saturating_sub(self.seams.clock.now().running)) => Err(Hindrance::new("look-cut-short", late)),
+        }
     }
 
     async fn append_all(&self, cell: &Cell, work: &mut Work, events: Vec<Performed>) -> Result<(), Hindrance> {
@@ -222,12 +225,6 @@ impl Engine {
         let json = self.seams.keyring.unseal(&place, sealed).ok()?;
         Material::from_json(json.expose()).ok()
     }
-}
-
-/// Only questions are cut short; what they found is written in peace.
-async fn cut_short_at<T>(end: tokio::time::Instant, question: impl Future<Output = Result<T, Hindrance>>) -> Result<T, Hindrance> {
-    let late = "a routine look at the provider took so long that a step of the rotation came first";
-    tokio::time::timeout_at(end, question).await.unwrap_or_else(|_| Err(Hindrance::new("look-cut-short", late)))
 }
 
 /// Whether orphans are to be looked for again.

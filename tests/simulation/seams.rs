@@ -43,6 +43,10 @@ impl Clock for SeatClock {
         self.seat.scene.advance(by);
     }
 
+    async fn time_out(&self, _by: Duration) {
+        std::future::pending().await
+    }
+
     fn heartbeat(&self) -> Heartbeat {
         let (wall, at) = {
             let inner = self.seat.scene.lock();
