@@ -16,6 +16,8 @@ use crate::embedded::Embedded;
 use crate::engine::audit::{Action, Actor, Audit};
 use crate::engine::{Engine, Options, Seams};
 use crate::issuers::declarative::DeclarativeIssuer;
+use crate::issuers::dispatch::Dispatch;
+use crate::issuers::generated::GeneratedIssuer;
 use crate::journal::{Anchor, Journal};
 use crate::policies::Problems;
 use crate::runtime::audit::{AuditFile, Head, VerifyError, verify};
@@ -96,7 +98,7 @@ pub(super) async fn start_daemon(config: Config, shutdown: Shutdown) -> Result<D
         store: Arc::new(opened.embedded.store()),
         journal: Arc::new(opened.embedded.journal()),
         promoter: Arc::new(opened.embedded.store()),
-        issuer: Arc::clone(&issuer) as _,
+        issuer: Arc::new(Dispatch::new(Arc::clone(&issuer) as _, Arc::new(GeneratedIssuer))),
         audit: Arc::clone(&opened.audit) as _,
         clock: opened.clock,
         delivery: Arc::clone(&hub) as _,

@@ -16,7 +16,7 @@ const PAGES_MAX: usize = 1000;
 pub(super) struct CredentialView {
     pub(super) name: String,
     pub(super) environment: String,
-    pub(super) endpoint: String,
+    pub(super) endpoint: Option<String>,
     pub(super) proof: Option<ProofView>,
     pub(super) version: Option<String>,
     pub(super) previous_version: Option<String>,

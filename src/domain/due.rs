@@ -46,6 +46,8 @@ pub enum Decision {
 pub enum DueReason {
     /// An operator asked.
     Requested,
+    /// A value of our own that isn't there yet: nobody needs to bring it.
+    FirstVersion,
     /// The policy's `maxAge` comes near.
     MaxAge,
     /// The provider itself ends the key, before `maxAge` does.
@@ -89,6 +91,7 @@ macro_rules! reason_texts {
 
 reason_texts!(DueReason {
     Requested => "requested",
+    FirstVersion => "first-version",
     MaxAge => "max-age",
     Expires => "expires",
     NoWindowBeforeDeadline => "no-window-before-deadline",
@@ -128,7 +131,9 @@ fn continue_open(facts: &Facts<'_>) -> Option<Decision> {
 }
 
 fn missing(facts: &Facts<'_>) -> Option<Decision> {
-    facts.ledger.current.is_none().then_some(Decision::Missing)
+    // What we make ourselves begins by itself; a provider that has ceased gets nothing new.
+    let begins_by_itself = facts.provider.is_generated() && !facts.provider.retired;
+    (facts.ledger.current.is_none() && !begins_by_itself).then_some(Decision::Missing)
 }
 
 fn current_refused(facts: &Facts<'_>) -> Option<Decision> {
@@ -148,12 +153,12 @@ fn possible_orphans(facts: &Facts<'_>) -> Option<Decision> {
 }
 
 fn by_time(facts: &Facts<'_>) -> Decision {
-    let Some(current) = facts.ledger.current_facts() else { return Decision::Missing };
     // A clock that isn't believed can't say "not yet" either: what was due stays due when it jumps back (I13).
     if !facts.now.trusted {
         return Decision::Blocked { reason: BlockReason::ClockUntrusted, until: None };
     }
     let now = facts.now.wall;
+    let Some(current) = facts.ledger.current_facts() else { return start_unless_failing(facts, DueReason::FirstVersion) };
     let wanted = wanted_start(facts.credential, facts.policy, facts.provider, facts.ledger.generation, current);
     if now < wanted {
         // Windows can only move it later, and are searched for when the time has come: most looks end here.
@@ -163,16 +168,20 @@ fn by_time(facts: &Facts<'_>) -> Decision {
     if now < schedule.starts_at {
         return Decision::Steady { wake_at: schedule.starts_at };
     }
+    start_unless_failing(facts, schedule.reason)
+}
+
+fn start_unless_failing(facts: &Facts<'_>, reason: DueReason) -> Decision {
     match &facts.ledger.failure {
-        Some(failure) if now < failure.next_try_at => {
+        Some(failure) if facts.now.wall < failure.next_try_at => {
             Decision::Blocked { reason: BlockReason::RetryLater, until: Some(failure.next_try_at) }
         }
-        _ => start(facts, schedule.reason),
+        _ => start(facts, reason),
     }
 }
 
 fn start(facts: &Facts<'_>, reason: DueReason) -> Decision {
-    if !facts.provider.can_mint() {
+    if !facts.provider.can_issue() {
         return Decision::Stuck { reason: StuckReason::NoCreateCall };
     }
     Decision::Due { reason }

@@ -15,6 +15,7 @@ pub mod ledger;
 pub mod material;
 pub mod policy;
 pub mod provider;
+pub mod recipe;
 pub mod rotation;
 pub mod span;
 pub mod windows;

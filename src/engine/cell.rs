@@ -7,6 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::backoff::Backoff;
+use super::views::Previous;
 use crate::domain::ids::{KeyId, Name, VersionId};
 use crate::domain::ledger::Ledger;
 use crate::domain::material::Material;
@@ -33,6 +34,7 @@ pub(super) struct Served {
     pub(super) issued_at: Timestamp,
     /// Served fields only.
     pub(super) fields: Arc<Material>,
+    pub(super) previous: Option<Arc<Previous>>,
 }
 
 /// Belongs to the driving task.

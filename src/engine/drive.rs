@@ -169,7 +169,8 @@ impl Engine {
         context: &Context,
         reason: &str,
     ) -> Result<OperationId, Hindrance> {
-        let plan = self.new_plan(cell, context, Origin::Minted, reason);
+        let origin = if context.provider.is_generated() { Origin::Chosen } else { Origin::Minted };
+        let plan = self.new_plan(cell, context, origin, reason);
         let operation = plan.operation;
         self.append(cell, work, &Event::Planned { plan }, SealedCopy::Keep).await?;
         Ok(operation)
@@ -188,6 +189,7 @@ impl Engine {
             reason: reason.to_owned(),
             terms: context.policy.terms,
             planned_at: self.seams.clock.now().wall,
+            serves_previous: context.provider.serves_previous(),
         }
     }
 
@@ -313,6 +315,7 @@ fn step_word(step: &Step) -> &'static str {
         Step::Survey => "survey",
         Step::RevokeOrphan { .. } => "revoke-orphan",
         Step::Create => "create",
+        Step::Choose => "choose",
         Step::Store => "store",
         Step::Verify => "verify",
         Step::Promote => "promote",

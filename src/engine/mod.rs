@@ -227,7 +227,7 @@ fn may_rotate(ledger: &Ledger, context: &Context) -> Result<(), RotateError> {
         ledger if ledger.current.is_none() => Err(RotateError::NoVersion),
         ledger if ledger.refused_since.is_some() => Err(RotateError::CurrentRefused),
         ledger if ledger.paused => Err(RotateError::Paused),
-        _ if !context.provider.can_mint() => Err(RotateError::CannotMint),
+        _ if !context.provider.can_issue() => Err(RotateError::CannotMint),
         _ => Ok(()),
     }
 }

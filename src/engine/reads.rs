@@ -6,13 +6,15 @@ use super::audit::Action;
 use super::cell::{Cell, Served};
 use super::errors::ReadError;
 use super::gather::Context;
-use super::views::{Document, Listed};
+use super::status::overlap_end;
+use super::views::{Document, Listed, Previous};
 use super::{Engine, Reader};
 use crate::domain::access::may_read;
 use crate::domain::environment::{Acceptance, Says, pure_evidence};
 use crate::domain::ids::{FieldName, Name, VersionId};
-use crate::domain::ledger::Ledger;
+use crate::domain::ledger::{Ledger, VersionFacts};
 use crate::domain::material::Material;
+use crate::domain::provider::Usage;
 use crate::journal::HoldingChange;
 use crate::stores::StoreError;
 
@@ -30,9 +32,12 @@ impl Engine {
             let (Some(cell), Some(context)) = (self.cell(name), self.context(name)) else { return Err(ReadError::NoVersion) };
             let served = self.served(&cell, &context).await?;
             self.disclose(reader, name, &served.version).await?;
+            if let Some(previous) = &served.previous {
+                self.disclose_previous(reader, name, &previous.version).await?;
+            }
             // A promotion in between: the instance is on record for the old version, which holds it alive; it gets the new one.
             let ledger = cell.ledger();
-            if ledger.current.as_ref() != Some(&served.version) {
+            if ledger.current.as_ref() != Some(&served.version) || ledger.revision != served.revision {
                 continue;
             }
             self.note_push(&ledger);
@@ -45,6 +50,7 @@ impl Engine {
                 issued_at: served.issued_at,
                 stale: false,
                 fields: served.fields.clone(),
+                previous: served.previous.clone(),
             });
         }
         Err(ReadError::StoreUnavailable)
@@ -87,10 +93,28 @@ impl Engine {
             _ => ReadError::StoreUnavailable,
         })?;
         let fields: Material = bytes.served.partition(|field| is_served(context, field)).0;
-        let served =
-            Arc::new(Served { version: current.clone(), revision: ledger.revision, issued_at: facts.issued_at, fields: Arc::new(fields) });
+        let previous = self.load_previous(&ledger, context).await?.map(Arc::new);
+        let (version, revision) = (current.clone(), ledger.revision);
+        let served = Arc::new(Served { version, revision, issued_at: facts.issued_at, fields: Arc::new(fields), previous });
         cell.set_served(Some(served.clone()));
         Ok(served)
+    }
+
+    /// The old version, for those who verify with it: until the intent to revoke it is journaled, which is a revision of its own.
+    async fn load_previous(&self, ledger: &Ledger, context: &Context) -> Result<Option<Previous>, ReadError> {
+        let open = ledger.rotation.as_ref().is_some_and(|rotation| rotation.plan.serves_previous);
+        let Some(version) = ledger.previous().filter(|_| open && context.provider.serves_previous()) else { return Ok(None) };
+        let going = ledger.versions.get(version).is_none_or(VersionFacts::is_going);
+        let (false, Some(valid_until)) = (going, overlap_end(ledger)) else { return Ok(None) };
+        let bytes = match self.seams.store.read(&context.slot(), version).await {
+            Ok(bytes) => bytes,
+            // Gone since the ledger was looked at: the caller looks again.
+            Err(StoreError::NotFound { .. }) => return Ok(None),
+            Err(_) => return Err(ReadError::StoreUnavailable),
+        };
+        let verifies =
+            |name: &FieldName| context.provider.fields.get(name).is_some_and(|field| field.served && field.usage == Usage::Verify);
+        Ok(Some(Previous { version: version.clone(), fields: bytes.served.partition(verifies).0, valid_until }))
     }
 
     /// At each read: the recorded verdict and the pure evidence, no network (I18).
@@ -127,6 +151,27 @@ impl Engine {
         self.seams.audit.record(self.seams.clock.now().wall, action).await.map_err(|_| ReadError::AuditUnavailable)?;
         self.write_holdings(changes).await.map_err(|_| ReadError::StoreUnavailable)?;
         self.book.recorded(application, instance, name, version);
+        Ok(())
+    }
+
+    /// The old version goes out beside the current one, to verify with: it is on record, and nobody holds it for that.
+    async fn disclose_previous(&self, reader: &Reader, name: &Name, version: &VersionId) -> Result<(), ReadError> {
+        if let Reader::Application { application, instance } = reader
+            && self.book.is_recorded(application, instance, name, version)
+        {
+            return Ok(());
+        }
+        let action = Action {
+            actor: reader.actor(),
+            action: "disclosed".to_owned(),
+            credential: Some(name.to_string()),
+            version: Some(version.to_string()),
+            detail: Some("as previous".to_owned()),
+        };
+        self.seams.audit.record(self.seams.clock.now().wall, action).await.map_err(|_| ReadError::AuditUnavailable)?;
+        if let Reader::Application { application, instance } = reader {
+            self.book.recorded(application, instance, name, version);
+        }
         Ok(())
     }
 

@@ -91,7 +91,7 @@ impl Engine {
             name: cell.name.clone(),
             provider: context.provider.name.clone(),
             environment: context.credential.environment,
-            endpoint: self.base_url(context).url,
+            endpoint: Some(self.base_url(context).url).filter(|url| !url.is_empty()),
             proof: current.and_then(|facts| facts.proof.clone()),
             version: ledger.current.clone(),
             previous_version: previous,
@@ -205,7 +205,7 @@ fn phase_of(ledger: &Ledger) -> String {
     }
 }
 
-fn overlap_end(ledger: &Ledger) -> Option<Timestamp> {
+pub(super) fn overlap_end(ledger: &Ledger) -> Option<Timestamp> {
     let rotation = ledger.rotation.as_ref()?;
     rotation.old.as_ref()?;
     rotation.promoted?.wall.checked_add(rotation.plan.terms.overlap.as_duration()).ok()

@@ -4,8 +4,10 @@
 
 pub mod contract;
 pub mod declarative;
+pub mod dispatch;
 #[cfg(test)]
 pub(crate) mod fixtures;
+pub mod generated;
 pub mod memory;
 
 use std::collections::BTreeMap;

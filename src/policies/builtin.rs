@@ -2,9 +2,10 @@
 
 use super::Source;
 
-const DESCRIPTIONS: [(&str, &str); 2] = [
+const DESCRIPTIONS: [(&str, &str); 3] = [
     ("dinie.yaml", include_str!("../../policies/providers/dinie.yaml")),
     ("oauth-registration.yaml", include_str!("../../policies/providers/oauth-registration.yaml")),
+    ("webhook-secret.yaml", include_str!("../../policies/providers/webhook-secret.yaml")),
 ];
 
 /// Named so that nobody looks for them in the folder.

@@ -24,6 +24,7 @@ mod confirmations;
 mod demo;
 mod disk;
 mod fakes_test;
+mod generated;
 mod oidc_test;
 mod scanner_test;
 mod stream;

@@ -20,6 +20,8 @@ use keywright::engine::errors::StartError;
 use keywright::engine::meter::NoMeter;
 use keywright::engine::{Engine, Options, Reader, Seams};
 use keywright::faults::Faults;
+use keywright::issuers::dispatch::Dispatch;
+use keywright::issuers::generated::GeneratedIssuer;
 use keywright::issuers::memory::{FaultAction, MemoryIssuer, SimClock};
 use keywright::journal::memory::MemoryJournal;
 use keywright::journal::{FaultyJournal, Journal};
@@ -272,7 +274,7 @@ impl World {
             store,
             journal,
             promoter,
-            issuer: self.issuer.clone(),
+            issuer: Arc::new(Dispatch::new(self.issuer.clone(), Arc::new(GeneratedIssuer))),
             audit: Arc::new(FaultyAudit { inner: self.audit.clone(), faults: self.faults.clone() }),
             clock: self.clocks.clone(),
             delivery: self.pushes.clone(),

@@ -16,7 +16,7 @@ use crate::domain::material::{Material, Secret};
 use crate::domain::policy::{Application, Policies, Uptake};
 use crate::engine::audit::Actor;
 use crate::engine::errors::{ConfirmError, ReadError, ReleaseError, RotateError, SubmitError};
-use crate::engine::views::{Document, Listed, Plan, Status, Submitted};
+use crate::engine::views::{Document, Listed, Plan, Previous, Status, Submitted};
 use crate::engine::{Reader, VersionView};
 
 /// The values that no refusal may hold.
@@ -26,6 +26,7 @@ pub(super) struct Fake {
     policies: Mutex<Arc<Policies>>,
     /// Revision and value of what has a version.
     served: Mutex<BTreeMap<Name, (u64, String)>>,
+    pub(super) previous: Mutex<Option<Arc<Previous>>>,
     pub(super) read: Mutex<Option<ReadError>>,
     pub(super) confirm: Mutex<Option<ConfirmError>>,
     pub(super) submit: Mutex<Option<SubmitError>>,
@@ -94,6 +95,7 @@ impl Fake {
         Fake {
             policies: Mutex::new(Arc::new(policies(applications()))),
             served: Mutex::new(served.into_iter().collect()),
+            previous: Mutex::default(),
             read: Mutex::default(),
             confirm: Mutex::default(),
             submit: Mutex::default(),
@@ -164,6 +166,7 @@ impl Service for Fake {
             issued_at: Timestamp::UNIX_EPOCH,
             stale: false,
             fields: Arc::new(fields),
+            previous: self.previous.lock().unwrap().clone(),
         })
     }
 

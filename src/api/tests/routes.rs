@@ -166,3 +166,32 @@ async fn one_connection_takes_many_requests() {
         exchange(&mut stream, request(APP, "GET /v1/credentials/foreign", "", "").as_bytes()).await.refused(403, "forbidden");
     }
 }
+
+#[tokio::test]
+async fn the_previous_version_is_in_the_document_while_it_is_good() {
+    let it = start(Limits::default()).await;
+    let plain = it.get(APP, "/v1/credentials/one").await;
+    assert!(plain.json().get("previous").is_none(), "{plain:?}");
+    let old = "old-\"quoted\"-value".to_owned();
+    let fields = [("signing_secret".parse().unwrap(), crate::domain::material::Secret::from(old.clone()))].into_iter().collect();
+    let valid_until = "2026-11-22T04:19:07Z".parse().unwrap();
+    let previous = crate::engine::views::Previous { version: "v0".parse().unwrap(), fields, valid_until };
+    *it.fake.previous.lock().unwrap() = Some(std::sync::Arc::new(previous));
+    let during = it.get(APP, "/v1/credentials/one").await.json();
+    let expected = serde_json::json!({"version": "v0", "fields": {"signing_secret": old}, "valid_until": "2026-11-22T04:19:07Z"});
+    assert_eq!(during["previous"], expected);
+    assert_eq!(during["version"], "v1", "the rest is as it was");
+
+    // The stream's data is the same document, on one line.
+    let mut stream = it.tcp().await;
+    stream.write_all(request(APP, "GET /v1/events?credentials=one", "", "").as_bytes()).await.unwrap();
+    let mut seen = String::new();
+    while !seen.contains("signing_secret") {
+        let mut bytes = [0; 4096];
+        let count = timeout(Duration::from_secs(5), stream.read(&mut bytes)).await.unwrap().unwrap();
+        assert!(count > 0, "{seen}");
+        seen.push_str(std::str::from_utf8(&bytes[..count]).unwrap());
+    }
+    let data = seen.lines().find_map(|line| line.strip_prefix("data: ")).unwrap();
+    assert_eq!(serde_json::from_str::<serde_json::Value>(data).unwrap()["previous"], expected);
+}

@@ -205,6 +205,9 @@ fn unfit_issue(ledger: &Ledger, rotation: &Rotation, event: &Event) -> Option<&'
         }
         return copy_of.is_some().then_some("a minted key is no copy");
     }
+    if rotation.plan.origin == Origin::Chosen && (key_id.is_some() || copy_of.is_some() || known_original(ledger, event).is_some()) {
+        return Some("a value of our own has no key at a provider, and is no copy");
+    }
     let original = copy_of.clone().or_else(|| known_original(ledger, event));
     match original.map(|original| ledger.versions.get(&original)) {
         Some(None) => Some("the original of the copy is unknown"),
@@ -309,6 +312,8 @@ fn revoke_intended(ledger: Ledger) -> Applied {
             facts.doomed = true;
         }
     }
+    // Who was given the old version to verify with sees that this ends.
+    ledger.revision += u64::from(ledger.rotation.as_ref().is_some_and(|rotation| rotation.plan.serves_previous));
     Ok(ledger)
 }
 

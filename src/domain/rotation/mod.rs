@@ -115,6 +115,9 @@ pub struct Plan {
     pub reason: String,
     pub terms: Terms,
     pub planned_at: Timestamp,
+    /// Applications get the old version's fields too while both are good: that they end is a change which they see.
+    #[serde(default)]
+    pub serves_previous: bool,
 }
 
 /// A point in time on both clocks: the wall's, and the running time that the journal adds up (I13).
@@ -298,6 +301,8 @@ pub enum Step {
         key_id: KeyId,
     },
     Create,
+    /// Make the value ourselves. Nobody knows it before it is stored: done twice, it does no harm.
+    Choose,
     Store,
     Verify,
     Promote,

@@ -22,7 +22,7 @@ use crate::domain::holders::Blocker;
 use crate::domain::ids::{KeyId, OperationId, VersionId};
 use crate::domain::ledger::{Fingerprint, Ledger, Origin};
 use crate::domain::policy::{RotationPolicy, Unconfirmed};
-use crate::domain::provider::Provider;
+use crate::domain::provider::{Calls, Lifecycle, Provider};
 
 /// What happens to the next create.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,6 +98,14 @@ impl World {
         }
     }
 
+    /// A credential whose values we make ourselves; nothing made yet.
+    fn generating() -> World {
+        let mut world = World::empty(false);
+        world.provider.lifecycle = Lifecycle::Generated;
+        world.provider.calls = Calls::default();
+        world
+    }
+
     /// A submitted key is current, and nothing is open.
     fn enrolled(lists: bool) -> World {
         let mut world = World::empty(lists);
@@ -146,7 +154,17 @@ impl World {
         let (generation, attempt) = (self.ledger.generation + 1, self.ledger.attempts + 1);
         let operation = OperationId::new(installation(), &self.credential.name, generation, attempt);
         let (version, terms) = (operation.version(generation), self.policy.terms);
-        Plan { generation, attempt, operation, version, origin, reason: reason.to_owned(), terms, planned_at: self.now.wall }
+        Plan {
+            generation,
+            attempt,
+            operation,
+            version,
+            origin,
+            reason: reason.to_owned(),
+            terms,
+            planned_at: self.now.wall,
+            serves_previous: false,
+        }
     }
 
     /// Whether it was taken: not while a rotation is open.
@@ -212,7 +230,8 @@ impl World {
             Decision::Step(step) => self.perform(step),
             Decision::Due { reason } => {
                 self.requested &= reason != DueReason::Requested;
-                let plan = self.plan(Origin::Minted, reason.as_str());
+                let origin = if self.provider.is_generated() { Origin::Chosen } else { Origin::Minted };
+                let plan = Plan { serves_previous: self.provider.is_generated(), ..self.plan(origin, reason.as_str()) };
                 self.seen = None;
                 self.journal(Event::Planned { plan });
             }

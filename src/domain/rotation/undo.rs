@@ -26,11 +26,11 @@ pub(super) fn abandon(mut ledger: Ledger, event: &Event) -> Applied {
 fn abandoned(mut ledger: Ledger, event: &Event) -> Applied {
     let Event::Abandoned { at, next_try_at } = event else { return illegal("abandoned", "another event") };
     let Some(rotation) = ledger.rotation.take() else { return illegal("abandoned", "no rotation is open") };
-    let minted = rotation.plan.origin == Origin::Minted;
-    if rotation.create_open || (minted && rotation.key_id.is_some()) {
+    let by_policy = rotation.plan.origin.is_by_policy();
+    if rotation.create_open || (by_policy && rotation.key_id.is_some()) {
         return illegal("abandoned", "the new key isn't undone");
     }
-    if minted {
+    if by_policy {
         if let Some(facts) = ledger.versions.get_mut(&rotation.version) {
             facts.doomed = true;
             facts.ended = Some(Ended { at: *at, closure: Closure::Reported });
@@ -40,7 +40,7 @@ fn abandoned(mut ledger: Ledger, event: &Event) -> Applied {
         ledger.versions.remove(&rotation.version);
     }
     let count = ledger.failure.as_ref().map_or(0, |failure| failure.count).saturating_add(1);
-    if let (Some(reason), true) = (rotation.abandoning, minted) {
+    if let (Some(reason), true) = (rotation.abandoning, by_policy) {
         ledger.failure = Some(Failure { reason, count, next_try_at: *next_try_at });
     }
     ledger.rotation = rotation.turned.map(|turned| *turned);

@@ -4,6 +4,7 @@ mod barrier;
 mod current;
 mod disclosures;
 mod documents;
+mod generated;
 mod keys;
 mod submissions;
 mod times;

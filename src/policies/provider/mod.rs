@@ -1,6 +1,7 @@
 //! `Provider` documents: the description language. Its reference for authors is `policies/providers/README.md`.
 
 mod calls;
+mod generate;
 mod request;
 
 use std::collections::BTreeMap;
@@ -9,7 +10,7 @@ use regex::{Regex, RegexBuilder};
 
 use crate::domain::credential::Environment;
 use crate::domain::ids::{FieldName, Name};
-use crate::domain::provider::{Confidence, Fact, Field, FieldClass, Lifecycle, Limits, Provider, Template, Timing};
+use crate::domain::provider::{Confidence, Fact, Field, FieldClass, Lifecycle, Limits, Provider, Template, Timing, Usage};
 
 use super::problem::Sink;
 use super::reader::{Fields, boolean, choice, entries, list, text, unsupported};
@@ -32,17 +33,22 @@ pub(super) fn read(name: &Name, node: &Node, sink: &Sink<'_>) -> Option<Provider
     let fields = Fields::of(node, sink)?;
     let title = fields.need("title", "what people call the provider").and_then(|node| text(node, sink));
     let retired = fields.get("retired").and_then(|node| boolean(node, sink)).unwrap_or(false);
-    let lifecycle = fields.need("lifecycle", "how keys come and go: `pairs`").and_then(|node| lifecycle(node, sink));
+    let lifecycle = fields.need("lifecycle", "how keys come and go: `pairs` or `generated`").and_then(|node| lifecycle(node, sink));
     let variables = fields.get("variables").map(|node| read_variables(node, sink)).unwrap_or_default();
     let described = fields.need("fields", "what a credential consists of").map(|node| read_fields(node, sink)).unwrap_or_default();
     let classes = described.iter().map(|(name, field)| (name.clone(), field.class)).collect();
     let scope = Scope { variables, fields: classes, sink };
-    let environments = fields
-        .need("environments", "where they are: `sandbox: {base: …}` and `production: {base: …}`")
-        .map(|node| read_environments(node, &scope))
-        .unwrap_or_default();
+    let generated = lifecycle == Some(Lifecycle::Generated);
+    if let (Some(_), Some(node)) = (lifecycle, fields.get("fields")) {
+        generate::check_fields(node, generated, sink);
+    }
+    let environments = if generated { generate::environments() } else { places(&fields, &scope) };
+    if generated {
+        generate::check_calls(&fields, sink);
+    }
     let calls = fields.get("calls").map(|node| read_calls(node, &scope)).unwrap_or_default();
     let timing = fields.get("timing").map(|node| read_timing(node, sink)).unwrap_or_default();
+    let timing = Timing { propagation: timing[0], tokens_outlive: timing[1], manual_lead: timing[2] };
     let limits = fields.get("limits").map(|node| read_limits(node, sink)).unwrap_or_default();
     let facts = fields.get("facts").map(|node| read_facts(node, sink)).unwrap_or_default();
     fields.done();
@@ -55,18 +61,23 @@ pub(super) fn read(name: &Name, node: &Node, sink: &Sink<'_>) -> Option<Provider
         fields: described,
         calls,
         lifecycle: lifecycle?,
-        timing: Timing { propagation: timing[0], tokens_outlive: timing[1], manual_lead: timing[2] },
+        timing: if generated { generate::timing(timing) } else { timing },
         limits,
         facts,
     })
 }
 
+fn places(fields: &Fields<'_>, scope: &Scope<'_>) -> BTreeMap<Environment, Template> {
+    let help = "where they are: `sandbox: {base: …}` and `production: {base: …}`";
+    fields.need("environments", help).map(|node| read_environments(node, scope)).unwrap_or_default()
+}
+
 fn lifecycle(node: &Node, sink: &Sink<'_>) -> Option<Lifecycle> {
-    let pairs = Some(Lifecycle::Pairs);
-    let words = [("pairs", pairs), ("slots", None), ("overlap", None), ("replace", None), ("manual", None)];
+    let (pairs, generated) = (Some(Lifecycle::Pairs), Some(Lifecycle::Generated));
+    let words = [("pairs", pairs), ("generated", generated), ("slots", None), ("overlap", None), ("replace", None), ("manual", None)];
     let word = choice(node, sink, &words)?;
     if word.value.is_none() {
-        unsupported(sink, node.place, "lifecycle: other than pairs");
+        unsupported(sink, node.place, "lifecycle: other than pairs and generated");
     }
     word.value
 }
@@ -152,7 +163,14 @@ fn read_fields(node: &Node, sink: &Sink<'_>) -> BTreeMap<FieldName, Field> {
             Ok(name) => {
                 whole &= field.is_some();
                 // Where the class is wrong, the name still counts, so that calls may refer to it.
-                let unknown = Field { class: FieldClass::Secret, bound: true, served: true, patterns: BTreeMap::new() };
+                let unknown = Field {
+                    class: FieldClass::Secret,
+                    bound: true,
+                    served: true,
+                    patterns: BTreeMap::new(),
+                    usage: Usage::Sign,
+                    recipe: None,
+                };
                 found.insert(name, field.unwrap_or(unknown));
             }
             Err(error) => sink.report(key.place, "bad-name", error.to_string(), "for example `client_secret`"),
@@ -172,6 +190,9 @@ fn read_field(node: &Node, sink: &Sink<'_>) -> Option<Field> {
     let bound = fields.get("bound").and_then(|node| boolean(node, sink));
     let served = fields.get("served").map(|node| (node.place, boolean(node, sink)));
     let patterns = fields.get("patterns").map(|node| read_patterns(node, sink)).unwrap_or_default();
+    let usage = fields.get("use").and_then(|node| generate::read_usage(node, sink)).unwrap_or(Usage::Sign);
+    // Where the recipe itself is wrong, that was told: the field counts as wrong too.
+    let recipe = fields.get("generate").map(|node| generate::read_recipe(node, sink));
     fields.done();
     let class = class?.value;
     if let Some((place, Some(true))) = served
@@ -181,7 +202,11 @@ fn read_field(node: &Node, sink: &Sink<'_>) -> Option<Field> {
         sink.report(place, "management-served", "a management field is never served", help);
     }
     let served = served.and_then(|(_, served)| served).unwrap_or(class != FieldClass::Management);
-    Some(Field { class, bound: bound.unwrap_or(class != FieldClass::Public), served, patterns })
+    let recipe = match recipe {
+        Some(read) => Some(read?),
+        None => None,
+    };
+    Some(Field { class, bound: bound.unwrap_or(class != FieldClass::Public), served, patterns, usage, recipe })
 }
 
 fn read_patterns(node: &Node, sink: &Sink<'_>) -> BTreeMap<Environment, Regex> {
