@@ -22,7 +22,7 @@ use super::identity::{Caller, Peer, authenticate};
 use super::limits::{Counters, Limits};
 use super::path::{self, Query, Route};
 use super::problem::{Problem, REQUEST_ID, Slug};
-use super::service::Service;
+use super::service::{Service, Snapshots};
 use super::{credentials, operate};
 use crate::delivery::stream::StreamHub;
 use crate::domain::access::Operator;
@@ -38,6 +38,8 @@ pub struct App {
     pub hub: Arc<StreamHub>,
     pub operators: Vec<Operator>,
     pub metrics: Metrics,
+    /// Copies of the store, where it is ours to copy.
+    pub snapshots: Option<Arc<dyn Snapshots>>,
     /// What `/readyz` says. Whoever starts the daemon sets it.
     pub ready: Arc<AtomicBool>,
     pub limits: Limits,
@@ -58,6 +60,7 @@ pub(super) struct Api {
     pub(super) stop: CancellationToken,
     operators: Vec<Operator>,
     metrics: Metrics,
+    pub(super) snapshots: Option<Arc<dyn Snapshots>>,
     ready: Arc<AtomicBool>,
 }
 
@@ -65,8 +68,8 @@ pub(super) type Answered = Result<Response<Body>, Problem>;
 
 impl Api {
     pub(super) fn new(app: App, stop: CancellationToken) -> Arc<Api> {
-        let App { service, hub, operators, metrics, ready, limits } = app;
-        Arc::new(Api { service, hub, counters: Counters::new(&limits), limits, stop, operators, metrics, ready })
+        let App { service, hub, operators, metrics, snapshots, ready, limits } = app;
+        Arc::new(Api { service, hub, counters: Counters::new(&limits), limits, stop, operators, metrics, snapshots, ready })
     }
 }
 
@@ -153,6 +156,7 @@ async fn dispatch(call: Call<'_>, caller: Caller, route: Route) -> Answered {
         Route::Confirmations => credentials::confirm(call, &caller).await,
         Route::Status => operate::status(&call, &caller, &route),
         Route::StatusOf(name) => operate::status_of(&call, &caller, &name),
+        Route::Backup => operate::backup(&call, &caller).await,
         Route::Plan => operate::plan(&call, &caller, &route),
         Route::Submission(name) => operate::submit(call, &caller, name).await,
         Route::Rotations(name) => operate::rotate(call, &caller, name).await,

@@ -7,6 +7,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::body::Body;
+use super::service::SnapshotError;
 use crate::engine::errors::{ConfirmError, ReadError, ReleaseError, RotateError, SubmitError};
 
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -172,9 +173,20 @@ impl From<ReadError> for Problem {
         let slug = match error {
             ReadError::Forbidden => return Problem::forbidden(),
             ReadError::NoVersion => Slug::NoVersion,
+            ReadError::NotVerified => Slug::NotReady,
             ReadError::TooManyInstances => Slug::TooMany,
             ReadError::StoreUnavailable => Slug::StoreUnavailable,
             ReadError::AuditUnavailable => Slug::AuditUnavailable,
+        };
+        Problem::new(slug, error.to_string())
+    }
+}
+
+impl From<SnapshotError> for Problem {
+    fn from(error: SnapshotError) -> Problem {
+        let slug = match error {
+            SnapshotError::Unavailable => Slug::StoreUnavailable,
+            SnapshotError::AuditUnavailable => Slug::AuditUnavailable,
         };
         Problem::new(slug, error.to_string())
     }

@@ -172,8 +172,10 @@ fn by_time(facts: &Facts<'_>) -> Decision {
 }
 
 fn start_unless_failing(facts: &Facts<'_>, reason: DueReason) -> Decision {
+    // A time further away than any wait was set by a clock that ran ahead.
+    let furthest = later(facts.now.wall, facts.policy.retry_wait_max());
     match &facts.ledger.failure {
-        Some(failure) if facts.now.wall < failure.next_try_at => {
+        Some(failure) if facts.now.wall < failure.next_try_at && failure.next_try_at <= furthest => {
             Decision::Blocked { reason: BlockReason::RetryLater, until: Some(failure.next_try_at) }
         }
         _ => start(facts, reason),

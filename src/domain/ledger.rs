@@ -35,6 +35,9 @@ pub struct Ledger {
     pub orphans: BTreeSet<KeyId>,
     /// Since when the provider refuses the current version, if it does.
     pub refused_since: Option<Timestamp>,
+    /// Restored from a backup, and not looked at since: whatever became of it meanwhile isn't known, so it isn't served (I10).
+    #[serde(default)]
+    pub unverified: bool,
 }
 
 /// What is known of one version, beside its bytes.

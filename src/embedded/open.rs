@@ -60,7 +60,7 @@ pub(super) fn open(directory: &Path, key_file: &Path) -> Result<Opened, OpenErro
     Ok(Opened { database, keyring, lock })
 }
 
-fn prepare_directory(directory: &Path) -> Result<(), OpenError> {
+pub(super) fn prepare_directory(directory: &Path) -> Result<(), OpenError> {
     let failed = |error: io::Error| unreadable(directory, &error);
     match DirBuilder::new().mode(0o700).create(directory) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(failed(error)),
@@ -76,7 +76,7 @@ fn prepare_directory(directory: &Path) -> Result<(), OpenError> {
 }
 
 /// Taken on the directory, before the file is looked at: redb has a lock of its own, but it is on a file that may not exist yet.
-fn lock_directory(directory: &Path) -> Result<File, OpenError> {
+pub(super) fn lock_directory(directory: &Path) -> Result<File, OpenError> {
     let lock = File::open(directory).map_err(|error| unreadable(directory, &error))?;
     match lock.try_lock() {
         Ok(()) => Ok(lock),
@@ -122,7 +122,7 @@ fn restrict(file: &Path) -> Result<(), OpenError> {
     Ok(())
 }
 
-fn open_checked(file: &Path, key_file: &Path, keyring: &Keyring) -> Result<Database, OpenError> {
+pub(super) fn open_checked(file: &Path, key_file: &Path, keyring: &Keyring) -> Result<Database, OpenError> {
     let damaged = |what| OpenError::Damaged { file: file.to_owned(), what };
     if fs::metadata(file).map_err(|error| unreadable(file, &error))?.len() == 0 {
         // redb would take it for a new one.
@@ -159,7 +159,7 @@ fn check_context() -> Context<'static> {
     Context { table: "meta", name: "check", version: "", part: "" }
 }
 
-fn database_error(error: DatabaseError) -> Broken {
+pub(super) fn database_error(error: DatabaseError) -> Broken {
     match error {
         DatabaseError::Storage(StorageError::Io(error)) if error.kind() == io::ErrorKind::InvalidData => Broken::File("it is no store"),
         DatabaseError::Storage(error) => error.into(),
@@ -168,7 +168,7 @@ fn database_error(error: DatabaseError) -> Broken {
     }
 }
 
-fn open_error(path: &Path, broken: Broken) -> OpenError {
+pub(super) fn open_error(path: &Path, broken: Broken) -> OpenError {
     match broken {
         Broken::Row(what) | Broken::File(what) => OpenError::Damaged { file: path.to_owned(), what },
         Broken::Away(_) => OpenError::Unreadable { path: path.to_owned(), kind: io::ErrorKind::Other },

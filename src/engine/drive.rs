@@ -82,6 +82,9 @@ impl Engine {
     pub(super) async fn drive(&self, cell: &Arc<Cell>) {
         let Ok(mut work) = cell.work.try_lock() else { return };
         let Some(context) = self.context(&cell.name) else { return };
+        if !self.verify_restored(cell, &mut work, &context).await {
+            return;
+        }
         self.advance(cell, &mut work, &context).await;
         self.upkeep(cell, &mut work, &context).await;
     }
@@ -172,6 +175,7 @@ impl Engine {
         let origin = if context.provider.is_generated() { Origin::Chosen } else { Origin::Minted };
         let plan = self.new_plan(cell, context, origin, reason);
         let operation = plan.operation;
+        self.begin_journal(cell, work).await?;
         self.append(cell, work, &Event::Planned { plan }, SealedCopy::Keep).await?;
         Ok(operation)
     }
@@ -189,7 +193,8 @@ impl Engine {
             reason: reason.to_owned(),
             terms: context.policy.terms,
             planned_at: self.seams.clock.now().wall,
-            serves_previous: context.provider.serves_previous(),
+            // What came back from a backup may have been ended since: it isn't handed out to verify with either (I10).
+            serves_previous: context.provider.serves_previous() && !ledger.unverified,
         }
     }
 
@@ -355,6 +360,7 @@ pub(super) fn event_word(event: &Event) -> &'static str {
         Event::TermsTightened { .. } => "terms-tightened",
         Event::Paused => "paused",
         Event::Resumed => "resumed",
+        Event::Restored => "restored",
         Event::Snapshot { .. } => "snapshot",
     }
 }
@@ -376,7 +382,7 @@ fn audited(event: &Event) -> Option<(&'static str, Option<String>)> {
         // It is audited before the stage moves: the record says what is about to happen.
         Event::Promoted { .. } => return Some(("promoting", None)),
         Event::PossibleOrphan { .. } | Event::CurrentRefused { .. } | Event::CurrentAccepted => None,
-        Event::Paused | Event::Resumed | Event::TermsTightened { .. } => None,
+        Event::Paused | Event::Resumed | Event::Restored | Event::TermsTightened { .. } => None,
         Event::Stored | Event::Verified { .. } | Event::Refused { .. } | Event::Retired { .. } => return None,
         Event::Closed | Event::Undone | Event::Snapshot { .. } => return None,
     };

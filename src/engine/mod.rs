@@ -16,6 +16,7 @@ pub mod meter;
 mod perform;
 mod reads;
 mod reconcile;
+mod restored;
 mod start;
 mod status;
 mod submit;
@@ -108,6 +109,8 @@ pub struct Engine {
     seams: Seams,
     options: Options,
     installation: InstallationId,
+    /// What it was called before it was restored from backups.
+    former: Vec<InstallationId>,
     term: u64,
     policies: RwLock<Arc<Policies>>,
     cells: RwLock<BTreeMap<Name, Arc<Cell>>>,
@@ -131,6 +134,11 @@ impl fmt::Debug for Engine {
 }
 
 impl Engine {
+    /// Which installation leads, in which term.
+    pub fn leading(&self) -> (InstallationId, u64) {
+        (self.installation, self.term)
+    }
+
     pub fn policies(&self) -> Arc<Policies> {
         self.policies.read().unwrap_or_else(PoisonError::into_inner).clone()
     }

@@ -144,6 +144,7 @@ impl Engine {
             let burns_attempt = this_attempt.as_deref() == Some(text);
             Performed::plain(Event::OrphanFound { key_id: key.key_id.clone(), burns_attempt })
         });
+        self.note_former_keys(ledger, name, &keys);
         let found: Vec<Performed> = accepted.into_iter().chain(found).collect();
         work.seen = Some(keys.into_iter().map(|key| key.key_id).collect());
         work.swept_at = Some(self.seams.clock.now().running);

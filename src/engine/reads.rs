@@ -75,6 +75,7 @@ impl Engine {
 
     /// The bytes of the current version: from memory, or read from the store once and judged.
     async fn served(&self, cell: &Arc<Cell>, context: &Context) -> Result<Arc<Served>, ReadError> {
+        verified(&cell.ledger())?;
         // A description that was read again may keep back what it gave before.
         let still_served = |served: &Arc<Served>| served.fields.iter().all(|(field, _)| is_served(context, field));
         let served = match cell.served().filter(still_served) {
@@ -86,6 +87,7 @@ impl Engine {
 
     async fn load_served(&self, cell: &Cell, context: &Context) -> Result<Arc<Served>, ReadError> {
         let ledger = cell.ledger();
+        verified(&ledger)?;
         let Some(current) = &ledger.current else { return Err(ReadError::NoVersion) };
         let Some(facts) = ledger.versions.get(current) else { return Err(ReadError::NoVersion) };
         let bytes = self.seams.store.read(&context.slot(), current).await.map_err(|error| match error {
@@ -198,7 +200,8 @@ impl Engine {
     /// Version and revision of what is current, without disclosing it.
     pub fn current(&self, name: &Name) -> Option<(VersionId, u64)> {
         let ledger = self.cell(name)?.ledger();
-        Some((ledger.current.clone()?, ledger.revision))
+        let served = ledger.current.clone().filter(|_| !ledger.unverified)?;
+        Some((served, ledger.revision))
     }
 
     /// What the caller may read, without fields.
@@ -211,11 +214,20 @@ impl Engine {
                 Listed {
                     name: credential.name.clone(),
                     environment: credential.environment,
-                    version: ledger.as_ref().and_then(|ledger| ledger.current.clone()),
+                    version: ledger.as_ref().and_then(|ledger| ledger.current.clone().filter(|_| !ledger.unverified)),
                     revision: ledger.map_or(0, |ledger| ledger.revision),
                 }
             })
             .collect()
+    }
+}
+
+/// What came back from a backup waits for its first look; what the provider refuses then is as good as none (I10).
+fn verified(ledger: &Ledger) -> Result<(), ReadError> {
+    match (ledger.unverified, ledger.refused_since) {
+        (false, _) => Ok(()),
+        (true, None) => Err(ReadError::NotVerified),
+        (true, Some(_)) => Err(ReadError::NoVersion),
     }
 }
 

@@ -288,6 +288,15 @@ fn problems_of(cell: &Cell, context: &Context, standing: &Standing, now: Timesta
             format!("{} doesn't accept the current key: `keywright submit {}` a working one", context.provider.title, cell.name),
         );
     }
+    if ledger.unverified && ledger.refused_since.is_none() {
+        add("unverified", "it came back from a backup and isn't served before it was verified again".to_owned());
+    }
+    let former = cell.former_keys();
+    if !former.is_empty() {
+        let keys = former.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        let why = "made by this installation before it was restored, or by a copy of it that lives on";
+        add("former-key", format!("{} has living keys that were {why} ({keys}): revoke there what nobody uses", context.provider.title));
+    }
     if !ledger.possible_orphans.is_empty() {
         let count = ledger.possible_orphans.len();
         add(

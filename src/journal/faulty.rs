@@ -40,6 +40,11 @@ impl<J: Journal> Journal for FaultyJournal<J> {
         outcome
     }
 
+    async fn former_installations(&self) -> Result<Vec<InstallationId>, JournalError> {
+        self.faults.alive()?;
+        self.inner.former_installations().await
+    }
+
     async fn begin_term(&self) -> Result<u64, JournalError> {
         let point = self.faults.point("journal.begin_term");
         point.before()?;
@@ -135,6 +140,7 @@ fn append_point(event: &Event) -> &'static str {
         Event::TermsTightened { .. } => "journal.append terms-tightened",
         Event::Paused => "journal.append paused",
         Event::Resumed => "journal.append resumed",
+        Event::Restored => "journal.append restored",
         Event::Snapshot { .. } => "journal.append snapshot",
     }
 }

@@ -17,6 +17,7 @@ mod support;
 
 mod acceptance;
 mod api;
+mod backup;
 mod barrier;
 mod canary;
 mod cli;

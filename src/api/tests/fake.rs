@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use jiff::Timestamp;
 
-use crate::api::service::{Confirmation, Service, StreamGuard};
+use crate::api::service::{Confirmation, Service, SnapshotError, Snapshots, StreamGuard};
 use crate::domain::access::{Identity, may_read};
 use crate::domain::credential::{Credential, Environment};
 use crate::domain::environment::{Proof, Verdict};
@@ -134,6 +134,22 @@ impl Drop for Guard {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::SeqCst);
     }
+}
+
+#[async_trait]
+impl Snapshots for Fake {
+    async fn take(&self, actor: Actor) -> Result<std::fs::File, SnapshotError> {
+        use std::io::{Seek, Write};
+        self.note(format!("backup {actor:?}"));
+        let mut file = tempfile::tempfile().map_err(|_| SnapshotError::Unavailable)?;
+        file.write_all(&backup_bytes()).and_then(|()| file.rewind()).map_err(|_| SnapshotError::Unavailable)?;
+        Ok(file)
+    }
+}
+
+/// Longer than one chunk, and not a whole number of them.
+pub(super) fn backup_bytes() -> Vec<u8> {
+    b"0123456789".repeat(20_001)
 }
 
 #[async_trait]

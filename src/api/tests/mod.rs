@@ -69,6 +69,7 @@ async fn start_for(limits: Limits, operators: Vec<Operator>) -> Running {
         service: fake.clone(),
         hub: hub.clone(),
         operators,
+        snapshots: Some(fake.clone()),
         metrics: Arc::new(|with_names| format!("# with names: {with_names}\n")),
         ready: ready.clone(),
         limits,

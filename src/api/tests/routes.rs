@@ -195,3 +195,22 @@ async fn the_previous_version_is_in_the_document_while_it_is_good() {
     let data = seen.lines().find_map(|line| line.strip_prefix("data: ")).unwrap();
     assert_eq!(serde_json::from_str::<serde_json::Value>(data).unwrap()["previous"], expected);
 }
+
+#[tokio::test]
+async fn a_backup_is_the_whole_store_and_for_those_who_may_read() {
+    let it = start(Limits::default()).await;
+    let mut stream = it.tcp().await;
+    stream.write_all(request(BOSS, "GET /v1/backup", "connection: close\r\n", "").as_bytes()).await.unwrap();
+    let mut bytes = Vec::new();
+    timeout(Duration::from_secs(5), stream.read_to_end(&mut bytes)).await.unwrap().unwrap();
+    let body = find(&bytes, b"\r\n\r\n").unwrap() + 4;
+    let head = String::from_utf8_lossy(&bytes[..body]).into_owned();
+    assert!(head.starts_with("HTTP/1.1 200 OK") && head.contains("application/octet-stream"), "{head}");
+    assert!(head.contains(&format!("content-length: {}", bytes.len() - body)) && head.contains("cache-control: no-store"), "{head}");
+    assert_eq!(bytes[body..], super::fake::backup_bytes());
+    assert!(it.fake.log().iter().any(|line| line.starts_with("backup Operator")));
+    for token in [CLERK, APP, OTHER] {
+        it.get(token, "/v1/backup").await.refused(403, "forbidden");
+    }
+    it.call(BOSS, "POST /v1/backup", "", "").await.refused(405, "method");
+}

@@ -1,6 +1,6 @@
 //! The one transition function. An event that doesn't fit is an error, never ignored.
 
-use super::undo::{abandon, orphan, rollback_planned};
+use super::undo::{abandon, orphan, restored, rollback_planned};
 use super::{Event, POSSIBLE_ORPHANS_MAX, Phase, Plan, Rotation};
 use crate::domain::environment::Verdict;
 use crate::domain::holders::Blocker;
@@ -45,7 +45,11 @@ pub fn apply(ledger: &Ledger, event: &Event) -> Applied {
             illegal("current-refused", "there is no current version")
         }
         Event::CurrentRefused { at } => Ok(Ledger { refused_since: ledger.refused_since.or(Some(*at)), ..ledger }),
-        Event::CurrentAccepted => Ok(Ledger { refused_since: None, ..ledger }),
+        Event::CurrentAccepted => {
+            // What wasn't served before its first look is served from now on: a change that applications see.
+            let revision = ledger.revision + u64::from(ledger.unverified);
+            Ok(Ledger { refused_since: None, unverified: false, revision, ..ledger })
+        }
         Event::RollbackPlanned { plan } => rollback_planned(ledger, plan),
         Event::TermsTightened { terms } => {
             let tighter = |rotation: &mut Rotation| rotation.plan.terms = rotation.plan.terms.safer(*terms);
@@ -53,6 +57,7 @@ pub fn apply(ledger: &Ledger, event: &Event) -> Applied {
         }
         Event::Paused => Ok(Ledger { paused: true, ..ledger }),
         Event::Resumed => Ok(Ledger { paused: false, ..ledger }),
+        Event::Restored => Ok(restored(ledger)),
         Event::Snapshot { ledger } => Ok((**ledger).clone()),
     }
 }
@@ -273,6 +278,7 @@ fn promoted(ledger: Ledger, event: &Event) -> Applied {
     ledger.revision += 1;
     ledger.failure = None;
     ledger.refused_since = None;
+    ledger.unverified = false;
     Ok(ledger)
 }
 

@@ -182,6 +182,8 @@ pub enum AbandonReason {
     SubmissionInterrupted,
     /// The sealed copy of the new key can't be opened.
     SealedCopyDamaged,
+    /// A value of our own that came back from a backup: nobody can be asked whether it was ended since.
+    Restored,
 }
 
 impl AbandonReason {
@@ -198,6 +200,7 @@ impl AbandonReason {
             AbandonReason::CurrentChanged => "current-changed",
             AbandonReason::SubmissionInterrupted => "submission-interrupted",
             AbandonReason::SealedCopyDamaged => "sealed-copy-damaged",
+            AbandonReason::Restored => "restored",
         }
     }
 }
@@ -286,6 +289,8 @@ pub enum Event {
     },
     Paused,
     Resumed,
+    /// All before this came back from a backup: what happened since isn't known.
+    Restored,
     /// The whole ledger: replaces all events before it.
     Snapshot {
         ledger: Box<Ledger>,

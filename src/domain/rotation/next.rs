@@ -92,8 +92,8 @@ fn choose(rotation: &Rotation, facts: &Facts<'_>) -> Step {
 
 /// As [`window_closed`], for what replaces a living version: where nothing is used yet, nothing needs a window.
 fn changes_in_window(rotation: &Rotation, facts: &Facts<'_>, before_deadline: Duration) -> Option<Step> {
-    let first_of_ours = rotation.plan.origin == Origin::Chosen && rotation.old.is_none();
-    if first_of_ours { None } else { window_closed(rotation, facts, before_deadline) }
+    let nothing_served = rotation.plan.origin == Origin::Chosen && (rotation.old.is_none() || facts.ledger.unverified);
+    if nothing_served { None } else { window_closed(rotation, facts, before_deadline) }
 }
 
 fn promote(rotation: &Rotation, facts: &Facts<'_>) -> Step {

@@ -1,7 +1,7 @@
 //! The way back: giving a rotation up, turning it round, and keys that nobody knows.
 
 use super::apply::{Applied, illegal, open};
-use super::{Event, Phase, Plan};
+use super::{AbandonReason, Event, Phase, Plan};
 use crate::domain::ledger::{Closure, Ended, Failure, Ledger, Origin, PossibleOrphan, VersionFacts};
 
 pub(super) fn abandon(mut ledger: Ledger, event: &Event) -> Applied {
@@ -46,6 +46,40 @@ fn abandoned(mut ledger: Ledger, event: &Event) -> Applied {
     ledger.rotation = rotation.turned.map(|turned| *turned);
     ledger.trim();
     Ok(ledger)
+}
+
+/// What a restore adds to the revisions: more than came and went between the backup and its return, so that an application which
+/// saw those takes up what comes now.
+const RESTORED_REVISIONS: u64 = 1 << 20;
+
+/// What is open at a provider goes on: each of its steps asks the provider first. A value of our own has nobody to ask: it may
+/// have been ended since, so nothing of it is carried on, and a new one takes its place.
+pub(super) fn restored(mut ledger: Ledger) -> Ledger {
+    ledger.revision += RESTORED_REVISIONS;
+    ledger.refused_since = None;
+    ledger.unverified = ledger.current.is_some();
+    let Some(rotation) = &ledger.rotation else { return ledger };
+    if ledger.origin_of(&rotation.version).unwrap_or(rotation.plan.origin) != Origin::Chosen {
+        return ledger;
+    }
+    let promoted = rotation.promoted;
+    let old = rotation.old.as_ref().filter(|_| promoted.is_some() && rotation.phase < Phase::Revoked).cloned();
+    if let (Some(old), Some(at)) = (&old, promoted) {
+        for version in ledger.same_key(old) {
+            if let Some(facts) = ledger.versions.get_mut(&version) {
+                facts.doomed = true;
+                facts.ended.get_or_insert(Ended { at: at.wall, closure: Closure::Unproved });
+            }
+        }
+    }
+    if let Some(rotation) = ledger.rotation.as_mut() {
+        match promoted {
+            None => drop(rotation.abandoning.get_or_insert(AbandonReason::Restored)),
+            Some(_) if rotation.old.is_some() => rotation.phase = Phase::Revoked,
+            Some(_) => {}
+        }
+    }
+    ledger
 }
 
 pub(super) fn orphan(mut ledger: Ledger, event: &Event) -> Applied {

@@ -6,6 +6,7 @@ mod disclosures;
 mod documents;
 mod generated;
 mod keys;
+mod restored;
 mod submissions;
 mod times;
 #[allow(unreachable_pub, dead_code, reason = "shared with the crash matrix")]

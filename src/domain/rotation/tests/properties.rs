@@ -38,6 +38,8 @@ enum Happens {
     RollsBack,
     GivesUp,
     Sweeps,
+    /// What is durable comes back from a backup.
+    Restored,
 }
 
 fn happens() -> impl Strategy<Value = Happens> {
@@ -62,6 +64,7 @@ fn happens() -> impl Strategy<Value = Happens> {
         3 => Just(Happens::RollsBack),
         1 => Just(Happens::GivesUp),
         2 => Just(Happens::Sweeps),
+        1 => Just(Happens::Restored),
     ]
 }
 
@@ -98,6 +101,10 @@ impl World {
                 }
             }
             Happens::Sweeps => self.survey(),
+            Happens::Restored => {
+                self.crash();
+                self.journal(Event::Restored);
+            }
         }
     }
 
@@ -147,6 +154,9 @@ proptest! {
     fn every_life_of_a_value_of_our_own_comes_to_rest_with_one(life in proptest::collection::vec(happens(), 0..120)) {
         let (mut world, mut skew) = live_in(World::generating(), &life);
         world.calm(&mut skew);
+        // What was given up before the first one was there is tried again after its wait.
+        world.step_until(|world| world.ledger.rotation.is_none());
+        world.advance(Duration::from_secs(301));
         world.step_until(|world| world.ledger.rotation.is_none() && world.ledger.current.is_some());
         world.check_at_rest();
         prop_assert!(world.ledger.possible_orphans.is_empty() && world.ledger.orphans.is_empty());

@@ -61,13 +61,14 @@ fn event_for(name: &str, world: &World) -> Event {
         "terms-tightened" => Event::TermsTightened { terms: world.policy.terms },
         "paused" => Event::Paused,
         "resumed" => Event::Resumed,
+        "restored" => Event::Restored,
         "snapshot" => Event::Snapshot { ledger: Box::new(world.ledger.clone()) },
         other => panic!("no such event: {other}"),
     }
 }
 
 /// Where each event fits. `*` is everywhere.
-const FITS: [(&str, &str); 25] = [
+const FITS: [(&str, &str); 26] = [
     ("planned", "enrolled"),
     ("create-intended", "planned intended"),
     ("issued", "intended"),
@@ -92,6 +93,7 @@ const FITS: [(&str, &str); 25] = [
     ("terms-tightened", "planned intended issued stored verified promoted confirmed retired doomed revoked"),
     ("paused", "*"),
     ("resumed", "*"),
+    ("restored", "*"),
     ("snapshot", "*"),
 ];
 
@@ -125,7 +127,7 @@ fn the_table_has_every_event_that_the_journal_knows() {
 #[test]
 fn nothing_open_and_nothing_current_takes_only_a_beginning() {
     let world = World::empty(true);
-    let fits = ["planned", "orphan-found", "paused", "resumed", "snapshot"];
+    let fits = ["planned", "orphan-found", "paused", "resumed", "restored", "snapshot"];
     for (name, _) in FITS {
         assert_eq!(apply(&world.ledger, &event_for(name, &world)).is_ok(), fits.contains(&name), "{name}");
     }
