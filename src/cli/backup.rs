@@ -12,7 +12,7 @@ use serde_json::json;
 use crate::api::service::{SnapshotError, Snapshots};
 use crate::embedded::{Embedded, Restore, restore};
 use crate::engine::audit::{Action, Actor, Audit};
-use crate::runtime::audit::AuditFile;
+use crate::runtime::audit::{AuditFile, OpenError};
 use crate::runtime::clock::wall_now;
 
 use super::client::{Call, Client};
@@ -80,8 +80,11 @@ pub(super) async fn bring_back(backup: Option<PathBuf>, force: bool, settings: &
         restore(&asked)
     };
     let refused = |error: &dyn std::error::Error| Failure::failed("not-restored", "nothing was restored", error.to_string());
-    let trail = AuditFile::open(&config.audit, wall_now()).map_err(|error| refused(&error))?;
-    let who = Actor::Operator { who: format!("uid {}", rustix::process::getuid().as_raw()) };
+    let trail = AuditFile::open(&config.audit, wall_now()).map_err(|error| match error {
+        OpenError::InUse => refused(&error).then("the daemon runs: stop it first"),
+        error => refused(&error),
+    })?;
+    let who = Actor::Operator { who: format!("uid:{}", rustix::process::getuid().as_raw()) };
     let from = backup.as_deref().map_or_else(|| "the store that lay there".to_owned(), |path| path.display().to_string());
     trail.record(wall_now(), plain(who, "restoring", Some(format!("from {from}")))).await.map_err(|error| refused(&error))?;
     let restored = restoring().map_err(|error| refused(&error))?;

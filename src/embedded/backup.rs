@@ -128,9 +128,8 @@ pub fn restore(asked: &Restore<'_>) -> Result<Restored, RestoreError> {
         error => OpenError::from(error).into(),
     })?;
     let source = asked.backup.unwrap_or(&file);
-    copy_file(source, &ready).map_err(failed(source))?;
-    let outcome = make_ready(&ready, asked, &keyring);
-    let (installation, credentials) = match outcome {
+    let copied = copy_file(source, &ready).map_err(failed(source));
+    let (installation, credentials) = match copied.and_then(|()| make_ready(&ready, asked, &keyring)) {
         Ok(renewed) => renewed,
         Err(error) => {
             drop(fs::remove_file(&ready));

@@ -30,8 +30,10 @@ pub enum OpenError {
     AlreadyOpen { directory: PathBuf },
     #[error(transparent)]
     Key(#[from] KeyError),
-    #[error("the store `{file}` was sealed with another key than that in `{key_file}`: put the right key back from your backup")]
-    WrongKey { file: PathBuf, key_file: PathBuf },
+    #[error(
+        "the store `{file}` was sealed with the key of id {needed}, and that in `{key_file}` is {found}: put the right key back from your backup"
+    )]
+    WrongKey { file: PathBuf, key_file: PathBuf, needed: String, found: String },
     #[error("the store `{file}` is damaged ({what}): restore it from a backup, then look for newer versions at the providers")]
     Damaged { file: PathBuf, what: &'static str },
     #[error("could not read or write `{path}`: {kind}")]
@@ -137,10 +139,14 @@ pub(super) fn open_checked(file: &Path, key_file: &Path, keyring: &Keyring) -> R
     // Every page against its checksum: a bit that flipped while we were away is found now, not when its page is needed.
     database.check_integrity().map_err(|error| open_error(file, database_error(error)))?;
     let sealed = read_check(&database).map_err(|broken| open_error(file, broken))?;
-    match keyring.unseal(&check_context(), &sealed.ok_or_else(|| damaged("its check record is missing"))?) {
+    let sealed = sealed.ok_or_else(|| damaged("its check record is missing"))?;
+    match keyring.unseal(&check_context(), &sealed) {
         Ok(check) if check.same_as(&Secret::from(CHECK.to_owned())) => Ok(database),
         Ok(_) => Err(damaged("it was written by a newer Keywright")),
-        Err(SealError::OtherKey) => Err(OpenError::WrongKey { file: file.to_owned(), key_file: key_file.to_owned() }),
+        Err(SealError::OtherKey) => {
+            let (needed, found) = (sealed.key_id().unwrap_or_default(), keyring.id());
+            Err(OpenError::WrongKey { file: file.to_owned(), key_file: key_file.to_owned(), needed, found })
+        }
         Err(_) => Err(damaged("its check record was altered")),
     }
 }

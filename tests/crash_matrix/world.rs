@@ -153,6 +153,9 @@ impl Delivery for Pushes {
     }
 }
 
+/// What an engine keeps things in.
+type Kept = (Arc<dyn SecretStore>, Arc<dyn Journal>, Arc<dyn Promoter>, Arc<Keyring>);
+
 /// Where versions and events are kept.
 pub enum Backend {
     Memory { store: MemoryStore, journal: MemoryJournal, keyring: Arc<Keyring> },
@@ -210,7 +213,7 @@ impl Backend {
         }
     }
 
-    fn seams(&self, faults: &Faults) -> (Arc<dyn SecretStore>, Arc<dyn Journal>, Arc<dyn Promoter>, Arc<Keyring>) {
+    fn seams(&self, faults: &Faults) -> Kept {
         match self {
             Backend::Memory { store, journal, keyring } => {
                 let (store, journal): (Arc<dyn SecretStore>, Arc<dyn Journal>) =
