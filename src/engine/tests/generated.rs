@@ -219,11 +219,11 @@ async fn it_outlives_a_death_before_and_after_each_write() {
     assert_eq!(life(&world).await, 0);
     let points = world.faults.trace();
     assert!(points.contains(&"store.put_pending") && points.len() > 20, "{points:?}");
-    for index in 0..points.len() {
+    for (index, point) in points.iter().enumerate() {
         for when in When::ALL {
             let world = World::with(Backend::memory(), &hooks());
             world.faults.crash_at(index, when);
-            assert!(life(&world).await > 0, "{index} {} {when:?}", points[index]);
+            assert!(life(&world).await > 0, "{index} {point} {when:?}");
             world.faults.disarm();
         }
     }
