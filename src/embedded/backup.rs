@@ -4,6 +4,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Seek, SeekFrom};
 use std::os::unix::fs::OpenOptionsExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use redb::{Builder, Durability, ReadTransaction, ReadableDatabase, ReadableTable, WriteTransaction};
@@ -129,7 +130,13 @@ pub fn restore(asked: &Restore<'_>) -> Result<Restored, RestoreError> {
     })?;
     let source = asked.backup.unwrap_or(&file);
     let copied = copy_file(source, &ready).map_err(failed(source));
-    let (installation, credentials) = match copied.and_then(|()| make_ready(&ready, asked, &keyring)) {
+    // A damaged page can make the library panic: that is a damaged backup, and its copy is removed like any other.
+    let prepare = || make_ready(&ready, asked, &keyring);
+    let prepared = copied.and_then(|()| {
+        let damaged = || Err(OpenError::Damaged { file: source.to_owned(), what: "it can't be read" });
+        catch_unwind(AssertUnwindSafe(prepare)).unwrap_or_else(|_| damaged())
+    });
+    let (installation, credentials) = match prepared {
         Ok(renewed) => renewed,
         Err(error) => {
             drop(fs::remove_file(&ready));
