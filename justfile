@@ -15,6 +15,11 @@ demo:
 test *arguments:
     tests/run {{arguments}}
 
+# Writes the golden files anew; status and plan twice, because the second reads what the first wrote. Review the diff.
+golden:
+    KEYWRIGHT_GOLDEN=renew cargo nextest run --lib -E 'test(golden) + test(reviewed)'
+    KEYWRIGHT_GOLDEN=renew cargo nextest run --lib -E 'test(/^cli::golden/)'
+
 # What CI does
 ci:
     .ci/run

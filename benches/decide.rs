@@ -60,6 +60,7 @@ fn provider() -> Provider {
         variables: BTreeMap::new(),
         fields: BTreeMap::new(),
         calls: Calls { create: Some(create), ..Calls::default() },
+        signs: None,
         lifecycle: Lifecycle::Pairs,
         timing: Timing { propagation: None, tokens_outlive: None, manual_lead: None },
         limits: Limits::default(),
@@ -131,6 +132,7 @@ fn pass(fleet: &[(Credential, Ledger)], policy: &RotationPolicy, provider: &Prov
         seen: None,
         installation: INSTALLATION,
         requested: false,
+        all_paused: false,
     };
     fleet.iter().filter(|(credential, ledger)| matches!(decide(&facts((credential, ledger))), Decision::Due { .. })).count()
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
-use keywright::api::{App, EngineService, Limits, Listener, bind_address, serve};
+use keywright::api::{App, EngineService, Limits, bind_address, serve};
 use keywright::delivery::stream::StreamHub;
 use keywright::domain::credential::Environment;
 use keywright::embedded::Embedded;
@@ -69,9 +69,9 @@ async fn start(folder: &Path, stop: CancellationToken) -> SocketAddr {
         ready: Arc::new(AtomicBool::new(true)),
         limits: Limits::default(),
     };
-    let listener = bind_address("127.0.0.1:0".parse().unwrap()).await.unwrap();
-    let address = listener.local_addr().unwrap();
-    tokio::spawn(serve(vec![Listener::Address(listener)], app, stop));
+    let listener = bind_address("127.0.0.1:0".parse().unwrap(), None).await.unwrap();
+    let address = listener.address().unwrap();
+    tokio::spawn(serve(vec![listener], app, stop));
     address
 }
 

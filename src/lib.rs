@@ -13,6 +13,8 @@ pub mod domain;
 pub mod embedded;
 pub mod engine;
 pub mod faults;
+#[cfg(test)]
+mod golden;
 pub mod issuers;
 pub mod journal;
 pub mod policies;

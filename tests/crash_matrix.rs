@@ -98,7 +98,15 @@ fn stride(default: usize) -> usize {
 #[rstest]
 #[tokio::test]
 async fn all_points_recover_in_memory(
-    #[values(Scenario::Whole, Scenario::Refused, Scenario::LostReply, Scenario::LostReplyIdempotent)] scenario: Scenario,
+    #[values(
+        Scenario::Whole,
+        Scenario::Refused,
+        Scenario::LostReply,
+        Scenario::LostReplyIdempotent,
+        Scenario::Stolen,
+        Scenario::RolledBack
+    )]
+    scenario: Scenario,
 ) {
     matrix("memory", Backend::memory, scenario, stride(1)).await;
 }
@@ -106,7 +114,15 @@ async fn all_points_recover_in_memory(
 #[rstest]
 #[tokio::test]
 async fn all_points_recover_in_the_embedded_file(
-    #[values(Scenario::Whole, Scenario::Refused, Scenario::LostReply, Scenario::LostReplyIdempotent)] scenario: Scenario,
+    #[values(
+        Scenario::Whole,
+        Scenario::Refused,
+        Scenario::LostReply,
+        Scenario::LostReplyIdempotent,
+        Scenario::Stolen,
+        Scenario::RolledBack
+    )]
+    scenario: Scenario,
 ) {
     // Each commit is a real one: in the whole, each kind of write meets each blow, and the points take turns.
     matrix("embedded", Backend::embedded, scenario, stride(9)).await;

@@ -5,18 +5,21 @@ use std::sync::Arc;
 
 use http::header::{CONTENT_TYPE, ETAG};
 use http::{HeaderValue, Response, StatusCode};
-use serde_json::json;
 
+use super::answers::Credentials;
 use super::body::Body;
 use super::document;
 use super::handle::{Answered, Call, empty, json};
 use super::headers;
-use super::identity::Caller;
+use super::identity::{Asked, Caller};
 use super::input;
-use super::path::Route;
 use super::problem::Problem;
 use super::stream::{EventStream, Subject};
+use crate::domain::access::needs_reason;
+use crate::domain::credential::Credential;
 use crate::domain::ids::{InstanceName, Name, VersionId};
+use crate::domain::policy::Policies;
+use crate::domain::reason::Reason;
 use crate::engine::Reader;
 
 /// The instance that is calling. Its lease is renewed by any call that only an application makes.
@@ -31,9 +34,11 @@ fn instance(call: &Call<'_>, caller: &Caller) -> Result<InstanceName, Problem> {
 pub(super) async fn one(call: Call<'_>, caller: &Caller, name: &Name) -> Answered {
     let service = &call.api.service;
     let instance = instance(&call, caller)?;
-    let allowed = caller.reader_of(&service.policies(), &instance, std::slice::from_ref(name));
+    let reason = reason(&call, caller)?;
+    let asked = Asked { instance: &instance, reason: reason.as_ref() };
+    let allowed = caller.reader_of(&service.policies(), &asked, std::slice::from_ref(name));
     // An application that isn't allowed is refused by the engine, which records that.
-    let reader = allowed.or_else(|| caller.application_reader(&instance)).ok_or_else(Problem::forbidden)?;
+    let reader = allowed.or_else(|| caller.application_reader(&instance)).ok_or_else(|| caller.may_not_read())?;
     // Who says that it has this version is on record as holding it, like who gets it now: a name that an instance has never
     // used before must not hide it from the barrier (I5).
     let document = service.read(&reader, name).await?;
@@ -52,25 +57,60 @@ fn tagged(status: StatusCode, body: Body, version: &VersionId) -> Answered {
     Ok(answer)
 }
 
-/// As the application if there is one, else as the operator: who may read as both sees what the application would.
-fn reader(caller: &Caller, instance: &InstanceName) -> Result<Reader, Problem> {
-    caller.application_reader(instance).or_else(|| caller.operator_reader()).ok_or_else(Problem::forbidden)
+/// Why a person reads. An application that gives a reason is refused: nobody would keep it.
+fn reason(call: &Call<'_>, caller: &Caller) -> Result<Option<Reason>, Problem> {
+    let reason = headers::reason(&call.head.headers)?;
+    if reason.is_some() && caller.operator_reader(None).is_none() {
+        let refused = if caller.application.is_some() {
+            Problem::bad_request("a reason is for operators who may read: an application's reads need none")
+        } else {
+            caller.may_not_read()
+        };
+        return Err(refused);
+    }
+    Ok(reason)
+}
+
+/// As the application if there is one, else as the operator: who may read as both sees what the application would, unless
+/// there is a reason, which a person gives.
+fn reader(caller: &Caller, asked: &Asked<'_>) -> Result<Reader, Problem> {
+    let application = caller.application_reader(asked.instance).filter(|_| asked.reason.is_none());
+    application.or_else(|| caller.operator_reader(asked.reason)).ok_or_else(|| caller.may_not_read())
+}
+
+/// A person's stream is refused at its start if it would come upon production without a reason.
+fn check_stream(policies: &Policies, reader: &Reader, names: Option<&[Name]>) -> Result<(), Problem> {
+    let Reader::Operator { reason: None, .. } = reader else { return Ok(()) };
+    let asked_for = |name: &Name| names.is_none_or(|names| names.contains(name));
+    let production = |credential: &Credential| needs_reason(credential.environment);
+    if policies.credentials.iter().any(|(name, credential)| asked_for(name) && production(credential)) {
+        let named = "send the header Keywright-Reason, or name sandbox credentials only (`?credentials=a,b`)";
+        return Err(Problem::bad_request(format!(
+            "a person reads production credentials for a reason, which the audit trail keeps: {named}"
+        )));
+    }
+    Ok(())
 }
 
 pub(super) fn list(call: &Call<'_>, caller: &Caller) -> Answered {
     let instance = instance(call, caller)?;
-    let listed = call.api.service.list(&reader(caller, &instance)?);
-    json(StatusCode::OK, &json!({ "credentials": listed }))
+    // Nothing is disclosed: nobody asks why.
+    let listed = call.api.service.list(&reader(caller, &Asked { instance: &instance, reason: None })?);
+    json(StatusCode::OK, &Credentials { credentials: listed })
 }
 
 pub(super) fn events(call: &Call<'_>, caller: Caller) -> Answered {
     let service = &call.api.service;
     let instance = instance(call, &caller)?;
-    let names = call.query(&Route::Events)?.credentials()?;
+    let names = call.query()?.credentials()?;
+    let reason = reason(call, &caller)?;
+    let asked = Asked { instance: &instance, reason: reason.as_ref() };
+    let policies = service.policies();
     let reader = match &names {
-        Some(names) => caller.reader_of(&service.policies(), &instance, names).ok_or_else(Problem::forbidden)?,
-        None => reader(&caller, &instance)?,
+        Some(names) => caller.reader_of(&policies, &asked, names).ok_or_else(|| caller.may_not_read())?,
+        None => reader(&caller, &asked)?,
     };
+    check_stream(&policies, &reader, names.as_deref())?;
     let permit = call.api.counters.stream(caller.key())?;
     // Subscribed before the first look, so that nothing can change unseen in between.
     let changes = call.api.hub.subscribe();

@@ -1,6 +1,7 @@
 //! The engine behind the API's seam.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 
@@ -9,8 +10,10 @@ use crate::domain::ids::{InstanceName, Name, OperationId, VersionId};
 use crate::domain::material::Material;
 use crate::domain::policy::Policies;
 use crate::engine::audit::Actor;
-use crate::engine::errors::{ConfirmError, ReadError, ReleaseError, RotateError, SubmitError};
-use crate::engine::views::{Document, Listed, Plan, Status, Submitted};
+use crate::engine::errors::{
+    ConfirmError, ForgetError, PauseError, ReadError, ReleaseError, RevokeError, RollbackError, RotateError, SubmitError,
+};
+use crate::engine::views::{Document, Listed, Plan, RolledBack, Status, Submitted};
 use crate::engine::{Engine, Reader, VersionView};
 
 /// The engine, which lives behind an `Arc` because its streams hold it.
@@ -57,6 +60,30 @@ impl Service for EngineService {
 
     async fn rotate(&self, actor: Actor, name: &Name) -> Result<OperationId, RotateError> {
         self.0.rotate(actor, name).await
+    }
+
+    async fn compromised(&self, actor: Actor, name: &Name, within: Duration) -> Result<OperationId, RotateError> {
+        self.0.compromised(actor, name, within).await
+    }
+
+    async fn roll_back(&self, actor: Actor, name: &Name) -> Result<RolledBack, RollbackError> {
+        self.0.roll_back(actor, name).await
+    }
+
+    async fn revoke_version(&self, actor: Actor, name: &Name, version: &VersionId, force: bool) -> Result<(), RevokeError> {
+        self.0.revoke_version(actor, name, version, force).await
+    }
+
+    async fn forget(&self, actor: Actor, name: &Name, force: bool) -> Result<(), ForgetError> {
+        self.0.forget(actor, name, force).await
+    }
+
+    async fn pause(&self, actor: Actor, name: Option<&Name>) -> Result<(), PauseError> {
+        self.0.pause(actor, name).await
+    }
+
+    async fn resume(&self, actor: Actor, name: Option<&Name>) -> Result<(), PauseError> {
+        self.0.resume(actor, name).await
     }
 
     fn status(&self, name: Option<&Name>, after: Option<&Name>, limit: usize) -> Option<Status> {

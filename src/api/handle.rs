@@ -16,16 +16,18 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
+use super::answers::Up;
 use super::body::{self, Body};
 use super::headers;
 use super::identity::{Caller, Peer, authenticate};
 use super::limits::{Counters, Limits};
 use super::path::{self, Query, Route};
 use super::problem::{Problem, REQUEST_ID, Slug};
+use super::routes::{Endpoint, Who};
 use super::service::{Service, Snapshots};
-use super::{credentials, operate};
+use super::{credentials, incident, openapi, operate};
 use crate::delivery::stream::StreamHub;
-use crate::domain::access::Operator;
+use crate::domain::access::{Operator, Right};
 
 /// Renders all metrics; names of credentials only where the argument says so.
 pub type Metrics = Arc<dyn Fn(bool) -> String + Send + Sync>;
@@ -76,13 +78,14 @@ impl Api {
 /// A request whose head was taken.
 pub(super) struct Call<'a> {
     pub(super) api: &'a Arc<Api>,
+    pub(super) endpoint: &'static Endpoint,
     pub(super) head: &'a Parts,
     pub(super) body: &'a mut Incoming,
 }
 
 impl Call<'_> {
-    pub(super) fn query(&self, route: &Route) -> Result<Query<'_>, Problem> {
-        Query::parse(&self.head.uri, route.parameters())
+    pub(super) fn query(&self) -> Result<Query<'_>, Problem> {
+        Query::parse(&self.head.uri, self.endpoint.query)
     }
 
     /// The body, as JSON says its header.
@@ -99,10 +102,10 @@ pub(super) async fn handle(api: Arc<Api>, peer: Peer, request: Request<Incoming>
     let request_id = Uuid::now_v7();
     let (head, mut body) = request.into_parts();
     let routed = headers::check(&head.headers).and_then(|()| path::route(&head.method, &head.uri));
-    let name = routed.as_ref().map_or("refused", Route::as_str);
-    let call = Call { api: &api, head: &head, body: &mut body };
+    let name = routed.as_ref().map_or("refused", |(endpoint, _)| endpoint.name);
     let answered = match routed {
-        Ok(route) => {
+        Ok((endpoint, route)) => {
+            let call = Call { api: &api, endpoint, head: &head, body: &mut body };
             let answering = AssertUnwindSafe(Box::pin(respond(call, peer, route)));
             // A bug in one request is that request's trouble alone.
             answering.catch_unwind().await.unwrap_or_else(|_| Err(Problem::bug()))
@@ -131,18 +134,24 @@ pub(super) async fn handle(api: Arc<Api>, peer: Peer, request: Request<Incoming>
 }
 
 async fn respond(call: Call<'_>, peer: Peer, route: Route) -> Answered {
-    call.query(&route)?;
+    call.query()?;
     match route {
-        Route::Health => return json(StatusCode::OK, &serde_json::json!({"status": "ok"})),
+        Route::Health => return json(StatusCode::OK, &Up { status: "ok" }),
         Route::Ready => return ready(call.api),
         Route::Metrics => return Ok(metrics(call.api, peer)),
+        Route::OpenApi => return Ok(openapi::answer()),
         _ => {}
     }
     let bearer = headers::bearer(&call.head.headers)?;
     let caller = authenticate(&call.api.service.policies(), &call.api.operators, peer, bearer)?;
     let _permit = call.api.counters.request(caller.key())?;
-    let takes_body = matches!(route, Route::Confirmations | Route::Submission(_) | Route::Rotations(_));
-    if !takes_body && !call.body.is_end_stream() {
+    match call.endpoint.who {
+        Who::Operator(right) => caller.check_right(right)?,
+        // Which of them it takes is told by the body; who has neither is refused before any of it is read.
+        Who::Rotator => caller.check_right(Right::Rotate).or_else(|lacking| caller.check_right(Right::Revoke).map_err(|_| lacking))?,
+        Who::Anybody | Who::Application | Who::Reader => {}
+    }
+    if call.endpoint.body.is_none() && !call.body.is_end_stream() {
         return Err(Problem::bad_request("this call takes no body"));
     }
     dispatch(call, caller, route).await
@@ -154,22 +163,27 @@ async fn dispatch(call: Call<'_>, caller: Caller, route: Route) -> Answered {
         Route::Credentials => credentials::list(&call, &caller),
         Route::Events => credentials::events(&call, caller),
         Route::Confirmations => credentials::confirm(call, &caller).await,
-        Route::Status => operate::status(&call, &caller, &route),
-        Route::StatusOf(name) => operate::status_of(&call, &caller, &name),
+        Route::Status => operate::status(&call),
+        Route::StatusOf(name) => operate::status_of(&call, &name),
+        Route::Plan => operate::plan(&call).await,
         Route::Backup => operate::backup(&call, &caller).await,
-        Route::Plan => operate::plan(&call, &caller, &route),
         Route::Submission(name) => operate::submit(call, &caller, name).await,
-        Route::Rotations(name) => operate::rotate(call, &caller, name).await,
-        Route::Versions(ref name) => operate::versions(&call, &caller, &route, name),
+        Route::Rotations(name) => incident::rotate(call, &caller, name).await,
+        Route::Rollback(name) => incident::roll_back(&call, &caller, name).await,
+        Route::Version(name, version) => incident::revoke(&call, &caller, name, version).await,
+        Route::Forget(name) => incident::forget(&call, &caller, name).await,
+        Route::Pause(name) => incident::pause(&call, &caller, name).await,
+        Route::Resume(name) => incident::resume(&call, &caller, name).await,
+        Route::Versions(name) => operate::versions(&call, &name),
         Route::Instances(application) => operate::release(&call, &caller, application, None).await,
         Route::Instance(application, instance) => operate::release(&call, &caller, application, Some(instance)).await,
-        Route::Health | Route::Ready | Route::Metrics => Err(Problem::not_found()),
+        Route::Health | Route::Ready | Route::Metrics | Route::OpenApi => Err(Problem::not_found()),
     }
 }
 
 fn ready(api: &Api) -> Answered {
     if api.ready.load(Ordering::Acquire) && !api.stop.is_cancelled() {
-        return json(StatusCode::OK, &serde_json::json!({"status": "ready"}));
+        return json(StatusCode::OK, &Up { status: "ready" });
     }
     Err(Problem::new(Slug::NotReady, "the daemon is starting or stopping"))
 }

@@ -4,18 +4,22 @@ use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, Heade
 
 use super::problem::{Problem, Slug};
 use crate::domain::ids::{InstanceName, VersionId};
+use crate::domain::reason::Reason;
 
 const INSTANCE: HeaderName = HeaderName::from_static("keywright-instance");
+
+/// Why a person does this, percent-encoded: kept by the audit trail.
+pub(crate) const REASON: HeaderName = HeaderName::from_static("keywright-reason");
 
 /// Refuses what makes a request ambiguous, before anything of it is used.
 pub(super) fn check(headers: &HeaderMap) -> Result<(), Problem> {
     if headers.keys().any(|name| name == "forwarded" || name.as_str().starts_with("x-forwarded")) {
-        return Err(Problem::new(Slug::Forwarded, "this is a local API: it isn't reached through a proxy"));
+        return Err(Problem::new(Slug::Forwarded, "this API isn't reached through a proxy"));
     }
     if headers.contains_key(CONTENT_LENGTH) && headers.contains_key(TRANSFER_ENCODING) {
         return Err(Problem::bad_request("send Content-Length or Transfer-Encoding, not both"));
     }
-    for name in [AUTHORIZATION, INSTANCE, CONTENT_TYPE] {
+    for name in [AUTHORIZATION, INSTANCE, CONTENT_TYPE, REASON] {
         if headers.get_all(&name).iter().count() > 1 {
             return Err(Problem::bad_request(format!("the header `{name}` stands twice")));
         }
@@ -28,6 +32,15 @@ pub(super) fn instance(headers: &HeaderMap) -> Result<InstanceName, Problem> {
     let Some(value) = headers.get(INSTANCE) else { return Ok(InstanceName::unnamed()) };
     let text = value.to_str().unwrap_or_default();
     text.parse().map_err(|error| Problem::bad_request(format!("the header `{INSTANCE}` is no name: {error}")))
+}
+
+/// The reason that a person gives.
+///
+/// # Errors
+/// `bad-request` for one that is too long, empty, or not as [`Reason::encoded`] writes it.
+pub(super) fn reason(headers: &HeaderMap) -> Result<Option<Reason>, Problem> {
+    let Some(value) = headers.get(REASON) else { return Ok(None) };
+    Reason::decode(value.as_bytes()).map(Some).map_err(|error| Problem::bad_request(format!("the header `{REASON}`: {error}")))
 }
 
 /// The bearer token, if the request has an `Authorization` at all.

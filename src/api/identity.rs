@@ -10,6 +10,7 @@ use super::problem::Problem;
 use crate::domain::access::{Identity, Operator, Right, may_read};
 use crate::domain::ids::{InstanceName, Name};
 use crate::domain::policy::{Application, Policies};
+use crate::domain::reason::Reason;
 use crate::engine::Reader;
 use crate::engine::audit::Actor;
 
@@ -28,6 +29,12 @@ pub(super) enum Peer {
 pub(super) struct Caller {
     pub(super) application: Option<Arc<Application>>,
     operator: Option<Person>,
+}
+
+/// How it is asked to read.
+pub(super) struct Asked<'a> {
+    pub(super) instance: &'a InstanceName,
+    pub(super) reason: Option<&'a Reason>,
 }
 
 #[derive(Debug, Clone)]
@@ -96,16 +103,28 @@ impl Caller {
         }
     }
 
-    /// The operator as actor, if it has this right.
-    pub(super) fn operator(&self, right: Right) -> Result<Actor, Problem> {
+    /// # Errors
+    /// `forbidden`, naming the right.
+    pub(super) fn check_right(&self, right: Right) -> Result<(), Problem> {
         let person = self.operator.as_ref().filter(|person| person.may.contains(&right));
-        person.map(|person| Actor::Operator { who: person.who.clone() }).ok_or_else(Problem::forbidden)
+        person.map(|_| ()).ok_or_else(|| Problem::right_missing(right))
+    }
+
+    /// The operator as actor. What it may do was checked by the route's right.
+    pub(super) fn actor(&self) -> Result<Actor, Problem> {
+        self.operator.as_ref().map(|person| Actor::Operator { who: person.who.clone() }).ok_or_else(Problem::forbidden)
     }
 
     /// The operator as reader, if it may read values.
-    pub(super) fn operator_reader(&self) -> Option<Reader> {
+    pub(super) fn operator_reader(&self, reason: Option<&Reason>) -> Option<Reader> {
         let person = self.operator.as_ref().filter(|person| person.may.contains(&Right::Read));
-        person.map(|person| Reader::Operator { who: person.who.clone() })
+        person.map(|person| Reader::Operator { who: person.who.clone(), reason: reason.cloned() })
+    }
+
+    /// Why this caller may not read: an operator lacks the right; an application's document doesn't list it.
+    pub(super) fn may_not_read(&self) -> Problem {
+        let lacks_right = self.application.is_none() && self.check_right(Right::Read).is_err();
+        if lacks_right { Problem::right_missing(Right::Read) } else { Problem::forbidden() }
     }
 
     pub(super) fn application_reader(&self, instance: &InstanceName) -> Option<Reader> {
@@ -113,13 +132,14 @@ impl Caller {
         Some(Reader::Application { application: application.name.clone(), instance: instance.clone() })
     }
 
-    /// As whom all of these may be read: as the application first, so that what it holds is counted.
-    pub(super) fn reader_of(&self, policies: &Policies, instance: &InstanceName, names: &[Name]) -> Option<Reader> {
+    /// As whom all of these may be read: as the application first, so that what it holds is counted. Who gives a reason
+    /// is a person, and reads as one.
+    pub(super) fn reader_of(&self, policies: &Policies, asked: &Asked<'_>, names: &[Name]) -> Option<Reader> {
         let listed = |application: &Arc<Application>| names.iter().all(|name| may_read(policies, application, name));
-        if self.application.as_ref().is_some_and(listed) {
-            return self.application_reader(instance);
+        if asked.reason.is_none() && self.application.as_ref().is_some_and(listed) {
+            return self.application_reader(asked.instance);
         }
         let known = names.iter().all(|name| policies.credentials.contains_key(name));
-        self.operator_reader().filter(|_| known)
+        self.operator_reader(asked.reason).filter(|_| known)
     }
 }

@@ -1,36 +1,68 @@
 //! What comes in as JSON: bounded before it is parsed, parsed strictly, and never repeated in an answer.
 
+use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::de::{DeserializeOwned, Error, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use super::problem::{Problem, Slug};
 use super::service::Confirmation;
-use crate::domain::ids::{FieldName, InstanceName, Name, NameError};
+use crate::domain::ids::{FieldName, InstanceName, Name, NameError, VersionId};
+use crate::domain::incident::{WITHIN_DEFAULT, parse_within};
 use crate::domain::material::{Material, Secret};
 
 const NESTING_MAX: usize = 16;
 
-/// The body of a submission. Its values are secrets from the parser on.
-#[derive(Debug, Deserialize)]
+// Its values are secrets from the parser on.
+/// The key that the provider gave out.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Submission {
+pub(super) struct Submission {
+    /// A text for each field that the provider's description names, each field once.
+    #[schemars(with = "BTreeMap<FieldName, String>")]
     fields: Fields,
 }
 
-/// The body of a call that takes no arguments (yet).
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Nothing {}
+/// How to rotate. It may be left out.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(rename = "Rotation")]
+pub(super) struct WrittenRotation {
+    /// Somebody else may have the key: no schedule, window or overlap counts, and the old key dies.
+    compromised: bool,
+    /// How long those who hold a stolen key are waited for: `0s` to `24h`, `10m` where it isn't given. Goes with `compromised` only.
+    within: Option<String>,
+}
 
-#[derive(Debug, Deserialize)]
+/// What is asked of a rotation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Rotation {
+    /// The current key is stolen, and whoever holds it loses it within this time.
+    pub(super) compromised_within: Option<Duration>,
+}
+
+/// An application's proof that one of its instances has this version, and uses nothing older.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct WrittenConfirmation {
+#[schemars(rename = "Confirmation")]
+pub(super) struct WrittenConfirmation {
+    #[schemars(with = "Name")]
     credential: String,
+    /// The newest that this instance was served.
+    #[schemars(with = "VersionId")]
     version: String,
+    /// As in the header `Keywright-Instance`; without the header it is `default`.
+    #[schemars(with = "InstanceName")]
     instance: String,
+    /// A secret field of the credential.
+    #[schemars(with = "FieldName")]
     field: String,
+    /// The HMAC-SHA256 in lower-case hex, with the field's value (UTF-8) as key, over
+    /// `keywright-confirm\n<credential>\n<version>\n<instance>`.
+    #[schemars(extend("pattern" = "^[0-9a-f]{64}$"))]
     proof: String,
 }
 
@@ -42,12 +74,23 @@ pub(super) fn submission(body: &[u8]) -> Result<Material, Problem> {
 }
 
 /// # Errors
-/// `bad-request` for anything but nothing, or an empty object.
-pub(super) fn nothing(body: &[u8]) -> Result<(), Problem> {
+/// `bad-request`.
+pub(super) fn rotation(body: &[u8]) -> Result<Rotation, Problem> {
     if body.is_empty() {
-        return Ok(());
+        return Ok(Rotation { compromised_within: None });
     }
-    parse::<Nothing>(body, "this call takes no arguments").map(|_| ())
+    let expected = "the body must be left out, or be an object of `compromised` (true or false) and `within` (a text such as `10m`)";
+    let written: WrittenRotation = parse(body, expected)?;
+    let within = written.within.as_deref().map(within).transpose()?;
+    match (written.compromised, within) {
+        (false, Some(_)) => Err(Problem::bad_request("`within` goes with `compromised` only")),
+        (false, None) => Ok(Rotation { compromised_within: None }),
+        (true, within) => Ok(Rotation { compromised_within: Some(within.unwrap_or(WITHIN_DEFAULT)) }),
+    }
+}
+
+fn within(text: &str) -> Result<Duration, Problem> {
+    parse_within(text).ok_or_else(|| Problem::bad_request("`within` is a duration from `0s` to `24h`, such as `10m`"))
 }
 
 /// # Errors
@@ -200,9 +243,33 @@ mod tests {
     }
 
     #[test]
-    fn api_input_of_a_call_without_arguments_is_nothing() {
-        assert!(nothing(b"").is_ok());
-        assert!(nothing(b"{}").is_ok());
-        assert!(nothing(b"{\"compromised\":true}").is_err());
+    fn api_input_of_a_rotation_is_nothing_or_says_how_long_holders_are_waited_for() {
+        let asked = |body: &str| rotation(body.as_bytes()).map(|asked| asked.compromised_within.map(|within| within.as_secs()));
+        for plain in ["", "{}", r#"{"compromised":false}"#] {
+            assert_eq!(asked(plain).unwrap(), None, "{plain}");
+        }
+        for (body, seconds) in [
+            (r#"{"compromised":true}"#, 600),
+            (r#"{"compromised":true,"within":null}"#, 600),
+            (r#"{"compromised":true,"within":"0s"}"#, 0),
+            (r#"{"within":"24h","compromised":true}"#, 86_400),
+        ] {
+            assert_eq!(asked(body).unwrap(), Some(seconds), "{body}");
+        }
+        for bad in [
+            r#"{"compromised":"yes"}"#,
+            r#"{"compromised":true,"within":"25h"}"#,
+            r#"{"compromised":true,"within":"86401s"}"#,
+            r#"{"compromised":true,"within":"-1s"}"#,
+            r#"{"compromised":true,"within":"10"}"#,
+            r#"{"compromised":true,"within":600}"#,
+            r#"{"compromised":true,"compromised":true}"#,
+            r#"{"within":"10m"}"#,
+            r#"{"why":"x"}"#,
+            "[true]",
+            "true",
+        ] {
+            assert_eq!(asked(bad).unwrap_err().slug, Slug::BadRequest, "{bad}");
+        }
     }
 }

@@ -19,6 +19,8 @@ pub struct Limits {
     pub streams: usize,
     /// Requests under way of one identity.
     pub requests_per_identity: usize,
+    /// For the TLS handshake, where there is one.
+    pub handshake_timeout: Duration,
     /// For the head of a request, idle time before it included.
     pub header_timeout: Duration,
     /// For the whole body of a request.
@@ -40,6 +42,7 @@ impl Default for Limits {
             streams_per_identity: 256,
             streams: 768,
             requests_per_identity: 64,
+            handshake_timeout: Duration::from_secs(10),
             header_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(10),
             write_timeout: Duration::from_secs(30),

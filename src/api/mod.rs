@@ -3,6 +3,7 @@
 //! **Architecture invariant:** decides nothing about credentials. It parses, authenticates, bounds and renders; all
 //! answers come from the engine through [`service::Service`]. Values are seen in `document` only.
 
+mod answers;
 mod body;
 mod credentials;
 mod document;
@@ -10,11 +11,14 @@ mod engine_service;
 mod handle;
 mod headers;
 mod identity;
+mod incident;
 mod input;
 mod limits;
+mod openapi;
 mod operate;
 mod path;
 mod problem;
+mod routes;
 mod server;
 pub mod service;
 mod stream;
@@ -25,6 +29,7 @@ mod tests;
 
 pub use engine_service::EngineService;
 pub use handle::{App, Metrics};
+pub(crate) use headers::REASON;
 pub use limits::Limits;
 pub use problem::{Problem, Slug};
 pub use server::{BindError, Listener, bind_address, bind_socket, serve};

@@ -1,4 +1,4 @@
-//! What operators call. Whatever changes something runs in a task of its own, so that it doesn't stop halfway because the
+//! What operators call; the right that each call needs stands in `Route::right` and was checked. Whatever changes something runs in a task of its own, so that it doesn't stop halfway because the
 //! caller hung up.
 
 use std::fs::File;
@@ -8,44 +8,42 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Response, StatusCode};
-use serde_json::json;
 use tokio::sync::mpsc;
 
+use super::answers::Versions;
 use super::body::Body;
 use super::handle::{Answered, Call, empty, json};
 use super::identity::Caller;
 use super::input;
-use super::path::Route;
 use super::problem::Problem;
 use super::service::SnapshotError;
-use crate::domain::access::Right;
 use crate::domain::ids::{InstanceName, Name, VersionId};
 
 /// A backup is read and sent in chunks of so many bytes, so many ahead.
 const CHUNK_BYTES: usize = 64 << 10;
 const CHUNKS_WAITING_MAX: usize = 4;
 
-pub(super) fn status(call: &Call<'_>, caller: &Caller, route: &Route) -> Answered {
-    caller.operator(Right::Status)?;
-    let query = call.query(route)?;
+pub(super) fn status(call: &Call<'_>) -> Answered {
+    let query = call.query()?;
     let status = call.api.service.status(None, query.after()?.as_ref(), query.limit()?);
     json(StatusCode::OK, &status.ok_or_else(Problem::not_found)?)
 }
 
-pub(super) fn status_of(call: &Call<'_>, caller: &Caller, name: &Name) -> Answered {
-    caller.operator(Right::Status)?;
+pub(super) fn status_of(call: &Call<'_>, name: &Name) -> Answered {
     json(StatusCode::OK, &call.api.service.status(Some(name), None, 1).ok_or_else(Problem::not_found)?)
 }
 
-pub(super) fn plan(call: &Call<'_>, caller: &Caller, route: &Route) -> Answered {
-    caller.operator(Right::Status)?;
-    let query = call.query(route)?;
-    json(StatusCode::OK, &call.api.service.plan(query.days()?, query.after()?.as_ref(), query.limit()?))
+pub(super) async fn plan(call: &Call<'_>) -> Answered {
+    let query = call.query()?;
+    let (days, after, limit) = (query.days()?, query.after::<Name>()?, query.limit()?);
+    let service = Arc::clone(&call.api.service);
+    // Years of starts are worked out: that must not hold up those who read.
+    let planning = tokio::task::spawn_blocking(move || service.plan(days, after.as_ref(), limit));
+    json(StatusCode::OK, &planning.await.map_err(|_| Problem::bug())?)
 }
 
-pub(super) fn versions(call: &Call<'_>, caller: &Caller, route: &Route, name: &Name) -> Answered {
-    caller.operator(Right::Status)?;
-    let query = call.query(route)?;
+pub(super) fn versions(call: &Call<'_>, name: &Name) -> Answered {
+    let query = call.query()?;
     let (after, limit) = (query.after::<VersionId>()?, query.limit()?);
     let mut versions = call.api.service.versions(name).ok_or_else(Problem::not_found)?;
     if let Some(after) = after {
@@ -56,12 +54,12 @@ pub(super) fn versions(call: &Call<'_>, caller: &Caller, route: &Route, name: &N
     let more = versions.len() > limit;
     versions.truncate(limit);
     let next = versions.last().filter(|_| more).map(|view| view.version.clone());
-    json(StatusCode::OK, &json!({ "versions": versions, "next": next }))
+    json(StatusCode::OK, &Versions { versions, next })
 }
 
 /// The whole store as it is now, sealed as it is.
 pub(super) async fn backup(call: &Call<'_>, caller: &Caller) -> Answered {
-    let actor = caller.operator(Right::Read)?;
+    let actor = caller.actor()?;
     let snapshots = call.api.snapshots.as_ref().ok_or_else(Problem::not_found)?;
     let file = snapshots.take(actor).await?;
     let left = file.metadata().map_err(|_| SnapshotError::Unavailable)?.len();
@@ -87,24 +85,15 @@ fn pump(mut file: File, out: &mpsc::Sender<Bytes>) {
 }
 
 pub(super) async fn submit(mut call: Call<'_>, caller: &Caller, name: Name) -> Answered {
-    let actor = caller.operator(Right::Rotate)?;
+    let actor = caller.actor()?;
     let material = input::submission(&call.json().await?)?;
     let service = Arc::clone(&call.api.service);
     let submitting = tokio::spawn(async move { service.submit(actor, &name, material).await });
     json(StatusCode::CREATED, &submitting.await.map_err(|_| Problem::bug())??)
 }
 
-pub(super) async fn rotate(mut call: Call<'_>, caller: &Caller, name: Name) -> Answered {
-    let actor = caller.operator(Right::Rotate)?;
-    input::nothing(&call.json().await?)?;
-    let service = Arc::clone(&call.api.service);
-    let rotating = tokio::spawn(async move { service.rotate(actor, &name).await });
-    let operation = rotating.await.map_err(|_| Problem::bug())??;
-    json(StatusCode::ACCEPTED, &json!({ "operation_id": operation }))
-}
-
 pub(super) async fn release(call: &Call<'_>, caller: &Caller, application: Name, instance: Option<InstanceName>) -> Answered {
-    let actor = caller.operator(Right::Rotate)?;
+    let actor = caller.actor()?;
     let service = Arc::clone(&call.api.service);
     let releasing = tokio::spawn(async move { service.release(actor, &application, instance.as_ref()).await });
     releasing.await.map_err(|_| Problem::bug())??;

@@ -6,7 +6,8 @@ use std::str::FromStr;
 use http::{Method, Uri};
 
 use super::problem::{Problem, Slug};
-use crate::domain::ids::{InstanceName, Name, NameError};
+use super::routes::{ENDPOINTS, Endpoint};
+use crate::domain::ids::{InstanceName, Name, NameError, VersionId};
 
 /// What is asked for, with its names parsed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,6 +17,8 @@ pub(super) enum Route {
     Metrics,
     Credentials,
     Credential(Name),
+    /// To be forgotten.
+    Forget(Name),
     Events,
     Confirmations,
     Status,
@@ -24,45 +27,66 @@ pub(super) enum Route {
     Backup,
     Submission(Name),
     Rotations(Name),
+    Rollback(Name),
+    /// To be revoked.
+    Version(Name, VersionId),
+    /// Pause and resume; without a name, everything.
+    Pause(Option<Name>),
+    Resume(Option<Name>),
     Versions(Name),
     /// All instances of an application.
     Instances(Name),
     Instance(Name, InstanceName),
+    OpenApi,
 }
 
 /// Query parameters, each known and given once.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Query<'a>(BTreeMap<&'a str, &'a str>);
 
+/// The names in a path, in their order.
+#[derive(Debug)]
+pub(super) struct Names<'a>(Vec<&'a str>);
+
+impl Names<'_> {
+    /// # Errors
+    /// `bad-name`.
+    pub(super) fn at<T: FromStr<Err = NameError>>(&self, index: usize) -> Result<T, Problem> {
+        named(self.0.get(index).copied().unwrap_or_default())
+    }
+}
+
+/// The route that is asked for, and its row in the table.
+///
 /// # Errors
 /// `bad-name`, `not-found` or `method`.
-pub(super) fn route(method: &Method, uri: &Uri) -> Result<Route, Problem> {
+pub(super) fn route(method: &Method, uri: &Uri) -> Result<(&'static Endpoint, Route), Problem> {
     let segments = segments(uri)?;
-    let only = |allowed: Method, text: &'static str, route: Route| {
-        if *method == allowed { Ok(route) } else { Err(Problem::method(text)) }
-    };
-    let get = |route| only(Method::GET, "GET", route);
-    match segments.as_slice() {
-        ["healthz"] => get(Route::Health),
-        ["readyz"] => get(Route::Ready),
-        ["metrics"] => get(Route::Metrics),
-        ["v1", "credentials"] => get(Route::Credentials),
-        ["v1", "credentials", name] => get(Route::Credential(named(name)?)),
-        ["v1", "events"] => get(Route::Events),
-        ["v1", "confirmations"] => only(Method::POST, "POST", Route::Confirmations),
-        ["v1", "status"] => get(Route::Status),
-        ["v1", "status", name] => get(Route::StatusOf(named(name)?)),
-        ["v1", "plan"] => get(Route::Plan),
-        ["v1", "backup"] => get(Route::Backup),
-        ["v1", "credentials", name, "submission"] => only(Method::PUT, "PUT", Route::Submission(named(name)?)),
-        ["v1", "credentials", name, "rotations"] => only(Method::POST, "POST", Route::Rotations(named(name)?)),
-        ["v1", "credentials", name, "versions"] => get(Route::Versions(named(name)?)),
-        ["v1", "applications", name, "instances"] => only(Method::DELETE, "DELETE", Route::Instances(named(name)?)),
-        ["v1", "applications", name, "instances", instance] => {
-            only(Method::DELETE, "DELETE", Route::Instance(named(name)?, named(instance)?))
+    let mut allowed = Vec::new();
+    for endpoint in ENDPOINTS {
+        let Some(names) = fitting(endpoint.path, &segments) else { continue };
+        // A name that is none is told first, whatever the method.
+        let route = (endpoint.route)(&names)?;
+        if endpoint.method == method.as_str() {
+            return Ok((endpoint, route));
         }
-        _ => Err(Problem::not_found()),
+        allowed.push(endpoint.method);
     }
+    if allowed.is_empty() { Err(Problem::not_found()) } else { Err(Problem::method(&allowed)) }
+}
+
+/// The names that stand where the pattern has braces, if all else is the same.
+fn fitting<'a>(pattern: &str, segments: &[&'a str]) -> Option<Names<'a>> {
+    let mut names = Vec::new();
+    let mut parts = pattern.split('/').skip(1);
+    for segment in segments {
+        match parts.next()? {
+            part if part.starts_with('{') => names.push(*segment),
+            part if part == *segment => {}
+            _ => return None,
+        }
+    }
+    parts.next().is_none().then_some(Names(names))
 }
 
 fn segments(uri: &Uri) -> Result<Vec<&str>, Problem> {
@@ -88,41 +112,11 @@ fn named<T: FromStr<Err = NameError>>(text: &str) -> Result<T, Problem> {
     text.parse().map_err(|error: NameError| Problem::new(Slug::BadName, error.to_string()))
 }
 
-impl Route {
-    /// The query parameters that it takes.
-    pub(super) fn parameters(&self) -> &'static [&'static str] {
-        match self {
-            Route::Events => &["credentials"],
-            Route::Status | Route::Versions(_) => &["limit", "after"],
-            Route::Plan => &["days", "limit", "after"],
-            _ => &[],
-        }
-    }
-
-    /// A word for logs and metrics, free of names.
-    pub(super) const fn as_str(&self) -> &'static str {
-        match self {
-            Route::Health => "healthz",
-            Route::Ready => "readyz",
-            Route::Metrics => "metrics",
-            Route::Credentials => "credentials",
-            Route::Credential(_) => "credential",
-            Route::Events => "events",
-            Route::Confirmations => "confirmations",
-            Route::Status | Route::StatusOf(_) => "status",
-            Route::Plan => "plan",
-            Route::Backup => "backup",
-            Route::Submission(_) => "submission",
-            Route::Rotations(_) => "rotations",
-            Route::Versions(_) => "versions",
-            Route::Instances(_) | Route::Instance(..) => "instances",
-        }
-    }
-}
-
 impl<'a> Query<'a> {
     /// The longest list, and what a list has unless it is asked for less.
-    const LIMIT_MAX: u64 = 1000;
+    pub(super) const LIMIT_MAX: u64 = 1000;
+    pub(super) const DAYS_MAX: u64 = 3660;
+    pub(super) const DAYS_DEFAULT: u64 = 90;
 
     /// # Errors
     /// `bad-request` for a parameter that is unknown, repeated or without a value.
@@ -149,8 +143,17 @@ impl<'a> Query<'a> {
     }
 
     pub(super) fn days(&self) -> Result<u32, Problem> {
-        let days = self.number("days", 0..=3660, 90)?;
+        let days = self.number("days", 0..=Self::DAYS_MAX, Self::DAYS_DEFAULT)?;
         Ok(u32::try_from(days).unwrap_or(u32::MAX))
+    }
+
+    /// Whether it is done although somebody is in the way.
+    pub(super) fn force(&self) -> Result<bool, Problem> {
+        match self.0.get("force").copied() {
+            None | Some("false") => Ok(false),
+            Some("true") => Ok(true),
+            Some(_) => Err(Problem::bad_request("`force` is `true` or `false`")),
+        }
     }
 
     /// After which row the list goes on.
@@ -186,7 +189,7 @@ mod tests {
     use super::*;
 
     fn parsed(path: &'static str) -> Result<Route, Slug> {
-        route(&Method::GET, &Uri::from_static(path)).map_err(|problem| problem.slug)
+        route(&Method::GET, &Uri::from_static(path)).map(|(_, route)| route).map_err(|problem| problem.slug)
     }
 
     #[test]
@@ -218,7 +221,7 @@ mod tests {
     fn api_queries_are_known_and_given_once() {
         let query = |text: &str| {
             let uri: Uri = format!("/v1/plan?{text}").parse().unwrap();
-            let query = Query::parse(&uri, Route::Plan.parameters())?;
+            let query = Query::parse(&uri, &["days", "limit", "after"])?;
             Ok::<_, Problem>((query.days()?, query.limit()?, query.after::<Name>()?))
         };
         assert_eq!(query("").unwrap(), (90, 1000, None));

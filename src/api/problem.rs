@@ -3,12 +3,16 @@
 use bytes::Bytes;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderName, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, Response, StatusCode};
+use schemars::JsonSchema;
 use serde::Serialize;
 use uuid::Uuid;
 
 use super::body::Body;
 use super::service::SnapshotError;
-use crate::engine::errors::{ConfirmError, ReadError, ReleaseError, RotateError, SubmitError};
+use crate::domain::access::Right;
+use crate::engine::errors::{
+    ConfirmError, ForgetError, PauseError, ReadError, ReleaseError, RevokeError, RollbackError, RotateError, SubmitError,
+};
 
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -19,11 +23,15 @@ macro_rules! slugs {
         pub enum Slug { $($slug),* }
 
         impl Slug {
-            #[cfg(test)]
             pub(super) const ALL: &[Slug] = &[$(Slug::$slug),*];
 
             pub const fn as_str(self) -> &'static str {
                 match self { $(Slug::$slug => $text),* }
+            }
+
+            /// What a problem document has as its `type`.
+            pub(super) fn address(self) -> String {
+                format!("https://keywright.dev/problems/{}", self.as_str())
             }
 
             pub const fn title(self) -> &'static str {
@@ -49,7 +57,6 @@ slugs! {
     Timeout = 408 "timeout" "The request came too slowly",
     VersionConflict = 409 "version-conflict" "Another version is the newest",
     RotationOpen = 409 "rotation-open" "A rotation is open",
-    // Answered by the routes that revoke by hand, once they are there.
     NotRevocable = 409 "not-revocable" "This version can't be revoked",
     AmbiguousInstance = 409 "ambiguous-instance" "It isn't clear which instance is asking",
     TooLarge = 413 "too-large" "The request is too large",
@@ -73,15 +80,20 @@ pub struct Problem {
     pub slug: Slug,
     pub detail: String,
     /// What would be allowed, for [`Slug::Method`].
-    pub allow: Option<&'static str>,
+    pub allow: Option<String>,
 }
 
-#[derive(Serialize)]
-struct Written<'a> {
+/// A problem document (RFC 9457).
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Problem")]
+pub(super) struct Written<'a> {
+    /// `https://keywright.dev/problems/<slug>`: what a client branches on.
     r#type: String,
     title: &'a str,
     status: u16,
+    /// What is wrong, and how to go on. Never a value.
     detail: &'a str,
+    /// The same as in the header `X-Request-Id`.
     request_id: Uuid,
 }
 
@@ -90,7 +102,8 @@ impl Problem {
         Problem { slug, detail: detail.into(), allow: None }
     }
 
-    pub(super) fn method(allow: &'static str) -> Problem {
+    pub(super) fn method(allowed: &[&str]) -> Problem {
+        let allow = allowed.join(", ");
         Problem { slug: Slug::Method, detail: format!("this path takes {allow}"), allow: Some(allow) }
     }
 
@@ -100,6 +113,12 @@ impl Problem {
 
     pub(super) fn forbidden() -> Problem {
         Problem::new(Slug::Forbidden, "the caller's document or its entry under `operators` doesn't allow this")
+    }
+
+    /// For a call that needs a right which the caller hasn't, whatever it is about.
+    pub(super) fn right_missing(right: Right) -> Problem {
+        let right = right.as_str();
+        Problem::new(Slug::Forbidden, format!("this needs an operator's right `{right}`: see `may` of `operators` in the configuration"))
     }
 
     pub(super) fn unauthenticated() -> Problem {
@@ -124,22 +143,17 @@ impl Problem {
     }
 
     pub(super) fn json(&self, request_id: Uuid) -> String {
-        let written = Written {
-            r#type: format!("https://keywright.dev/problems/{}", self.slug.as_str()),
-            title: self.slug.title(),
-            status: self.slug.status(),
-            detail: &self.detail,
-            request_id,
-        };
+        let written =
+            Written { r#type: self.slug.address(), title: self.slug.title(), status: self.slug.status(), detail: &self.detail, request_id };
         // Texts and numbers always serialise.
         serde_json::to_string(&written).unwrap_or_default()
     }
 
     /// All headers that the answer has beside its content type and its request id.
-    pub(super) fn extra_headers(&self) -> impl Iterator<Item = (HeaderName, &'static str)> {
+    pub(super) fn extra_headers(&self) -> impl Iterator<Item = (HeaderName, &str)> {
         let challenge = (self.slug == Slug::Unauthenticated).then_some((WWW_AUTHENTICATE, "Bearer"));
         let retry = (self.slug == Slug::TooMany).then_some((RETRY_AFTER, "1"));
-        challenge.into_iter().chain(retry).chain(self.allow.map(|methods| (ALLOW, methods)))
+        challenge.into_iter().chain(retry).chain(self.allow.as_deref().map(|methods| (ALLOW, methods)))
     }
 
     pub(super) fn answer(&self, request_id: Uuid) -> Response<Body> {
@@ -147,7 +161,9 @@ impl Problem {
         *answer.status_mut() = StatusCode::from_u16(self.slug.status()).unwrap_or(StatusCode::BAD_REQUEST);
         answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         for (name, value) in self.extra_headers() {
-            answer.headers_mut().insert(name, HeaderValue::from_static(value));
+            if let Ok(value) = HeaderValue::from_str(value) {
+                answer.headers_mut().insert(name, value);
+            }
         }
         answer
     }
@@ -172,6 +188,7 @@ impl From<ReadError> for Problem {
     fn from(error: ReadError) -> Problem {
         let slug = match error {
             ReadError::Forbidden => return Problem::forbidden(),
+            ReadError::ReasonMissing => Slug::BadRequest,
             ReadError::NoVersion => Slug::NoVersion,
             ReadError::NotVerified => Slug::NotReady,
             ReadError::TooManyInstances => Slug::TooMany,
@@ -245,6 +262,57 @@ impl From<ReleaseError> for Problem {
             ReleaseError::Unknown => Slug::NotFound,
             ReleaseError::Unavailable => Slug::StoreUnavailable,
             ReleaseError::AuditUnavailable => Slug::AuditUnavailable,
+        };
+        Problem::new(slug, error.to_string())
+    }
+}
+
+impl From<RollbackError> for Problem {
+    fn from(error: RollbackError) -> Problem {
+        let slug = match error {
+            RollbackError::UnknownCredential => Slug::NotFound,
+            // The set of slugs is closed: no version but the newest can be had.
+            RollbackError::NothingToGoBackTo | RollbackError::BeingRevoked | RollbackError::Stolen => Slug::VersionConflict,
+            RollbackError::Refused => Slug::ProviderRefused,
+            RollbackError::StoreUnavailable => Slug::StoreUnavailable,
+            RollbackError::AuditUnavailable => Slug::AuditUnavailable,
+        };
+        Problem::new(slug, error.to_string())
+    }
+}
+
+impl From<RevokeError> for Problem {
+    fn from(error: RevokeError) -> Problem {
+        let slug = match error {
+            RevokeError::Unknown => Slug::NotFound,
+            RevokeError::Current | RevokeError::Held { .. } | RevokeError::NotNow(_) | RevokeError::Later { .. } => Slug::NotRevocable,
+            RevokeError::StoreUnavailable => Slug::StoreUnavailable,
+            RevokeError::AuditUnavailable => Slug::AuditUnavailable,
+        };
+        Problem::new(slug, error.to_string())
+    }
+}
+
+impl From<ForgetError> for Problem {
+    fn from(error: ForgetError) -> Problem {
+        let slug = match error {
+            ForgetError::Unknown => Slug::NotFound,
+            ForgetError::RotationOpen => Slug::RotationOpen,
+            ForgetError::Documented | ForgetError::Held { .. } => Slug::NotRevocable,
+            ForgetError::Paused => Slug::NotReady,
+            ForgetError::StoreUnavailable => Slug::StoreUnavailable,
+            ForgetError::AuditUnavailable => Slug::AuditUnavailable,
+        };
+        Problem::new(slug, error.to_string())
+    }
+}
+
+impl From<PauseError> for Problem {
+    fn from(error: PauseError) -> Problem {
+        let slug = match error {
+            PauseError::Unknown => Slug::NotFound,
+            PauseError::Unavailable => Slug::StoreUnavailable,
+            PauseError::AuditUnavailable => Slug::AuditUnavailable,
         };
         Problem::new(slug, error.to_string())
     }

@@ -10,11 +10,13 @@ use std::time::Duration;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rustls::{ServerConfig, ServerConnection};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -25,7 +27,7 @@ use super::problem::Problem;
 use super::wire::Wire;
 
 /// The longest head of a request, in bytes.
-const HEAD_MAX: usize = 16 * 1024;
+pub(super) const HEAD_MAX: usize = 16 * 1024;
 
 /// Connections beyond the bound that are being told so at once, and how long that may take each. More wait in the
 /// kernel's queue.
@@ -39,7 +41,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub enum Listener {
     Socket(UnixListener),
+    /// Plain HTTP: for loopback addresses.
     Address(TcpListener),
+    Tls(TcpListener, Arc<ServerConfig>),
 }
 
 /// Why the API can't listen.
@@ -49,7 +53,7 @@ pub enum BindError {
     InUse,
     #[error("something stands there that is no socket, and is left alone")]
     NotASocket,
-    #[error("plain HTTP is for loopback addresses only")]
+    #[error("plain HTTP is for loopback addresses only: add `tls` to `listen`")]
     NotLoopback,
     #[error("can't listen there: {0}")]
     Io(std::io::ErrorKind),
@@ -87,15 +91,29 @@ pub fn bind_socket(path: &Path) -> Result<UnixListener, BindError> {
     Ok(listener)
 }
 
-/// Listens on a loopback address.
+/// Listens on an address: with TLS on any, with plain HTTP on loopback only.
 ///
 /// # Errors
 /// [`BindError`].
-pub async fn bind_address(address: SocketAddr) -> Result<TcpListener, BindError> {
-    if !address.ip().is_loopback() {
+pub async fn bind_address(address: SocketAddr, tls: Option<Arc<ServerConfig>>) -> Result<Listener, BindError> {
+    if tls.is_none() && !address.ip().is_loopback() {
         return Err(BindError::NotLoopback);
     }
-    Ok(TcpListener::bind(address).await?)
+    let listener = TcpListener::bind(address).await?;
+    Ok(match tls {
+        None => Listener::Address(listener),
+        Some(config) => Listener::Tls(listener, config),
+    })
+}
+
+impl Listener {
+    /// The address that it got, if it has one.
+    pub fn address(&self) -> Option<SocketAddr> {
+        match self {
+            Listener::Socket(_) => None,
+            Listener::Address(tcp) | Listener::Tls(tcp, _) => tcp.local_addr().ok(),
+        }
+    }
 }
 
 /// Serves until stopped. Then nothing new is accepted, streams end with `bye`, requests under way are answered, and what
@@ -117,7 +135,7 @@ async fn accept_all(listener: Listener, api: Arc<Api>) {
             Some(_) = tasks.join_next() => continue,
             accepted = accept(&listener, &api.limits) => accepted,
         };
-        let Ok((io, peer)) = accepted else {
+        let Ok(accepted) = accepted else {
             sleep(ACCEPT_PAUSE).await;
             continue;
         };
@@ -125,7 +143,7 @@ async fn accept_all(listener: Listener, api: Arc<Api>) {
             let api = api.clone();
             tasks.spawn(async move {
                 let _permit = permit;
-                serve_one(io, peer, api).await;
+                serve_one(accepted, api).await;
             });
             continue;
         }
@@ -135,7 +153,7 @@ async fn accept_all(listener: Listener, api: Arc<Api>) {
         };
         tasks.spawn(async move {
             let _refusal = refusal;
-            let _ = timeout(REFUSAL_TIME, refuse(io)).await;
+            let _ = timeout(REFUSAL_TIME, refuse(accepted)).await;
         });
     }
     // Closed now, so that clients go elsewhere while the rest ends.
@@ -153,27 +171,66 @@ fn millis(duration: Duration) -> u32 {
     u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
 }
 
-async fn accept(listener: &Listener, limits: &Limits) -> std::io::Result<(Box<dyn Io>, Peer)> {
+/// A connection before its first byte.
+struct Accepted {
+    io: Box<dyn Io>,
+    peer: Peer,
+    tls: Option<TlsAcceptor>,
+}
+
+async fn accept(listener: &Listener, limits: &Limits) -> std::io::Result<Accepted> {
     match listener {
         Listener::Socket(socket) => {
             let (stream, _) = socket.accept().await?;
             let uid = stream.peer_cred().ok().map(|credentials| credentials.uid());
-            Ok((Box::new(stream), Peer::Socket { uid }))
+            Ok(Accepted { io: Box::new(stream), peer: Peer::Socket { uid }, tls: None })
         }
         Listener::Address(address) => {
-            let (stream, _) = address.accept().await?;
-            // Events are small and must not wait for each other. A socket that refuses this works all the same.
-            let _ = stream.set_nodelay(true);
-            // A peer that lost its power must not look like an open stream, and hold its lease, for the kernel's 15 minutes.
-            let _ = rustix::net::sockopt::set_tcp_user_timeout(&stream, millis(limits.write_timeout));
-            Ok((Box::new(stream), Peer::Address))
+            let io = Box::new(accept_tcp(address, limits).await?);
+            Ok(Accepted { io, peer: Peer::Address, tls: None })
+        }
+        Listener::Tls(address, config) => {
+            // The bound on writes that stand still holds beneath TLS, where writes reach the peer; above it they reach a buffer.
+            let io = Box::new(Wire::new(accept_tcp(address, limits).await?, limits.write_timeout));
+            Ok(Accepted { io, peer: Peer::Address, tls: Some(config.clone().into()) })
         }
     }
 }
 
-async fn serve_one(io: Box<dyn Io>, peer: Peer, api: Arc<Api>) {
-    let limits = api.limits;
+async fn accept_tcp(listener: &TcpListener, limits: &Limits) -> std::io::Result<TcpStream> {
+    let (stream, _) = listener.accept().await?;
+    // Events are small and must not wait for each other. A socket that refuses this works all the same.
+    let _ = stream.set_nodelay(true);
+    // A peer that lost its power must not look like an open stream, and hold its lease, for the kernel's 15 minutes.
+    let _ = rustix::net::sockopt::set_tcp_user_timeout(&stream, millis(limits.write_timeout));
+    Ok(stream)
+}
+
+/// The connection as HTTP sees it: after the handshake, where there is one. It isn't bounded in time here.
+async fn secured(accepted: Accepted) -> std::io::Result<Box<dyn Io>> {
+    let Some(acceptor) = accepted.tls else { return Ok(accepted.io) };
+    let bound = |session: &mut ServerConnection| session.set_buffer_limit(Some(2 * HEAD_MAX));
+    Ok(Box::new(acceptor.accept_with(accepted.io, bound).await?))
+}
+
+/// `None`: the handshake failed, took too long, or was under way at the end.
+async fn secured_in_time(accepted: Accepted, api: &Api) -> Option<Box<dyn Io>> {
+    let Accepted { tls: Some(_), .. } = accepted else { return Some(accepted.io) };
+    let io = tokio::select! {
+        () = api.stop.cancelled() => return None,
+        io = timeout(api.limits.handshake_timeout, secured(accepted)) => io,
+    };
+    // Why is the client's to know: the text may quote what came in.
+    io.ok().and_then(Result::ok).or_else(|| {
+        tracing::debug!("a TLS handshake failed, or took too long");
+        None
+    })
+}
+
+async fn serve_one(accepted: Accepted, api: Arc<Api>) {
+    let (limits, peer) = (api.limits, accepted.peer);
     let stop = api.stop.clone();
+    let Some(io) = secured_in_time(accepted, &api).await else { return };
     let service = service_fn(move |request| {
         let api = api.clone();
         async move { Ok::<_, Infallible>(handle(api, peer, request).await) }
@@ -191,7 +248,8 @@ async fn serve_one(io: Box<dyn Io>, peer: Peer, api: Arc<Api>) {
 }
 
 /// Tells a connection that there are too many, without reading what it asks for.
-async fn refuse(mut io: Box<dyn Io>) -> std::io::Result<()> {
+async fn refuse(accepted: Accepted) -> std::io::Result<()> {
+    let mut io = secured(accepted).await?;
     io.write_all(&Problem::too_many().wire(Uuid::now_v7())).await?;
     io.shutdown().await?;
     // Until the peer closes: closing first, with bytes unread, would take the answer away from it.

@@ -1,6 +1,7 @@
 //! What the API asks of the engine: the one seam between them, so that the API is tested over real sockets without one.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 
@@ -8,8 +9,10 @@ use crate::domain::ids::{FieldName, InstanceName, Name, OperationId, VersionId};
 use crate::domain::material::Material;
 use crate::domain::policy::Policies;
 use crate::engine::audit::Actor;
-use crate::engine::errors::{ConfirmError, ReadError, ReleaseError, RotateError, SubmitError};
-use crate::engine::views::{Document, Listed, Plan, Status, Submitted};
+use crate::engine::errors::{
+    ConfirmError, ForgetError, PauseError, ReadError, ReleaseError, RevokeError, RollbackError, RotateError, SubmitError,
+};
+use crate::engine::views::{Document, Listed, Plan, RolledBack, Status, Submitted};
 use crate::engine::{Reader, VersionView};
 
 /// While it lives, the instance has a stream; dropping it starts the lease.
@@ -69,6 +72,20 @@ pub trait Service: Send + Sync {
     async fn submit(&self, actor: Actor, name: &Name, material: Material) -> Result<Submitted, SubmitError>;
 
     async fn rotate(&self, actor: Actor, name: &Name) -> Result<OperationId, RotateError>;
+
+    /// Somebody else may have the current key.
+    async fn compromised(&self, actor: Actor, name: &Name, within: Duration) -> Result<OperationId, RotateError>;
+
+    async fn roll_back(&self, actor: Actor, name: &Name) -> Result<RolledBack, RollbackError>;
+
+    async fn revoke_version(&self, actor: Actor, name: &Name, version: &VersionId, force: bool) -> Result<(), RevokeError>;
+
+    async fn forget(&self, actor: Actor, name: &Name, force: bool) -> Result<(), ForgetError>;
+
+    /// One credential, or all of them.
+    async fn pause(&self, actor: Actor, name: Option<&Name>) -> Result<(), PauseError>;
+
+    async fn resume(&self, actor: Actor, name: Option<&Name>) -> Result<(), PauseError>;
 
     /// `None`: `name` is unknown.
     fn status(&self, name: Option<&Name>, after: Option<&Name>, limit: usize) -> Option<Status>;

@@ -13,7 +13,7 @@ use super::handle::Api;
 use super::limits::Permit;
 use super::service::StreamGuard;
 use crate::delivery::stream::Changes;
-use crate::domain::access::may_read;
+use crate::domain::access::{may_read, needs_reason};
 use crate::domain::ids::Name;
 use crate::domain::policy::{Application, Policies};
 use crate::engine::Reader;
@@ -139,10 +139,16 @@ impl EventStream {
     fn readable(&self, policies: &Policies) -> Option<BTreeSet<Name>> {
         let asked_for = |name: &&Name| self.only.as_ref().is_none_or(|only| only.contains(*name));
         let Subject::Application(then) = &self.subject else {
-            return Some(policies.credentials.keys().filter(asked_for).cloned().collect());
+            // What became production's since the stream began isn't read without a reason.
+            let open = policies.credentials.iter().filter(|(_, credential)| self.has_reason() || !needs_reason(credential.environment));
+            return Some(open.map(|(name, _)| name).filter(asked_for).cloned().collect());
         };
         let now = policies.applications.get(&then.name).filter(|now| now.identity == then.identity)?;
         Some(now.credentials.iter().filter(asked_for).filter(|name| may_read(policies, now, name)).cloned().collect())
+    }
+
+    fn has_reason(&self) -> bool {
+        matches!(self.reader, Reader::Operator { reason: Some(_), .. })
     }
 
     /// `None`: the reader takes nothing, or is gone.

@@ -15,6 +15,9 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::UnixStream;
 
+use crate::api::REASON;
+use crate::domain::reason::Reason;
+
 use super::failure::{Failure, Problem};
 
 /// A thousand credentials with many instances each stay well below.
@@ -42,12 +45,14 @@ pub(crate) struct Call {
     pub(crate) method: Method,
     pub(crate) path: String,
     pub(crate) body: Option<Bytes>,
+    /// Why a person does this: kept by the audit trail.
+    pub(crate) reason: Option<Reason>,
     pub(crate) timeout: Duration,
 }
 
 impl Call {
     pub(crate) fn get(path: impl Into<String>) -> Call {
-        Call { method: Method::GET, path: path.into(), body: None, timeout: REPLY_TIMEOUT }
+        Call { method: Method::GET, path: path.into(), body: None, reason: None, timeout: REPLY_TIMEOUT }
     }
 
     pub(crate) fn new(method: Method, path: impl Into<String>) -> Call {
@@ -127,6 +132,9 @@ impl Client {
             Request::builder().method(call.method).uri(&call.path).header(HOST, "keywright").header(ACCEPT, "application/json");
         if let Some(authorization) = &self.authorization {
             request = request.header(AUTHORIZATION, authorization.clone());
+        }
+        if let Some(reason) = &call.reason {
+            request = request.header(REASON, reason.encoded());
         }
         if call.body.is_some() {
             request = request.header(CONTENT_TYPE, "application/json");

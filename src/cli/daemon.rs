@@ -24,10 +24,11 @@ use crate::runtime::audit::{AuditFile, Head, Leading, STARTED, VerifyError, last
 use crate::runtime::clock::{SystemClock, wall_now};
 use crate::runtime::config::Config;
 use crate::runtime::metrics::Metrics;
-use crate::runtime::reload::{LOOK_EVERY, PolicyWatch};
+use crate::runtime::reload::{LOOK_EVERY, Watch};
 use crate::runtime::shutdown::Shutdown;
 
 use super::backup::StoreSnapshots;
+use super::certificate::Tls;
 use super::failure::Failure;
 use super::measures::{Counting, render};
 use super::settings::read_policies;
@@ -51,7 +52,7 @@ impl DaemonHandle {
         &self.socket
     }
 
-    /// Where it listens for HTTP, on loopback.
+    /// Where it listens for HTTP.
     pub(super) fn address(&self) -> SocketAddr {
         self.address
     }
@@ -81,7 +82,8 @@ struct Opened {
     audit: Arc<AuditFile>,
     clock: Arc<SystemClock>,
     policies: Policies,
-    watch: PolicyWatch,
+    watch: Watch,
+    tls: Option<Tls>,
     /// The record of the audit trail that the journal remembers.
     anchor: Option<Anchor>,
 }
@@ -89,7 +91,7 @@ struct Opened {
 /// Opens, starts and serves. Ready when this returns.
 ///
 /// # Errors
-/// Exit status 2 for invalid policies, 1 for all else; nothing is left running.
+/// Exit status 2 for invalid policies and for a certificate that can't be used, 1 for all else; nothing is left running.
 pub(super) async fn start_daemon(config: Config, shutdown: Shutdown) -> Result<DaemonHandle, Failure> {
     let opened = open(&config, &shutdown).await?;
     let hub = Arc::new(StreamHub::new());
@@ -110,7 +112,7 @@ pub(super) async fn start_daemon(config: Config, shutdown: Shutdown) -> Result<D
     let options = Options { base_urls: config.providers.clone() };
     let engine = Engine::start(seams, opened.policies, options).await.map_err(|error| cannot_start("the engine can't start", &error))?;
     announce_start(opened.audit.as_ref(), &digest, &engine).await?;
-    let (listeners, address) = listen(&config).await?;
+    let (listeners, address) = listen(&config, opened.tls.as_ref()).await?;
     let ready = Arc::new(AtomicBool::new(false));
     let app = App {
         service: Arc::new(EngineService(Arc::clone(&engine))),
@@ -125,6 +127,9 @@ pub(super) async fn start_daemon(config: Config, shutdown: Shutdown) -> Result<D
     let checked = Arc::clone(&engine);
     tasks.spawn(Arc::clone(&engine).run(shutdown.token()));
     tasks.spawn(serve(listeners, app, shutdown.token()));
+    if let Some(tls) = opened.tls {
+        tasks.spawn(tls.follow(Arc::clone(&engine)));
+    }
     tasks.spawn(follow_policies(config.policies, config.max_stale, opened.watch, engine));
     tasks.spawn(flush_repeats(Arc::clone(&opened.audit), shutdown.clone()));
     tokio::spawn(check_trail(config.audit.clone(), opened.anchor, Arc::clone(&opened.audit), Arc::clone(&checked)));
@@ -142,8 +147,12 @@ fn provider_timeout(policies: &Policies) -> Duration {
 }
 
 async fn open(config: &Config, shutdown: &Shutdown) -> Result<Opened, Failure> {
+    let tls = match config.listen.tls.clone() {
+        Some(files) => Some(Tls::open(files, shutdown).await?),
+        None => None,
+    };
     // Made before the policies are read, so that a change in between is noticed.
-    let watch = PolicyWatch::new(config.policies.clone(), LOOK_EVERY, shutdown.clone());
+    let watch = Watch::new(vec![config.policies.clone()], LOOK_EVERY, shutdown.clone());
     let policies = look_up_policies(&config.policies, config.max_stale).await?.map_err(|problems| {
         log_problems(&problems);
         Failure::documents("policies-invalid", "the policies are invalid", &problems)
@@ -157,19 +166,20 @@ async fn open(config: &Config, shutdown: &Shutdown) -> Result<Opened, Failure> {
     check_age(&embedded, config.audit.clone()).await?;
     let heartbeat = embedded.journal().heartbeat().await.map_err(|error| cannot_start("the journal can't be read", &error))?;
     let anchor = heartbeat.audit.clone();
-    Ok(Opened { embedded, audit: Arc::new(audit), clock: Arc::new(SystemClock::new(heartbeat)), policies, watch, anchor })
+    Ok(Opened { embedded, audit: Arc::new(audit), clock: Arc::new(SystemClock::new(heartbeat)), policies, watch, tls, anchor })
 }
 
-async fn listen(config: &Config) -> Result<(Vec<Listener>, SocketAddr), Failure> {
+async fn listen(config: &Config, tls: Option<&Tls>) -> Result<(Vec<Listener>, SocketAddr), Failure> {
     let failed = |place: &dyn std::fmt::Display, error: crate::api::BindError| {
         Failure::failed("cannot-listen", "the daemon can't listen", format!("{place}: {error}"))
     };
     let path = &config.listen.socket;
     let socket = bind_socket(path).map_err(|error| failed(&path.display(), error))?;
     let wanted = config.listen.address;
-    let tcp = bind_address(wanted).await.map_err(|error| failed(&wanted, error))?;
-    let address = tcp.local_addr().map_err(|error| Failure::io("listening", &error))?;
-    Ok((vec![Listener::Socket(socket), Listener::Address(tcp)], address))
+    let secured = tls.map(Tls::server_config).transpose()?;
+    let tcp = bind_address(wanted, secured).await.map_err(|error| failed(&wanted, error))?;
+    let address = tcp.address().unwrap_or(wanted);
+    Ok((vec![Listener::Socket(socket), tcp], address))
 }
 
 /// A store that is older than what led last by this trail was put back by hand: what it calls current may be long dead (I10).
@@ -262,7 +272,7 @@ async fn check_trail(path: PathBuf, anchor: Option<Anchor>, audit: Arc<AuditFile
 }
 
 /// Bad policies leave the last good ones in force, loudly.
-async fn follow_policies(folder: PathBuf, max_stale: Option<Span>, mut watch: PolicyWatch, engine: Arc<Engine>) {
+async fn follow_policies(folder: PathBuf, max_stale: Option<Span>, mut watch: Watch, engine: Arc<Engine>) {
     const CODE: &str = "policies-invalid";
     while watch.next().await.is_some() {
         match look_up_policies(&folder, max_stale).await {
@@ -297,7 +307,7 @@ fn log_problems(problems: &Problems) {
     }
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Failure> {
+pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Failure> {
     tokio::task::spawn_blocking(work)
         .await
         .map_err(|_| Failure::failed("ended", "the daemon can't start", "a part of it broke; its log says which"))

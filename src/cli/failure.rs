@@ -128,6 +128,7 @@ fn next_step(slug: &str) -> Option<&'static str> {
         }
         "forbidden" => "an application reads what its document lists; an operator needs the right in `operators` of the configuration",
         "rotation-open" => "wait until it ends (`keywright status` shows where it stands), then try again",
+        "not-revocable" => "`keywright status NAME` shows the versions and who holds what",
         "environment-mismatch" => "submit the key of this environment; the one that was offered was not kept",
         "undetermined" => "submit a key that tells its environment, or write `acceptUndetermined: \"reason\"` into the Credential",
         "provider-refused" => "check that the key is complete and not revoked at the provider; it was not kept",

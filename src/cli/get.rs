@@ -1,7 +1,7 @@
 //! `get`: the one command that prints values, to standard output and nowhere else.
 
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use http::HeaderValue;
@@ -11,6 +11,7 @@ use zeroize::Zeroizing;
 
 use crate::domain::ids::{FieldName, Name};
 use crate::domain::material::{Material, Secret};
+use crate::domain::reason::Reason;
 
 use super::client::{Call, Client, Reply};
 use super::failure::Failure;
@@ -19,22 +20,26 @@ use super::terminal::{Terminal, out_is_terminal};
 /// A Kubernetes token has one or two KiB.
 const TOKEN_LENGTH_MAX: usize = 16 << 10;
 
-pub(super) async fn get(
-    name: &Name,
-    field: Option<&FieldName>,
-    token_file: Option<&Path>,
-    client: Client,
-    terminal: Terminal,
-) -> Result<ExitCode, Failure> {
-    let client = match token_file {
+/// What is asked for, and as whom.
+#[derive(Debug)]
+pub(super) struct Wanted {
+    pub(super) name: Name,
+    pub(super) field: Option<FieldName>,
+    pub(super) token_file: Option<PathBuf>,
+    pub(super) reason: Option<Reason>,
+}
+
+pub(super) async fn get(wanted: Wanted, client: Client, terminal: Terminal) -> Result<ExitCode, Failure> {
+    let Wanted { name, field, token_file, reason } = wanted;
+    let client = match token_file.as_deref() {
         Some(path) => client.with_authorization(read_token(path, terminal)?),
         None => client,
     };
-    let reply = client.send(Call::get(format!("/v1/credentials/{name}"))).await?;
+    let reply = client.send(Call { reason, ..Call::get(format!("/v1/credentials/{name}")) }).await?;
     match field {
         None if terminal.json => print_document(&reply.body, terminal)?,
         None => print_document(fields_of(&reply)?.to_json().expose(), terminal)?,
-        Some(field) => print_field(name, field, fields_of(&reply)?, terminal)?,
+        Some(field) => print_field(&name, &field, fields_of(&reply)?, terminal)?,
     }
     Ok(ExitCode::SUCCESS)
 }

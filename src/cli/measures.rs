@@ -7,13 +7,10 @@ use std::time::Duration;
 use crate::api::Metrics as Render;
 use crate::engine::Engine;
 use crate::engine::meter::Meter;
-use crate::engine::views::CredentialStatus;
+use crate::engine::views::CredentialMeasure;
 use crate::issuers::declarative::DeclarativeIssuer;
-use crate::runtime::clock::wall_now;
+use crate::issuers::{BreakerState, Issuer};
 use crate::runtime::metrics::{CredentialSample, Metrics};
-
-/// A scrape looks at all credentials; the limit only bounds a page.
-const PAGE_LENGTH: usize = 1000;
 
 /// The engine's counts, as metrics.
 #[derive(Debug)]
@@ -36,41 +33,42 @@ impl Meter for Counting {
 /// What `/metrics` answers: the argument says whether credentials are named.
 pub(super) fn render(metrics: Metrics, engine: Arc<Engine>, issuer: Arc<DeclarativeIssuer>) -> Render {
     Arc::new(move |with_names| {
-        for limit in issuer.limits() {
-            metrics.rate_limit_remaining(limit.provider.as_str(), limit.environment.as_str(), limit.remaining);
-        }
-        let mut totals: BTreeMap<(String, &'static str), u64> = BTreeMap::new();
-        for seen in issuer.requests() {
-            *totals.entry((seen.provider.to_string(), seen.outcome)).or_default() += seen.count;
-        }
-        for ((provider, outcome), total) in totals {
-            metrics.provider_answered(&provider, outcome, total);
-        }
-        metrics.encode(&samples(&engine), with_names).unwrap_or_default()
+        tell_of_providers(&metrics, &issuer);
+        let samples: Vec<CredentialSample> = engine.measures().iter().map(sample).collect();
+        metrics.encode(&samples, with_names).unwrap_or_default()
     })
 }
 
-fn samples(engine: &Engine) -> Vec<CredentialSample> {
-    let mut samples = Vec::new();
-    let mut after = None;
-    while let Some(page) = engine.status(None, after.as_ref(), PAGE_LENGTH) {
-        samples.extend(page.credentials.iter().map(sample));
-        after = page.next;
-        if after.is_none() {
-            break;
-        }
+fn tell_of_providers(metrics: &Metrics, issuer: &DeclarativeIssuer) {
+    // Tenants have hosts of their own: the one with least left counts.
+    let mut least = BTreeMap::new();
+    for limit in issuer.limits() {
+        let left = least.entry((limit.provider, limit.environment)).or_insert(limit.remaining);
+        *left = limit.remaining.min(*left);
     }
-    samples
+    for ((provider, environment), remaining) in least {
+        metrics.rate_limit_remaining(provider.as_str(), environment.as_str(), remaining);
+    }
+    let mut totals = BTreeMap::new();
+    for seen in issuer.requests() {
+        *totals.entry((seen.provider, seen.environment, seen.outcome)).or_insert(0) += seen.count;
+    }
+    for ((provider, environment, outcome), total) in totals {
+        metrics.provider_answered(provider.as_str(), environment.as_str(), outcome, total);
+    }
+    for one in issuer.health() {
+        metrics.breaker(one.provider.as_str(), one.environment.as_str(), one.breaker != BreakerState::Closed);
+    }
 }
 
-fn sample(credential: &CredentialStatus) -> CredentialSample {
+fn sample(measured: &CredentialMeasure) -> CredentialSample {
     CredentialSample {
-        name: credential.name.to_string(),
-        provider: credential.provider.to_string(),
-        environment: credential.environment.as_str(),
-        age: credential.age_seconds.map(|age| Duration::from_secs(u64::try_from(age).unwrap_or(0))),
-        until_deadline_seconds: credential.deadline_at.map(|deadline| deadline.duration_since(wall_now()).as_secs_f64()),
-        verdict: credential.proof.as_ref().map(|proof| proof.verdict.as_str()),
-        holders: u64::try_from(credential.holders_of_previous).unwrap_or(u64::MAX),
+        name: measured.name.to_string(),
+        provider: measured.provider.to_string(),
+        environment: measured.environment.as_str(),
+        age: measured.age.map(|age| Duration::try_from(age).unwrap_or_default()),
+        until_deadline_seconds: measured.until_deadline.map(|left| left.as_secs_f64()),
+        verdict: measured.verdict.map(|verdict| verdict.as_str()),
+        holders: u64::try_from(measured.holders_of_previous).unwrap_or(u64::MAX),
     }
 }

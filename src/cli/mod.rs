@@ -2,17 +2,28 @@
 
 mod audit;
 mod backup;
+mod certificate;
 mod check;
 mod client;
+mod completions;
 mod daemon;
 mod demo;
 mod failure;
+mod forget;
 mod get;
+#[cfg(test)]
+mod golden;
+mod herds;
+mod man;
 mod measures;
+mod pause;
 mod plan;
 mod release;
+mod revoke;
+mod rollback;
 mod rotate;
 mod run;
+mod schema;
 mod settings;
 mod status;
 mod submit;
@@ -23,9 +34,10 @@ use std::future::Future;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::domain::ids::{FieldName, InstanceName, Name};
+use crate::domain::ids::{FieldName, InstanceName, Name, VersionId};
+use crate::domain::reason::Reason;
 use crate::runtime::hardening;
 use failure::Failure;
 use settings::Settings;
@@ -37,7 +49,7 @@ use terminal::{Color, Terminal};
 #[command(name = "keywright", version, max_term_width = 100, after_help = EXIT_STATUSES)]
 struct Arguments {
     /// The configuration; without it: ./policies, ./data, and the socket in there
-    #[arg(long, global = true, env = "KEYWRIGHT_CONFIG", value_name = "FILE")]
+    #[arg(long, global = true, env = "KEYWRIGHT_CONFIG", hide_env_values = true, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Print JSON; a failure is then a problem document on standard error
     #[arg(long, global = true)]
@@ -62,7 +74,7 @@ enum Command {
         /// A folder of policies [default: the configuration's, else ./policies]
         path: Option<PathBuf>,
     },
-    /// Show what will rotate when, why, and what stands in the way
+    /// Show what will rotate when, why, what stands in the way, and the days on which many start
     Plan {
         /// How far to look ahead
         #[arg(long, default_value_t = 90, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=3650))]
@@ -78,13 +90,41 @@ enum Command {
         /// The credential
         name: Name,
     },
-    /// Rotate now
-    Rotate {
+    /// Rotate now: one credential, or all of a provider, an account or an application
+    Rotate(rotate::RotateArguments),
+    /// Make the old key current again, while it still lives; the new one is retired
+    Rollback {
         /// The credential
         name: Name,
-        /// Return when it is promoted, or failed
+    },
+    /// Revoke an old version, or a candidate, now
+    Revoke {
+        /// The credential
+        name: Name,
+        /// The version, as `status` and the list of versions name it
+        #[arg(long, value_name = "V")]
+        version: VersionId,
+        /// Also if somebody holds it: this breaks them
         #[arg(long)]
-        wait: bool,
+        force: bool,
+    },
+    /// Remove what is kept here of a credential; its keys live on at the provider
+    Forget {
+        /// The credential
+        name: Name,
+        /// Also if a document names it, an application holds it, or a rotation is open
+        #[arg(long)]
+        force: bool,
+    },
+    /// Stop all that destroys, over restarts too
+    Pause {
+        /// Only this credential; without one, everything, credentials that come later included
+        name: Option<Name>,
+    },
+    /// Let go on what `pause` stopped
+    Resume {
+        /// Only this credential; without one, everything but what was paused by its name
+        name: Option<Name>,
     },
     /// Say that an instance holds nothing any more; without one: that no instance of the application does
     Release {
@@ -103,6 +143,9 @@ enum Command {
         /// Read the application's bearer token from this file
         #[arg(long, value_name = "FILE")]
         token_file: Option<PathBuf>,
+        /// Why, for an operator's read of a production credential: 500 characters at most, kept by the audit trail
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<Reason>,
     },
     /// Copy the store while the daemon runs, sealed as it is: into a new file
     Backup {
@@ -120,6 +163,19 @@ enum Command {
     /// Look at the audit trail
     #[command(subcommand)]
     Audit(AuditCommand),
+    /// Print the JSON Schema of the policies, for editors
+    Schema,
+    /// Print what a shell needs to complete command lines
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page
+    Man {
+        /// Write a page for each command into this folder instead
+        #[arg(long, value_name = "DIR")]
+        dir: Option<PathBuf>,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -173,15 +229,26 @@ fn dispatch(arguments: Arguments, terminal: Terminal) -> Result<ExitCode, Failur
         Command::Audit(AuditCommand::Verify { file }) => audit::verify_trail(file, &settings, terminal),
         Command::Backup { file } => asking(async { backup::backup(&file, &settings.client()?, terminal).await }),
         Command::Restore { file, force } => asking(backup::bring_back(file, force, &settings, terminal)),
+        Command::Schema => schema::schema(terminal),
+        Command::Completions { shell } => completions::completions(shell, Arguments::command(), terminal),
+        Command::Man { dir } => man::man(dir.as_deref(), Arguments::command(), terminal),
         Command::Plan { days } => asking(async { plan::plan(days, &settings.client()?, terminal).await }),
         Command::Status { name } => asking(async { status::status(name.as_ref(), &settings.client()?, terminal).await }),
         Command::Submit { name } => asking(async { submit::submit(&name, &settings.client()?, terminal).await }),
-        Command::Rotate { name, wait } => asking(async { rotate::rotate(&name, wait, &settings.client()?, terminal).await }),
+        Command::Rotate(asked) => asking(async { rotate::rotate(&asked, &settings.client()?, terminal).await }),
+        Command::Rollback { name } => asking(async { rollback::rollback(&name, &settings.client()?, terminal).await }),
+        Command::Revoke { name, version, force } => {
+            asking(async { revoke::revoke(&name, &version, force, &settings.client()?, terminal).await })
+        }
+        Command::Forget { name, force } => asking(async { forget::forget(&name, force, &settings.client()?, terminal).await }),
+        Command::Pause { name } => asking(async { pause::pause(name.as_ref(), &settings.client()?, terminal).await }),
+        Command::Resume { name } => asking(async { pause::resume(name.as_ref(), &settings.client()?, terminal).await }),
         Command::Release { application, instance } => {
             asking(async { release::release(&application, instance.as_ref(), &settings.client()?, terminal).await })
         }
-        Command::Get { name, field, token_file } => {
-            asking(async { get::get(&name, field.as_ref(), token_file.as_deref(), settings.client()?, terminal).await })
+        Command::Get { name, field, token_file, reason } => {
+            let wanted = get::Wanted { name, field, token_file, reason };
+            asking(async { get::get(wanted, settings.client()?, terminal).await })
         }
     }
 }
@@ -209,7 +276,6 @@ mod tests {
 
     #[test]
     fn cli_definition_is_sound() {
-        use clap::CommandFactory;
         Arguments::command().debug_assert();
     }
 
@@ -225,7 +291,16 @@ mod tests {
 
     #[test]
     fn cli_names_are_parsed_once() {
-        for line in ["keywright get ..", "keywright rotate A", "keywright get a --field X", "keywright plan --days 0", "keywright"] {
+        for line in [
+            "keywright get ..",
+            "keywright rotate A",
+            "keywright get a --field X",
+            "keywright plan --days 0",
+            "keywright",
+            "keywright revoke a",
+            "keywright rotate --compromised",
+            "keywright pause A",
+        ] {
             assert_eq!(Arguments::try_parse_from(line.split(' ')).unwrap_err().exit_code(), 2, "{line}");
         }
         assert_eq!(Arguments::try_parse_from(["keywright", "--help"]).unwrap_err().exit_code(), 0);

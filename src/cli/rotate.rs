@@ -1,42 +1,99 @@
-//! `rotate`: asks for a rotation now, and waits for its promotion where the caller wants to.
+//! `rotate`: asks for a rotation now, and waits for its promotion where the caller wants to. Several at once, or a stolen key, are
+//! watched to their end, with a report.
+
+mod board;
+mod watch;
 
 use std::process::ExitCode;
 use std::time::Duration;
 
-use http::Method;
 use serde_json::{Value, json};
 
 use crate::domain::ids::Name;
 
-use super::client::{Call, Client};
+use super::client::Client;
 use super::failure::Failure;
 use super::terminal::Terminal;
-use super::views::{CredentialView, StatusView};
+use super::views::{CredentialView, Pages, StatusView};
+use crate::domain::incident::{WITHIN_DEFAULT, parse_within};
+use watch::{Request, rotate_all};
 
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// A daemon that restarts is back within this; the rotation goes on where it stood.
 const ABSENCE_MAX: Duration = Duration::from_secs(60);
 
-pub(super) async fn rotate(name: &Name, wait: bool, client: &Client, terminal: Terminal) -> Result<ExitCode, Failure> {
+/// What is rotated, and how.
+#[derive(Debug, clap::Args)]
+pub(super) struct RotateArguments {
+    /// The credential; or choose several by the options
+    #[arg(required_unless_present_any = ["provider", "account", "application"], conflicts_with_all = ["provider", "account", "application"])]
+    name: Option<Name>,
+    /// All credentials of this provider
+    #[arg(long, value_name = "P")]
+    provider: Option<Name>,
+    /// All credentials of this account at a provider
+    #[arg(long, value_name = "A")]
+    account: Option<Name>,
+    /// All credentials that this application lists or holds
+    #[arg(long, value_name = "APP")]
+    application: Option<Name>,
+    /// Somebody else may have the key: no schedule, window or overlap counts, and the old key dies
+    #[arg(long)]
+    compromised: bool,
+    /// How long those who hold a stolen key are waited for, `0s` to `24h` [default: 10m]
+    #[arg(long, requires = "compromised", value_name = "10m", value_parser = within)]
+    within: Option<Duration>,
+    /// Return when it is promoted, or failed; several, and stolen ones, are always waited for
+    #[arg(long)]
+    wait: bool,
+    /// How many are rotated at once
+    #[arg(long, default_value_t = 8, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=64))]
+    at_once: u8,
+}
+
+fn within(text: &str) -> Result<Duration, &'static str> {
+    parse_within(text).ok_or("a duration from `0s` to `24h`, such as `10m`")
+}
+
+pub(super) async fn rotate(asked: &RotateArguments, client: &Client, terminal: Terminal) -> Result<ExitCode, Failure> {
+    let compromised_within = asked.compromised.then(|| asked.within.unwrap_or(WITHIN_DEFAULT));
+    let request = Request { compromised_within, at_once: usize::from(asked.at_once) };
+    match &asked.name {
+        Some(name) if !asked.compromised => rotate_one(name, asked.wait, client, terminal).await,
+        Some(name) => rotate_all(vec![name.clone()], request, client, terminal).await,
+        None => rotate_all(chosen(asked, client).await?, request, client, terminal).await,
+    }
+}
+
+/// The credentials that fit all that was given.
+async fn chosen(asked: &RotateArguments, client: &Client) -> Result<Vec<Name>, Failure> {
+    let view: StatusView = Pages::fetch(client, "/v1/status").await?.view()?;
+    let is = |wanted: &Option<Name>, found: &str| wanted.as_ref().is_none_or(|wanted| wanted.as_str() == found);
+    let fits = |row: &&CredentialView| {
+        let by_application = || row.applications.iter().any(|entry| is(&asked.application, &entry.name));
+        is(&asked.provider, &row.provider) && is(&asked.account, &row.account) && (asked.application.is_none() || by_application())
+    };
+    // What was never submitted has no key to replace.
+    let with_a_key = view.credentials.iter().filter(fits).filter(|row| row.version.is_some());
+    let names: Vec<Name> = with_a_key.filter_map(|row| row.name.parse().ok()).collect();
+    if names.is_empty() {
+        return Err(Failure::failed("not-found", "no credential fits", "no credential with a key fits what was given")
+            .then("`keywright status --json` shows the provider, the account and the applications of each"));
+    }
+    Ok(names)
+}
+
+async fn rotate_one(name: &Name, wait: bool, client: &Client, terminal: Terminal) -> Result<ExitCode, Failure> {
     // Looked at before, so that a quick rotation isn't missed between two looks.
     let before = if wait { Some(look(name, client).await?.credential) } else { None };
-    let accepted: Value = client.send(Call::new(Method::POST, format!("/v1/credentials/{name}/rotations"))).await?.parse()?;
+    let accepted: Value = client.send(watch::call(name, None)).await?.parse()?;
     let Some(before) = before else {
-        return report(terminal, &accepted, &format!("the rotation of {name} begins; `keywright status {name}` shows where it stands"));
+        return terminal.report(&accepted, &format!("the rotation of {name} begins; `keywright status {name}` shows where it stands"));
     };
     terminal.remark(&format!("the rotation of {name} begins"));
     let version = follow(name, &before, client, terminal).await?;
     let document = json!({"operation_id": accepted.get("operation_id"), "name": name, "version": version, "outcome": "promoted"});
-    report(terminal, &document, &format!("{name} is promoted: {} is current", version.as_deref().unwrap_or("the new version")))
-}
-
-fn report(terminal: Terminal, document: &Value, sentence: &str) -> Result<ExitCode, Failure> {
-    if terminal.json {
-        terminal.print_json(document)?
-    } else {
-        terminal.print(sentence)?
-    }
-    Ok(ExitCode::SUCCESS)
+    terminal.report(&document, &format!("{name} is promoted: {} is current", version.as_deref().unwrap_or("the new version")))
 }
 
 /// One look at one credential.
@@ -44,6 +101,14 @@ fn report(terminal: Terminal, document: &Value, sentence: &str) -> Result<ExitCo
 struct Look {
     credential: CredentialView,
     messages: Vec<String>,
+}
+
+impl Look {
+    /// What stands in the way, in the daemon's words.
+    fn reasons(&self) -> String {
+        let reason = self.credential.reason.as_deref().unwrap_or("no reason is known");
+        if self.messages.is_empty() { reason.to_owned() } else { self.messages.join("; ") }
+    }
 }
 
 async fn look(name: &Name, client: &Client) -> Result<Look, Failure> {
@@ -108,9 +173,7 @@ fn outcome(before: &CredentialView, seen: &CredentialView, opened: bool) -> Outc
 }
 
 fn failed(name: &Name, seen: &Look) -> Failure {
-    let reason = seen.credential.reason.as_deref().unwrap_or("no reason is known");
-    let detail = if seen.messages.is_empty() { reason.to_owned() } else { seen.messages.join("; ") };
-    Failure::failed("rotation-failed", "the rotation was abandoned; the old key stays in use", detail)
+    Failure::failed("rotation-failed", "the rotation was abandoned; the old key stays in use", seen.reasons())
         .then(format!("`keywright status {name}` shows the reason and when it is tried again"))
 }
 

@@ -10,7 +10,7 @@ use crate::domain::ids::Name;
 use super::client::Client;
 use super::failure::Failure;
 use super::terminal::{BAD, BOLD, CAUTION, DIM, GOOD, Terminal, printable, span_text, table, table_text};
-use super::views::{ApplicationView, CredentialView, Pages, ProblemView, StatusView};
+use super::views::{ApplicationView, CredentialView, HolderView, Pages, ProblemView, StatusView};
 
 pub(super) async fn status(name: Option<&Name>, client: &Client, terminal: Terminal) -> Result<ExitCode, Failure> {
     let pages = match name {
@@ -21,19 +21,18 @@ pub(super) async fn status(name: Option<&Name>, client: &Client, terminal: Termi
         terminal.print_json(&pages)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let view: StatusView = pages.view()?;
-    if view.credentials.is_empty() {
-        terminal.print("the policies list no credential")?;
-    } else {
-        terminal.print(&table_text(&overview(&view)))?;
-    }
-    if name.is_some() {
-        for credential in &view.credentials {
-            terminal.print(&details(credential))?;
-        }
-    }
-    terminal.print(&problems(&view.problems))?;
+    terminal.print(&text(&pages.view()?, name.is_some()))?;
     Ok(ExitCode::SUCCESS)
+}
+
+pub(super) fn text(view: &StatusView, detailed: bool) -> String {
+    let table = match view.credentials.as_slice() {
+        [] => "the policies list no credential".to_owned(),
+        _ => table_text(&overview(view)),
+    };
+    let details = view.credentials.iter().filter(|_| detailed).map(details);
+    let parts: Vec<String> = std::iter::once(table).chain(details).chain([problems(&view.problems)]).collect();
+    parts.join("\n")
 }
 
 fn overview(view: &StatusView) -> Table {
@@ -84,9 +83,25 @@ fn details(credential: &CredentialView) -> String {
     row("issued", moment(credential.issued_at));
     row("previous version", text_or_dash(credential.previous_version.as_deref()));
     row("overlap ends", moment(credential.overlap_ends_at));
+    if credential.paused {
+        row("paused since", moment(credential.paused_since));
+    }
+    if let Some(incident) = &credential.incident {
+        let dash_if_empty = |text: String| if text.is_empty() { dash() } else { printable(&text) };
+        let names = |holders: &[HolderView]| dash_if_empty(holders.iter().map(HolderView::text).collect::<Vec<_>>().join(", "));
+        let version = text_or_dash(incident.version.as_deref());
+        row("key stolen", format!("{version}, reported {}, limit {}", moment(incident.since), moment(incident.limit_at)));
+        row("old key died", format!("{} ({})", moment(incident.revoked_at), text_or_dash(incident.closure.as_deref())));
+        row("still held by", names(&incident.holders));
+        row("stragglers", names(&incident.stragglers));
+        row("unknown keys", incident.unknown_keys.as_ref().map_or_else(dash, |keys| dash_if_empty(keys.join(", "))));
+        row("incident closed", moment(incident.closed_at));
+    }
     for entry in &credential.applications {
-        let text =
-            format!("{} holds {}", entry.instance.as_deref().unwrap_or("no instance"), entry.version.as_deref().unwrap_or("nothing"));
+        let text = match &entry.instance {
+            Some(instance) => format!("{instance} holds {}", entry.version.as_deref().unwrap_or("nothing")),
+            None => "no living instance".to_owned(),
+        };
         row(&printable(&entry.name), printable(&text));
     }
     for piece in credential.proof.iter().flat_map(|proof| &proof.evidence) {

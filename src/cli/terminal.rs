@@ -62,11 +62,35 @@ impl Terminal {
         self.print(&text)
     }
 
+    /// What a command did: its document for programs, a sentence for people.
+    pub(crate) fn report(self, document: &serde_json::Value, sentence: &str) -> Result<std::process::ExitCode, Failure> {
+        if self.json {
+            self.print_json(document)?
+        } else {
+            self.print(sentence)?
+        }
+        Ok(std::process::ExitCode::SUCCESS)
+    }
+
     /// A remark for a person, on standard error; nothing with `--json`.
     pub(crate) fn remark(self, text: &str) {
         if !self.json {
             say(text);
         }
+    }
+
+    /// Whether what is said can be drawn anew in place.
+    pub(crate) fn redraws(self) -> bool {
+        !self.json && std::io::stderr().is_terminal()
+    }
+
+    /// Draws these lines in place of the last ones, on standard error.
+    pub(crate) fn redraw(self, lines_before: usize, lines: &[String]) {
+        let back = if lines_before == 0 { String::new() } else { format!("\x1b[{lines_before}A\x1b[J") };
+        // A line that is wrapped would be two, and the way back too short.
+        let width = rustix::termios::tcgetwinsize(rustix::stdio::stderr()).map_or(80, |size| usize::from(size.ws_col.max(20)));
+        let lines: Vec<String> = lines.iter().map(|line| line.chars().take(width - 1).collect()).collect();
+        say(&format!("{back}{}", lines.join("\n")));
     }
 
     /// The failure that ends the command, on standard error.

@@ -1,5 +1,7 @@
 //! The daemon's answers, as far as the tables show them. What is unknown here is passed over.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -11,10 +13,12 @@ const PAGE_LENGTH: usize = 1000;
 /// No installation has a million credentials: a daemon that never stops paging is broken.
 const PAGES_MAX: usize = 1000;
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Clone, Deserialize)]
 #[serde(default)]
 pub(super) struct CredentialView {
     pub(super) name: String,
+    pub(super) provider: String,
+    pub(super) account: String,
     pub(super) environment: String,
     pub(super) endpoint: Option<String>,
     pub(super) proof: Option<ProofView>,
@@ -29,17 +33,50 @@ pub(super) struct CredentialView {
     pub(super) overlap_ends_at: Option<jiff::Timestamp>,
     pub(super) reason: Option<String>,
     pub(super) paused: bool,
+    pub(super) paused_since: Option<jiff::Timestamp>,
+    pub(super) incident: Option<IncidentView>,
     pub(super) applications: Vec<ApplicationView>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Clone, Deserialize)]
+#[serde(default)]
+pub(super) struct IncidentView {
+    pub(super) since: Option<jiff::Timestamp>,
+    pub(super) limit_at: Option<jiff::Timestamp>,
+    pub(super) version: Option<String>,
+    pub(super) revoked_at: Option<jiff::Timestamp>,
+    pub(super) closure: Option<String>,
+    pub(super) holders: Vec<HolderView>,
+    pub(super) stragglers: Vec<HolderView>,
+    pub(super) unknown_keys: Option<Vec<String>>,
+    pub(super) closed_at: Option<jiff::Timestamp>,
+}
+
+/// Who holds an old key: an instance, or an application that was never seen.
+#[derive(Debug, Default, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct HolderView {
+    pub(super) application: String,
+    pub(super) instance: Option<String>,
+}
+
+impl HolderView {
+    pub(super) fn text(&self) -> String {
+        match &self.instance {
+            Some(instance) => format!("{}/{instance}", self.application),
+            None => format!("{} (never seen)", self.application),
+        }
+    }
+}
+
+#[derive(Debug, Default, Clone, Deserialize)]
 #[serde(default)]
 pub(super) struct ProofView {
     pub(super) verdict: String,
     pub(super) evidence: Vec<EvidenceView>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Clone, Deserialize)]
 #[serde(default)]
 pub(super) struct EvidenceView {
     pub(super) kind: String,
@@ -47,7 +84,7 @@ pub(super) struct EvidenceView {
     pub(super) why: String,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Clone, Deserialize)]
 #[serde(default)]
 pub(super) struct ApplicationView {
     pub(super) name: String,
@@ -75,6 +112,16 @@ pub(super) struct StatusView {
 #[serde(default)]
 pub(super) struct PlanView {
     pub(super) plan: Vec<PlanEntryView>,
+    pub(super) herds: Vec<HerdView>,
+    pub(super) uncounted: Vec<String>,
+}
+
+#[derive(Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub(super) struct HerdView {
+    pub(super) account: String,
+    pub(super) day: Option<jiff::civil::Date>,
+    pub(super) starts: u64,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -133,6 +180,18 @@ impl Pages {
         }
     }
 
+    /// One account and day that stands on several pages becomes one row.
+    pub(super) fn add_up_herds(&mut self) {
+        let Some(Value::Array(rows)) = self.0.get_mut("herds") else { return };
+        let mut sums: BTreeMap<(String, String), u64> = BTreeMap::new();
+        for row in rows.iter() {
+            let text = |name: &str| row.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+            *sums.entry((text("account"), text("day"))).or_default() += row.get("starts").and_then(Value::as_u64).unwrap_or(0);
+        }
+        let sum = |((account, day), starts)| serde_json::json!({"account": account, "day": day, "starts": starts});
+        *rows = sums.into_iter().map(sum).collect();
+    }
+
     pub(super) fn view<T: serde::de::DeserializeOwned>(&self) -> Result<T, Failure> {
         serde_json::from_value(Value::Object(self.0.clone())).map_err(|_| {
             Failure::failed("no-answer", "the daemon didn't answer clearly", "the answer isn't the document that was expected")
@@ -143,6 +202,21 @@ impl Pages {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn cli_herds_of_several_pages_are_added_up() {
+        let mut pages = Pages::default();
+        for text in [
+            r#"{"plan":[],"herds":[{"account":"a","day":"2027-01-01","starts":2},{"account":"b","day":"2027-01-01","starts":1}],"next":"x"}"#,
+            r#"{"plan":[],"herds":[{"account":"a","day":"2027-01-01","starts":3},{"account":"a","day":"2027-01-02","starts":1}],"next":null}"#,
+        ] {
+            pages.append(serde_json::from_str(text).unwrap());
+        }
+        pages.add_up_herds();
+        let view: PlanView = pages.view().unwrap();
+        let rows: Vec<String> = view.herds.iter().map(|row| format!("{} {} {}", row.account, row.day.unwrap(), row.starts)).collect();
+        assert_eq!(rows, ["a 2027-01-01 5", "a 2027-01-02 1", "b 2027-01-01 1"]);
+    }
 
     #[test]
     fn cli_pages_are_put_together_without_repeating_problems() {

@@ -21,11 +21,11 @@ pub enum Identity {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Right {
-    /// See status and plan.
+    /// See status, plan and versions.
     Status,
-    /// Submit, rotate, release.
+    /// Submit, rotate, release: what brings a credential's next version about.
     Rotate,
-    /// Revoke and forget.
+    /// All that ends a key: say that it is stolen, roll back, revoke, forget; and pause and resume.
     Revoke,
     /// Read values.
     Read,
@@ -33,6 +33,16 @@ pub enum Right {
 
 impl Right {
     pub const ALL: [Right; 4] = [Right::Status, Right::Rotate, Right::Revoke, Right::Read];
+
+    /// The word for it in the configuration.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Right::Status => "status",
+            Right::Rotate => "rotate",
+            Right::Revoke => "revoke",
+            Right::Read => "read",
+        }
+    }
 }
 
 /// An entry of `operators` in the configuration.
@@ -46,6 +56,11 @@ pub struct Operator {
 pub fn may_read(policies: &Policies, application: &Application, credential: &Name) -> bool {
     let environment = |name: &Name| -> Option<Environment> { policies.credentials.get(name).map(|c| c.environment) };
     application.credentials.contains(credential) && environment(credential) == Some(application.environment)
+}
+
+/// Whether a person who reads a credential of this environment has to say why.
+pub fn needs_reason(environment: Environment) -> bool {
+    environment == Environment::Production
 }
 
 #[cfg(test)]

@@ -46,6 +46,8 @@ pub enum Decision {
 pub enum DueReason {
     /// An operator asked.
     Requested,
+    /// Somebody else may have the current key.
+    Compromised,
     /// A value of our own that isn't there yet: nobody needs to bring it.
     FirstVersion,
     /// The policy's `maxAge` comes near.
@@ -91,6 +93,7 @@ macro_rules! reason_texts {
 
 reason_texts!(DueReason {
     Requested => "requested",
+    Compromised => "compromised",
     FirstVersion => "first-version",
     MaxAge => "max-age",
     Expires => "expires",
@@ -113,13 +116,20 @@ pub struct Schedule {
 
 /// What to do now. Pure: the same facts give the same decision.
 pub fn decide(facts: &Facts<'_>) -> Decision {
-    continue_open(facts)
+    clearing(facts)
+        .or_else(|| continue_open(facts))
         .or_else(|| missing(facts))
         .or_else(|| current_refused(facts))
         .or_else(|| paused(facts))
         .or_else(|| requested(facts))
+        .or_else(|| incident(facts))
         .or_else(|| possible_orphans(facts))
         .unwrap_or_else(|| by_time(facts))
+}
+
+fn clearing(facts: &Facts<'_>) -> Option<Decision> {
+    let clear = Decision::Step(Step::Clear);
+    facts.ledger.clearing.then(|| paused(facts).unwrap_or(clear))
 }
 
 fn continue_open(facts: &Facts<'_>) -> Option<Decision> {
@@ -127,7 +137,7 @@ fn continue_open(facts: &Facts<'_>) -> Option<Decision> {
         return Some(Decision::Step(next(rotation, facts)));
     }
     let orphan = facts.ledger.orphans.first()?;
-    (!facts.ledger.paused).then(|| Decision::Step(Step::RevokeOrphan { key_id: orphan.clone() }))
+    (!facts.paused()).then(|| Decision::Step(Step::RevokeOrphan { key_id: orphan.clone() }))
 }
 
 fn missing(facts: &Facts<'_>) -> Option<Decision> {
@@ -141,11 +151,31 @@ fn current_refused(facts: &Facts<'_>) -> Option<Decision> {
 }
 
 fn paused(facts: &Facts<'_>) -> Option<Decision> {
-    facts.ledger.paused.then_some(Decision::Blocked { reason: BlockReason::Paused, until: None })
+    facts.paused().then_some(Decision::Blocked { reason: BlockReason::Paused, until: None })
 }
 
 fn requested(facts: &Facts<'_>) -> Option<Decision> {
     facts.requested.then(|| start(facts, DueReason::Requested))
+}
+
+/// A stolen key is replaced whatever the schedule says; once all are, the provider's keys are looked through once more.
+fn incident(facts: &Facts<'_>) -> Option<Decision> {
+    facts.ledger.open_incident()?;
+    let current = facts.ledger.current.as_ref()?;
+    if !facts.ledger.is_stolen(current) {
+        return Some(Decision::Step(Step::CloseIncident));
+    }
+    if let Some(stuck) = possible_orphans(facts) {
+        return Some(stuck);
+    }
+    Some(match &facts.ledger.failure {
+        // By the wall clock, which may have jumped: the wait must neither last for years nor be none.
+        Some(_) if !facts.now.trusted => Decision::Blocked { reason: BlockReason::ClockUntrusted, until: None },
+        Some(failure) if facts.now.wall < failure.next_try_at => {
+            Decision::Blocked { reason: BlockReason::RetryLater, until: Some(failure.next_try_at) }
+        }
+        _ => start(facts, DueReason::Compromised),
+    })
 }
 
 fn possible_orphans(facts: &Facts<'_>) -> Option<Decision> {

@@ -1,5 +1,6 @@
 //! Proof of environment: evidence, weighed into a verdict. A fact is never guessed: what tells nothing says nothing.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::credential::{Credential, Environment};
@@ -8,7 +9,7 @@ use super::material::Material;
 use super::provider::{FieldClass, Provider};
 
 /// What one piece of evidence says about the claim "this value belongs to this environment".
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Says {
     For,
@@ -17,7 +18,7 @@ pub enum Says {
 }
 
 /// Where a piece of evidence comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum EvidenceKind {
     /// The form of a field.
@@ -31,14 +32,14 @@ pub enum EvidenceKind {
 }
 
 /// One piece of evidence, with a reason that a person understands and that holds nothing of a value.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Evidence {
     pub kind: EvidenceKind,
     pub says: Says,
     pub why: String,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
     Match,
@@ -57,7 +58,7 @@ impl Verdict {
 }
 
 /// The verdict with what led to it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Proof {
     pub verdict: Verdict,
     pub evidence: Vec<Evidence>,

@@ -100,6 +100,7 @@ pub(crate) fn provider(lists: bool) -> Provider {
         variables: BTreeMap::new(),
         fields: BTreeMap::new(),
         calls: Calls { token: None, probe: None, create: Some(create), list: lists.then_some(list), revoke: Some(call()) },
+        signs: None,
         lifecycle: Lifecycle::Pairs,
         timing: Timing { propagation: None, tokens_outlive: None, manual_lead: None },
         limits: Limits::default(),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::ids::{InstanceName, Name, VersionId};
@@ -20,7 +21,7 @@ pub struct Holding {
 }
 
 /// How an instance stands to the current version.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum HoldingState {
     /// It has an older version only.
@@ -36,7 +37,7 @@ pub enum HoldingState {
 pub struct NotNewest;
 
 /// What keeps an old key alive.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Blocker {
     pub application: Name,
     /// `None`: the application was never seen at all.

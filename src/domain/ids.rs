@@ -1,8 +1,10 @@
 //! Names and identifiers. Each is parsed once, by the one parser of its kind, and never normalised.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -12,13 +14,16 @@ use uuid::Uuid;
 pub struct NameError(pub &'static str);
 
 macro_rules! text_newtype {
-    ($(#[$doc:meta])* $type:ident, $check:path) => {
-        $(#[$doc])*
+    ($(#[doc = $doc:literal])* $type:ident, $check:path, $pattern:literal) => {
+        $(#[doc = $doc])*
         #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(try_from = "String", into = "String")]
         pub struct $type(String);
 
         impl $type {
+            /// The same as a regular expression, for those who describe documents.
+            pub const PATTERN: &str = $pattern;
+
             pub fn as_str(&self) -> &str {
                 &self.0
             }
@@ -46,6 +51,21 @@ macro_rules! text_newtype {
             }
         }
 
+        /// The pattern says the same as the parser: a test holds the two together.
+        impl JsonSchema for $type {
+            fn schema_name() -> Cow<'static, str> {
+                stringify!($type).into()
+            }
+
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                json_schema!({
+                    "type": "string",
+                    "pattern": Self::PATTERN,
+                    "description": concat!($($doc, "\n"),*).trim(),
+                })
+            }
+        }
+
         impl fmt::Display for $type {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str(&self.0)
@@ -57,27 +77,32 @@ macro_rules! text_newtype {
 text_newtype!(
     /// The name of a document: credential, application, policy or provider. A DNS label of 63 characters at most.
     Name,
-    check_label
+    check_label,
+    "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 );
 text_newtype!(
     /// One issue of a credential: opaque outside, unique for ever, in the form of a [`Name`].
     VersionId,
-    check_label
+    check_label,
+    "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 );
 text_newtype!(
     /// One running copy of an application, as it names itself: `[A-Za-z0-9._-]{1,128}`.
     InstanceName,
-    check_instance
+    check_instance,
+    "^[A-Za-z0-9._-]{1,128}$"
 );
 text_newtype!(
     /// One field of a credential: `[a-z][a-z0-9_]{0,62}`.
     FieldName,
-    check_field
+    check_field,
+    "^[a-z][a-z0-9_]{0,62}$"
 );
 text_newtype!(
     /// The provider's own id of a key: printable ASCII, 256 characters at most, never a secret.
     KeyId,
-    check_key_id
+    check_key_id,
+    "^[!-~]{1,256}$"
 );
 
 impl InstanceName {
@@ -140,7 +165,7 @@ impl InstallationId {
 
 /// Names one attempt to issue one generation of one credential: the same inputs give the same id, so that a repeated
 /// call at the provider is recognised as a repetition (I8).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 pub struct OperationId(Uuid);
 
 impl OperationId {
@@ -181,6 +206,8 @@ pub fn is_marked(installation: InstallationId, credential: &Name, name: &str) ->
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -203,6 +230,18 @@ mod tests {
         assert!("client_secret".parse::<FieldName>().is_ok());
         for bad in ["", "_a", "Client", "a-b", "1a"] {
             assert!(bad.parse::<FieldName>().is_err(), "{bad}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_patterns_say_what_the_parsers_do(text in "[a-zA-Z0-9._ ~\\-]{0,4}|[a-z0-9-]{60,66}|[A-Za-z._]{126,130}|\\PC{0,3}") {
+            let fits = |pattern: &str| regex::Regex::new(pattern).unwrap().is_match(&text);
+            prop_assert_eq!(text.parse::<Name>().is_ok(), fits(Name::PATTERN));
+            prop_assert_eq!(text.parse::<VersionId>().is_ok(), fits(VersionId::PATTERN));
+            prop_assert_eq!(text.parse::<InstanceName>().is_ok(), fits(InstanceName::PATTERN));
+            prop_assert_eq!(text.parse::<FieldName>().is_ok(), fits(FieldName::PATTERN));
+            prop_assert_eq!(text.parse::<KeyId>().is_ok(), fits(KeyId::PATTERN));
         }
     }
 

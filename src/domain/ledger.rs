@@ -3,10 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::environment::Proof;
 use super::ids::{FieldName, KeyId, OperationId, VersionId};
+use super::incident::Incident;
 use super::rotation::{AbandonReason, Rotation};
 
 /// How many ended versions are remembered. Their fingerprints keep a revoked value from coming back (I10).
@@ -25,6 +27,9 @@ pub struct Ledger {
     pub versions: BTreeMap<VersionId, VersionFacts>,
     pub rotation: Option<Rotation>,
     pub paused: bool,
+    /// Since when, if it is paused.
+    #[serde(default)]
+    pub paused_since: Option<Timestamp>,
     pub failure: Option<Failure>,
     /// Creates whose reply was lost where the provider can't tell us what became of them.
     pub possible_orphans: Vec<PossibleOrphan>,
@@ -38,6 +43,15 @@ pub struct Ledger {
     /// Restored from a backup, and not looked at since: whatever became of it meanwhile isn't known, so it isn't served (I10).
     #[serde(default)]
     pub unverified: bool,
+    /// The provider's keys as listed before the current one was made.
+    #[serde(default)]
+    pub seen: BTreeSet<KeyId>,
+    /// The incident that is open, or the last one.
+    #[serde(default)]
+    pub incident: Option<Incident>,
+    /// It is forgotten, and what the store keeps of it is still to be removed.
+    #[serde(default)]
+    pub clearing: bool,
 }
 
 /// What is known of one version, beside its bytes.
@@ -94,7 +108,7 @@ pub struct Ended {
 }
 
 /// How sure we are that a key is dead.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Closure {
     /// The provider refused it afterwards.
@@ -130,6 +144,23 @@ impl VersionFacts {
 impl Ledger {
     pub fn current_facts(&self) -> Option<&VersionFacts> {
         self.versions.get(self.current.as_ref()?)
+    }
+
+    /// The incident that isn't over.
+    pub fn open_incident(&self) -> Option<&Incident> {
+        self.incident.as_ref().filter(|incident| incident.closed.is_none())
+    }
+
+    /// The generation in which this version's key was new: a copy is as old as what it copies.
+    pub fn key_generation(&self, version: &VersionId) -> Option<u64> {
+        let root = self.versions.get(self.root_of(version)).or_else(|| self.versions.get(version));
+        root.map(|facts| facts.generation)
+    }
+
+    /// Whether an open incident is about this version's key.
+    pub fn is_stolen(&self, version: &VersionId) -> bool {
+        let generation = self.key_generation(version);
+        self.open_incident().is_some_and(|incident| generation.is_none_or(|generation| generation <= incident.generation))
     }
 
     /// The version that still lives beside the current one, while a rotation is open.

@@ -9,12 +9,15 @@ pub mod due;
 pub mod environment;
 #[cfg(test)]
 mod fixtures;
+pub mod forecast;
 pub mod holders;
 pub mod ids;
+pub mod incident;
 pub mod ledger;
 pub mod material;
 pub mod policy;
 pub mod provider;
+pub mod reason;
 pub mod recipe;
 pub mod rotation;
 pub mod span;

@@ -25,6 +25,8 @@ pub struct Provider {
     pub variables: BTreeMap<String, Option<Name>>,
     pub fields: BTreeMap<FieldName, Field>,
     pub calls: Calls,
+    /// How a credential of this provider signs calls for those that it administers; `None`: it administers none.
+    pub signs: Option<Signature>,
     pub lifecycle: Lifecycle,
     pub timing: Timing,
     pub limits: Limits,
@@ -136,10 +138,32 @@ pub enum Method {
     Delete,
 }
 
+/// How an administering credential signs, with its own fields.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Signature {
+    Basic {
+        username: FieldName,
+        password: FieldName,
+    },
+    Bearer {
+        field: FieldName,
+    },
+    /// An access token, fetched through its own provider's [`Calls::token`] at that provider's own address.
+    Token,
+}
+
+/// The calls that an administering credential may sign.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SignedCall {
+    Create,
+    List,
+    Revoke,
+}
+
 /// Who signs a call, and how.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Authentication {
-    /// No authentication, or the administering credential's where the document names one (open registration).
+    /// No authentication; for `create` the administering credential's, where the document names one (open registration).
     Open,
     /// HTTP Basic with two fields of the acting version.
     Basic { username: FieldName, password: FieldName },
@@ -149,6 +173,8 @@ pub enum Authentication {
     Token,
     /// A management field of the version that is acted upon, as bearer token (RFC 7592).
     Management { field: FieldName },
+    /// The administering credential, as its own description says ([`Provider::signs`]).
+    Administrator,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -326,11 +352,47 @@ pub struct Timing {
     pub manual_lead: Option<Duration>,
 }
 
-/// Where answers tell how many calls are left.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// How many calls an account may make, how many of them are ours, and where answers tell what is left.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
+    /// What the provider allows each account; `None` where that isn't known.
+    pub quota: Option<Quota>,
+    /// Our part of it, in percent: the rest is the applications', which call with the same account.
+    pub share: u8,
+    pub limit_header: Option<String>,
     pub remaining_header: Option<String>,
     pub reset_header: Option<String>,
+}
+
+/// So many calls within any such time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Quota {
+    pub calls: u32,
+    pub per: Duration,
+}
+
+impl Limits {
+    /// Half is left to the others where nothing else is said.
+    pub const SHARE_DEFAULT: u8 = 50;
+    /// A share of fewer calls lets no rotation through: one step makes up to so many calls in one go.
+    pub const OWN_CALLS_MIN: u32 = 4;
+
+    /// Our part of the quota.
+    pub fn own_calls(&self) -> Option<u32> {
+        let own = u64::from(self.quota?.calls) * u64::from(self.share) / 100;
+        u32::try_from(own).ok()
+    }
+
+    /// What is to be left to the others of so many calls.
+    pub fn left_to_others(&self, limit: u64) -> u64 {
+        limit - limit.min(limit.saturating_mul(u64::from(self.share)) / 100)
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits { quota: None, share: Limits::SHARE_DEFAULT, limit_header: None, remaining_header: None, reset_header: None }
+    }
 }
 
 /// One key at the provider, as its list shows it.
@@ -344,6 +406,10 @@ pub struct ListedKey {
     pub expires_at: Option<Timestamp>,
 }
 
+impl SignedCall {
+    pub const ALL: [SignedCall; 3] = [SignedCall::Create, SignedCall::List, SignedCall::Revoke];
+}
+
 impl Provider {
     /// Fields that applications get, and those that only manage the credential.
     pub fn is_management(&self, field: &FieldName) -> bool {
@@ -353,6 +419,32 @@ impl Provider {
     /// Whether a lost reply to `create` can be searched for: by list and marker both.
     pub fn can_find_orphans(&self) -> bool {
         self.calls.list.as_ref().is_some_and(|list| list.marker.is_some())
+    }
+
+    /// Whether the provider can be asked whether a key lives. Where it can't, only a person can tell.
+    pub fn has_check(&self) -> bool {
+        self.calls.token.is_some() || self.calls.probe.is_some()
+    }
+
+    /// Whether the administering credential signs this call, where there is one.
+    pub fn administrator_signs(&self, call: SignedCall) -> bool {
+        let is_open_create = || call == SignedCall::Create && self.authentication_of(call) == Some(&Authentication::Open);
+        self.must_be_administered(call) || is_open_create()
+    }
+
+    /// Whether this call can't be made without an administering credential.
+    pub fn must_be_administered(&self, call: SignedCall) -> bool {
+        self.authentication_of(call) == Some(&Authentication::Administrator)
+    }
+
+    fn authentication_of(&self, call: SignedCall) -> Option<&Authentication> {
+        let calls = &self.calls;
+        let call = match call {
+            SignedCall::Create => calls.create.as_ref().map(|create| &create.call),
+            SignedCall::List => calls.list.as_ref().map(|list| &list.call),
+            SignedCall::Revoke => calls.revoke.as_ref(),
+        };
+        call.map(|call| &call.authentication)
     }
 
     pub fn can_mint(&self) -> bool {

@@ -31,11 +31,15 @@ impl Backoff {
         *self = Backoff::default();
     }
 
-    /// Notes a failure. `longest` bounds the wait, unless the provider itself named one.
+    /// Notes a failure. `longest` bounds the wait, unless the provider itself named one. A wait that was named, and is longer than
+    /// ours, isn't doubled: who queues for a quota keeps its place, and the earliest deadline goes first (I14).
     pub(super) fn failed(&mut self, name: &Name, running: Duration, longest: Duration, retry_after: Option<Duration>) {
-        self.failures = self.failures.saturating_add(1);
-        let wait = wait_after(name, self.failures, longest);
-        self.until = running + retry_after.map_or(wait, |asked| asked.clamp(wait, RETRY_AFTER_MAX.max(wait)));
+        let wait = wait_after(name, self.failures.saturating_add(1), longest);
+        let named = retry_after.filter(|asked| *asked >= wait);
+        if named.is_none() {
+            self.failures = self.failures.saturating_add(1);
+        }
+        self.until = running + named.map_or(wait, |asked| asked.min(RETRY_AFTER_MAX.max(wait)));
     }
 }
 
@@ -68,6 +72,11 @@ mod tests {
         assert_eq!(backoff.until(), Duration::from_secs(30));
         backoff.failed(&name, Duration::ZERO, Duration::from_secs(2), Some(Duration::from_secs(1_000_000)));
         assert_eq!(backoff.until(), RETRY_AFTER_MAX);
+        assert_eq!(backoff.failures, 0, "a wait that was named adds nothing to ours");
+        for _ in 0..20 {
+            backoff.failed(&name, Duration::ZERO, Duration::from_secs(60), Some(Duration::ZERO));
+        }
+        assert!(backoff.until() >= Duration::from_secs(30), "one that names none, or a short one, is left alone for longer and longer");
         backoff.succeeded();
         assert!(!backoff.is_waiting(Duration::ZERO));
     }

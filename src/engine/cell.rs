@@ -60,6 +60,8 @@ pub(super) struct Work {
     pub(super) swept_at: Option<Duration>,
     pub(super) checked_at: Option<Duration>,
     pub(super) upkeep_backoff: Backoff,
+    /// What is asked of the provider is a routine look: rotations come first.
+    pub(super) routine: bool,
     /// Signs in the place of the current version while a submission replaces one that the provider refuses.
     pub(super) stand_in: Option<Material>,
 }

@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::domain::rotation::Moment;
+use crate::journal::Heartbeat;
 
 /// Tells the time. The running time starts from what the journal remembers, and never goes back.
 #[async_trait]
@@ -16,6 +17,12 @@ pub trait Clock: Send + Sync {
     /// Lets time go by within a call. A clock of a simulation goes on by itself, so that nobody waits.
     async fn sleep(&self, by: Duration) {
         tokio::time::sleep(by).await;
+    }
+
+    /// What the next run is to start from.
+    fn heartbeat(&self) -> Heartbeat {
+        let now = self.now();
+        Heartbeat { running: now.running, wall: now.trusted.then_some(now.wall), ..Heartbeat::default() }
     }
 
     /// The provider's own clock, as its answer told it: agreement within five minutes restores trust (I13).

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::audit::Actor;
 use super::cell::{Cell, Trouble, Work};
 use super::gather::Context;
+use super::status::blocker_text;
 use super::{Engine, perform::Performed};
 use crate::delivery::Change;
 use crate::domain::due::{Decision, decide};
@@ -91,8 +92,8 @@ impl Engine {
 
     /// Performs what is next until there is something to wait for.
     pub(super) async fn advance(&self, cell: &Cell, work: &mut Work, context: &Context) {
-        // Between drives, time has passed: what the provider holds is looked at again before anything is created.
-        work.create_unsent = false;
+        // Between drives, time has passed: what the provider holds is looked at again before anything is created, where that can be.
+        work.create_unsent &= !context.provider.can_find_orphans();
         work.seen = None;
         // Kept from the first look at the provider's keys until the new key is in the journal.
         let mut account_guard = None;
@@ -264,7 +265,11 @@ impl Engine {
         }
         tracing::info!(credential = %cell.name, event = event_word(event), "journaled");
         if closed {
-            self.seams.meter.rotation_ended(if matches!(event, Event::Abandoned { .. }) { "abandoned" } else { "revoked" });
+            self.seams.meter.rotation_ended(if matches!(event, Event::Abandoned { .. } | Event::Forgotten) {
+                "abandoned"
+            } else {
+                "revoked"
+            });
             self.compact(cell, work).await;
         }
     }
@@ -312,7 +317,10 @@ impl Engine {
 }
 
 fn touches_account(step: &Step) -> bool {
-    matches!(step, Step::Survey | Step::Create | Step::RevokeOrphan { .. } | Step::Journal(Event::CreateIntended { .. }))
+    matches!(
+        step,
+        Step::Survey | Step::Create | Step::RevokeOrphan { .. } | Step::CloseIncident | Step::Journal(Event::CreateIntended { .. })
+    )
 }
 
 fn step_word(step: &Step) -> &'static str {
@@ -329,6 +337,8 @@ fn step_word(step: &Step) -> &'static str {
         Step::Forget => "forget",
         Step::UndoKey { .. } => "undo-key",
         Step::Discard => "discard",
+        Step::CloseIncident => "close-incident",
+        Step::Clear => "clear",
         Step::Journal(_) => "journal",
         Step::Wait(_) => "wait",
     }
@@ -358,9 +368,14 @@ pub(super) fn event_word(event: &Event) -> &'static str {
         Event::CurrentAccepted => "current-accepted",
         Event::RollbackPlanned { .. } => "rollback-planned",
         Event::TermsTightened { .. } => "terms-tightened",
-        Event::Paused => "paused",
+        Event::Paused { .. } => "paused",
         Event::Resumed => "resumed",
         Event::Restored => "restored",
+        Event::Compromised { .. } => "compromised",
+        Event::IncidentClosed { .. } => "incident-closed",
+        Event::RevocationAsked { .. } => "revocation-asked",
+        Event::Forgotten => "forgotten",
+        Event::Cleared => "cleared",
         Event::Snapshot { .. } => "snapshot",
     }
 }
@@ -374,17 +389,23 @@ fn audited(event: &Event) -> Option<(&'static str, Option<String>)> {
         Event::Abandoning { reason } => Some(reason.as_str().to_owned()),
         Event::OrphanFound { key_id, .. } | Event::OrphanRevoked { key_id } => Some(format!("key {key_id}")),
         Event::Revoked { closure, .. } => Some(format!("{closure:?}").to_lowercase()),
-        Event::Confirmed { stragglers } if !stragglers.is_empty() => {
-            let names: Vec<String> = stragglers.iter().map(|straggler| straggler.application.to_string()).collect();
+        Event::Compromised { within, .. } => Some(format!("within {} s", within.as_secs())),
+        Event::IncidentClosed { unknown_keys, .. } => Some(match unknown_keys {
+            Some(keys) => format!("{} unknown keys at the provider", keys.len()),
+            None => "the provider can't list its keys".to_owned(),
+        }),
+        Event::RevocationAsked { stragglers, .. } | Event::Confirmed { stragglers } if !stragglers.is_empty() => {
+            let names: Vec<String> = stragglers.iter().map(blocker_text).collect();
             Some(format!("in spite of {}", names.join(", ")))
         }
         Event::Confirmed { .. } | Event::RevokeIntended | Event::Abandoned { .. } => None,
         // It is audited before the stage moves: the record says what is about to happen.
         Event::Promoted { .. } => return Some(("promoting", None)),
         Event::PossibleOrphan { .. } | Event::CurrentRefused { .. } | Event::CurrentAccepted => None,
-        Event::Paused | Event::Resumed | Event::Restored | Event::TermsTightened { .. } => None,
+        Event::Paused { .. } | Event::Resumed | Event::RevocationAsked { .. } | Event::Forgotten => None,
+        Event::Restored | Event::TermsTightened { .. } => None,
         Event::Stored | Event::Verified { .. } | Event::Refused { .. } | Event::Retired { .. } => return None,
-        Event::Closed | Event::Undone | Event::Snapshot { .. } => return None,
+        Event::Closed | Event::Undone | Event::Cleared | Event::Snapshot { .. } => return None,
     };
     Some((event_word(event), detail))
 }

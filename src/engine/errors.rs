@@ -9,6 +9,11 @@ pub enum ReadError {
     /// Not listed, or doesn't exist: both are answered alike.
     #[error("this credential isn't in the caller's document")]
     Forbidden,
+    /// A person asks for a production credential and doesn't say why.
+    #[error(
+        "a person reads a production credential for a reason, which the audit trail keeps: `keywright get NAME --reason TEXT`, or the header Keywright-Reason"
+    )]
+    ReasonMissing,
     #[error("nothing was submitted for this credential yet, or nothing that may be served")]
     NoVersion,
     /// Restored from a backup: the provider hasn't been asked yet.
@@ -98,6 +103,76 @@ pub enum RotateError {
     CannotMint,
     #[error("the store or the journal can't be reached")]
     StoreUnavailable,
+    #[error("the audit trail can't be written")]
+    AuditUnavailable,
+}
+
+/// Why a rotation isn't turned round.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum RollbackError {
+    #[error("there is no such credential in the policies")]
+    UnknownCredential,
+    #[error("there is nothing to go back to: a rollback is possible while the old key still lives, after a promotion")]
+    NothingToGoBackTo,
+    #[error("the old key is being revoked, or is dead: there is no way back")]
+    BeingRevoked,
+    #[error("the old key is stolen: it must not become current again")]
+    Stolen,
+    #[error("the provider doesn't accept the old key any more: the new one stays current")]
+    Refused,
+    /// Not known whether it took effect: `status` tells.
+    #[error("it isn't done yet, because the provider, the store or the journal can't be reached; once begun, it goes on by itself")]
+    StoreUnavailable,
+    #[error("the audit trail can't be written")]
+    AuditUnavailable,
+}
+
+/// Why a version isn't revoked by hand.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RevokeError {
+    #[error("there is no such version")]
+    Unknown,
+    #[error("this version's key is current: `keywright rotate` replaces it first")]
+    Current,
+    #[error("it is still held ({who}): let them confirm, `keywright release` them, or force it")]
+    Held { who: String },
+    #[error("{0}")]
+    NotNow(&'static str),
+    /// Asked for, durably, and not intended yet.
+    #[error("it is asked for and goes on by itself, but isn't certain yet: {because}")]
+    Later { because: String },
+    #[error("the store or the journal can't be reached")]
+    StoreUnavailable,
+    #[error("the audit trail can't be written")]
+    AuditUnavailable,
+}
+
+/// Why a credential isn't forgotten.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ForgetError {
+    #[error("there is no such credential")]
+    Unknown,
+    #[error("a rotation is open, or a key that is left over is being revoked")]
+    RotationOpen,
+    #[error("a document still names it, and it has a current version: remove the document first, or force it")]
+    Documented,
+    #[error("applications hold it ({who}): `keywright release` them first, or force it")]
+    Held { who: String },
+    #[error("it is paused: `keywright resume` first")]
+    Paused,
+    #[error("the store or the journal can't be reached; once begun, it goes on by itself")]
+    StoreUnavailable,
+    #[error("the audit trail can't be written")]
+    AuditUnavailable,
+}
+
+/// Why nothing is paused, or goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum PauseError {
+    #[error("there is no such credential")]
+    Unknown,
+    #[error("it can't be made durable: until the daemon ends it may hold all the same")]
+    Unavailable,
     #[error("the audit trail can't be written")]
     AuditUnavailable,
 }

@@ -11,7 +11,7 @@ use crate::domain::holders::{Blocker, barrier};
 use crate::domain::ids::Name;
 use crate::domain::ledger::{Fingerprint, Ledger};
 use crate::domain::material::Material;
-use crate::domain::policy::{Policies, RotationPolicy};
+use crate::domain::policy::{Confirmation, Policies, RotationPolicy};
 use crate::domain::provider::{FieldClass, Piece, Provider, Template};
 use crate::domain::rotation::Facts;
 use crate::issuers::Target;
@@ -44,13 +44,17 @@ impl Engine {
         Some(Context { policies, credential, policy, provider })
     }
 
+    /// For calls that the credential signs itself; see [`Engine::signed_target`] for the others.
     pub(super) fn target(&self, context: &Context) -> Target {
         Target {
             credential: context.credential.name.clone(),
+            account: context.credential.account.clone(),
+            routine: false,
             provider: context.provider.clone(),
             environment: context.credential.environment,
             base_url: self.base_url(context),
             variables: context.credential.variables.clone(),
+            administrator: None,
         }
     }
 
@@ -86,11 +90,27 @@ impl Engine {
             create_unsent: work.create_unsent,
             seen: work.seen.as_ref(),
             requested,
+            all_paused: self.all_paused().is_some(),
         }
     }
 
     /// Who keeps the old version alive. Asked only while there is one.
     pub(super) fn blockers(&self, context: &Context, ledger: &Ledger) -> Vec<Blocker> {
+        let Some(rotation) = &ledger.rotation else { return Vec::new() };
+        if ledger.open_incident().is_some() || rotation.revocation.is_some() {
+            return self.holders_of_old(context, ledger);
+        }
+        self.blockers_by(context, ledger, rotation.plan.terms.confirmation)
+    }
+
+    /// As [`Engine::blockers`] where no overlap protects anybody: who wasn't even served the new version counts, whatever the
+    /// policy says of confirmations.
+    pub(super) fn holders_of_old(&self, context: &Context, ledger: &Ledger) -> Vec<Blocker> {
+        let by_policy = ledger.rotation.as_ref().map(|rotation| rotation.plan.terms.confirmation);
+        self.blockers_by(context, ledger, by_policy.unwrap_or(Confirmation::Required).max(Confirmation::Observed))
+    }
+
+    fn blockers_by(&self, context: &Context, ledger: &Ledger, confirmation: Confirmation) -> Vec<Blocker> {
         let (Some(rotation), Some(current)) = (&ledger.rotation, &ledger.current) else { return Vec::new() };
         let Some(old) = rotation.old.as_ref().filter(|_| *current == rotation.version) else { return Vec::new() };
         let name = &context.credential.name;
@@ -101,7 +121,7 @@ impl Engine {
             Vec::new()
         };
         let old = ledger.same_key(old);
-        barrier(&old, current, rotation.plan.terms.confirmation, &self.book.holdings_of(name), &unseen)
+        barrier(&old, current, confirmation, &self.book.holdings_of(name), &unseen)
     }
 
     /// Keyed fingerprints of the secret fields that belong to one environment.

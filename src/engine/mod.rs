@@ -2,6 +2,7 @@
 //!
 //! **Architecture invariant:** sees traits only; no adapter is named here. What is decided is decided in `domain`.
 
+mod administrator;
 pub mod audit;
 mod backoff;
 mod book;
@@ -10,10 +11,15 @@ pub mod clock;
 mod confirm;
 mod drive;
 pub mod errors;
+mod forget;
 mod gather;
+mod health;
 mod holdings;
+mod incident;
 pub mod meter;
+mod pause;
 mod perform;
+mod plan;
 mod reads;
 mod reconcile;
 mod restored;
@@ -37,8 +43,9 @@ use crate::domain::credential::Environment;
 use crate::domain::ids::{InstallationId, InstanceName, Name, OperationId};
 use crate::domain::ledger::Ledger;
 use crate::domain::policy::{Application, Policies, Uptake};
+use crate::domain::reason::Reason;
 use crate::issuers::Issuer;
-use crate::journal::Journal;
+use crate::journal::{Journal, Pause};
 use crate::sealing::Keyring;
 use crate::stores::{Promoter, SecretStore};
 
@@ -60,9 +67,10 @@ pub enum Reader {
         application: Name,
         instance: InstanceName,
     },
-    /// A person with the right to read. Persons hold nothing.
+    /// A person with the right to read. Persons hold nothing; a production credential is read for a reason.
     Operator {
         who: String,
+        reason: Option<Reason>,
     },
 }
 
@@ -72,7 +80,14 @@ impl Reader {
             Reader::Application { application, instance } => {
                 Actor::Application { name: application.to_string(), instance: instance.to_string() }
             }
-            Reader::Operator { who } => Actor::Operator { who: who.clone() },
+            Reader::Operator { who, .. } => Actor::Operator { who: who.clone() },
+        }
+    }
+
+    fn reason(&self) -> Option<&Reason> {
+        match self {
+            Reader::Application { .. } => None,
+            Reader::Operator { reason, .. } => reason.as_ref(),
         }
     }
 }
@@ -125,6 +140,8 @@ pub struct Engine {
     wake: Notify,
     /// Running time of the next heartbeat.
     beat_at: Mutex<Duration>,
+    /// Everything is paused, as the journal says too.
+    all_paused: RwLock<Option<Pause>>,
 }
 
 impl fmt::Debug for Engine {
@@ -212,11 +229,11 @@ impl Engine {
     /// [`RotateError`] if one is open, or none can begin.
     pub async fn rotate(&self, actor: Actor, name: &Name) -> Result<OperationId, RotateError> {
         let (Some(cell), Some(context)) = (self.cell(name), self.context(name)) else { return Err(RotateError::UnknownCredential) };
-        may_rotate(&cell.ledger(), &context)?;
+        self.may_rotate(&cell.ledger(), &context)?;
         self.audit(actor, "rotation-requested", name, None, None).await.map_err(|_| RotateError::AuditUnavailable)?;
         // Planned here, so that the answer is durable; the steps follow in the loop.
         let mut work = cell.work.lock().await;
-        may_rotate(&cell.ledger(), &context)?;
+        self.may_rotate(&cell.ledger(), &context)?;
         let planned = self.plan_rotation(&cell, &mut work, &context, "requested").await;
         let operation = planned.map_err(|hindrance| match hindrance.trouble.code {
             "audit-unavailable" => RotateError::AuditUnavailable,
@@ -227,16 +244,16 @@ impl Engine {
         self.look_at(name);
         Ok(operation)
     }
-}
 
-fn may_rotate(ledger: &Ledger, context: &Context) -> Result<(), RotateError> {
-    match ledger {
-        ledger if ledger.rotation.is_some() => Err(RotateError::RotationOpen),
-        ledger if ledger.current.is_none() => Err(RotateError::NoVersion),
-        ledger if ledger.refused_since.is_some() => Err(RotateError::CurrentRefused),
-        ledger if ledger.paused => Err(RotateError::Paused),
-        _ if !context.provider.can_issue() => Err(RotateError::CannotMint),
-        _ => Ok(()),
+    fn may_rotate(&self, ledger: &Ledger, context: &Context) -> Result<(), RotateError> {
+        match ledger {
+            ledger if ledger.rotation.is_some() => Err(RotateError::RotationOpen),
+            ledger if ledger.current.is_none() => Err(RotateError::NoVersion),
+            ledger if ledger.refused_since.is_some() => Err(RotateError::CurrentRefused),
+            ledger if ledger.paused || self.all_paused().is_some() => Err(RotateError::Paused),
+            _ if !context.provider.can_issue() => Err(RotateError::CannotMint),
+            _ => Ok(()),
+        }
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::Engine;
+use super::administrator::ADMINISTRATOR_REFUSED;
 use super::audit::Actor;
 use super::backoff::wait_after;
 use super::cell::{Cell, Work};
@@ -12,8 +13,9 @@ use super::gather::Context;
 use crate::domain::ids::{KeyId, VersionId, is_marked, marker};
 use crate::domain::ledger::{Closure, Ledger, Origin};
 use crate::domain::material::Material;
+use crate::domain::provider::{ListedKey, SignedCall};
 use crate::domain::rotation::{AbandonReason, Event, Phase, Rotation, Step};
-use crate::issuers::{CreateRequest, IssuerError, ProbeOutcome};
+use crate::issuers::{CreateRequest, IssuerError, ProbeOutcome, Target};
 use crate::journal::SealedCopy;
 use crate::stores::{Promotion, StoreError, VersionBytes};
 
@@ -34,6 +36,9 @@ pub(super) type Outcome = Result<Vec<Performed>, Hindrance>;
 /// How far the provider's clock and ours may be apart where something is destroyed (I13).
 const CLOCKS_APART_MAX: Duration = Duration::from_secs(300);
 
+/// A revocation looks at the list, too, where the key itself can't be asked.
+const REVOKING: [SignedCall; 2] = [SignedCall::Revoke, SignedCall::List];
+
 fn one(event: Event) -> Outcome {
     Ok(vec![Performed::plain(event)])
 }
@@ -53,6 +58,7 @@ impl From<IssuerError> for Hindrance {
     fn from(error: IssuerError) -> Hindrance {
         let code = match error {
             IssuerError::Unauthenticated => "provider-unauthenticated",
+            IssuerError::AdministratorRefused => ADMINISTRATOR_REFUSED,
             IssuerError::Refused { .. } | IssuerError::Impossible(_) => "provider-refused",
             IssuerError::Full => "no-free-slot",
             IssuerError::Throttled { .. } => "provider-throttled",
@@ -74,6 +80,8 @@ impl Engine {
                 work.create_unsent = matches!(event, Event::CreateIntended { .. });
                 one(event)
             }
+            Step::CloseIncident => self.close_incident(work, context, &ledger).await,
+            Step::Clear => one(self.clear_store(context).await?),
             Step::Wait(_) => Ok(Vec::new()),
             step => {
                 let Some(rotation) = &ledger.rotation else { return Err(Hindrance::new("internal", "no rotation is open")) };
@@ -103,6 +111,7 @@ impl Engine {
             Step::UndoKey { key_id } => self.undo_key(cell, work, (context, ledger, rotation), key_id).await,
             Step::Discard => self.discard(cell, context, ledger, rotation).await,
             Step::Survey | Step::RevokeOrphan { .. } | Step::Journal(_) | Step::Wait(_) => Ok(Vec::new()),
+            Step::CloseIncident | Step::Clear => Ok(Vec::new()),
         }
     }
 
@@ -114,7 +123,7 @@ impl Engine {
 
     /// The current version's material: it signs what an application's own key signs. Where the provider refuses it, a submitted
     /// key that was proved just now stands in, to clear away what the refused one left.
-    async fn acting(&self, work: &Work, context: &Context, ledger: &Ledger) -> Result<Material, Hindrance> {
+    pub(super) async fn acting(&self, work: &Work, context: &Context, ledger: &Ledger) -> Result<Material, Hindrance> {
         if let Some(stand_in) = &work.stand_in {
             return Ok(stand_in.duplicate());
         }
@@ -125,15 +134,27 @@ impl Engine {
     /// Lists the provider's keys. Living ones with our marker that the journal doesn't know are ours, and are given up.
     pub(super) async fn survey(&self, work: &mut Work, context: &Context, ledger: &Ledger) -> Outcome {
         if !context.provider.can_find_orphans() {
+            // Where nobody can look for a key, none is intended that nobody could sign for.
+            self.signed_target(context, &[SignedCall::Create]).await?;
             work.seen = Some(BTreeSet::new());
             return Ok(Vec::new());
         }
         let acting = self.acting(work, context, ledger).await?;
-        let keys = match self.seams.issuer.list(&self.target(context), &acting).await {
+        let target = Target { routine: work.routine, ..self.signed_target(context, &[SignedCall::List]).await? };
+        let keys = match self.seams.issuer.list(&target, &acting).await {
             Ok(keys) => keys,
             Err(error) => return self.signing_failed(work, context, ledger, error),
         };
-        let accepted = self.accepted_again(work, ledger);
+        let accepted = if context.lists_by_administrator() { None } else { self.accepted_again(work, ledger) };
+        let found: Vec<Performed> = accepted.into_iter().chain(self.strays(context, ledger, &keys)).collect();
+        self.note_former_keys(ledger, &context.credential.name, &keys);
+        work.seen = Some(keys.into_iter().map(|key| key.key_id).collect());
+        work.swept_at = Some(self.seams.clock.now().running);
+        Ok(found)
+    }
+
+    /// Living keys with our marker that the journal doesn't know.
+    pub(super) fn strays(&self, context: &Context, ledger: &Ledger, keys: &[ListedKey]) -> Vec<Performed> {
         let name = &context.credential.name;
         let this_attempt =
             ledger.rotation.as_ref().map(|rotation| marker(self.installation, name, rotation.plan.generation, rotation.attempt));
@@ -144,11 +165,7 @@ impl Engine {
             let burns_attempt = this_attempt.as_deref() == Some(text);
             Performed::plain(Event::OrphanFound { key_id: key.key_id.clone(), burns_attempt })
         });
-        self.note_former_keys(ledger, name, &keys);
-        let found: Vec<Performed> = accepted.into_iter().chain(found).collect();
-        work.seen = Some(keys.into_iter().map(|key| key.key_id).collect());
-        work.swept_at = Some(self.seams.clock.now().running);
-        Ok(found)
+        found.collect()
     }
 
     /// The current version was accepted just now: if it was taken for dead, that is over.
@@ -162,8 +179,9 @@ impl Engine {
 
     async fn revoke_orphan(&self, cell: &Cell, work: &mut Work, context: &Context, ledger: &Ledger, key_id: KeyId) -> Outcome {
         let acting = self.acting(work, context, ledger).await?;
+        let target = self.signed_target(context, &REVOKING).await?;
         self.audit(Actor::Daemon, "revoking-orphan", &cell.name, None, Some(format!("key {key_id}"))).await?;
-        if let Err(error) = self.seams.issuer.revoke(&self.target(context), &acting, &key_id, None).await {
+        if let Err(error) = self.seams.issuer.revoke(&target, &acting, &key_id, None).await {
             return self.signing_failed(work, context, ledger, error);
         }
         one(Event::OrphanRevoked { key_id })
@@ -183,11 +201,13 @@ impl Engine {
             operation: rotation.operation,
             marker: marker(self.installation, name, rotation.plan.generation, rotation.attempt),
         };
-        let minted = match self.seams.issuer.create(&self.target(context), &acting, &request).await {
+        let target = self.signed_target(context, &[SignedCall::Create]).await?;
+        // Until the answer tells: whoever drives this may be cut off.
+        work.create_unsent = false;
+        let minted = match self.seams.issuer.create(&target, &acting, &request).await {
             Ok(minted) => minted,
             Err(error) => return self.create_failed(work, context, ledger, error),
         };
-        work.create_unsent = false;
         work.seen = None;
         if ledger.versions.values().any(|facts| facts.key_id.as_ref() == Some(&minted.key_id)) {
             // An old key in place of a new one: undoing it must not touch the key that it is.
@@ -234,8 +254,8 @@ impl Engine {
     }
 
     fn create_failed(&self, work: &mut Work, context: &Context, ledger: &Ledger, error: IssuerError) -> Outcome {
-        if !error.had_no_effect() {
-            work.create_unsent = false;
+        work.create_unsent = error.had_no_effect();
+        if !work.create_unsent {
             work.seen = None;
         }
         match error {
@@ -247,8 +267,8 @@ impl Engine {
     }
 
     /// A call that the current version signs has failed. Refused again and again, apart in time: then it is dead, and a
-    /// person must submit a working one.
-    fn signing_failed(&self, work: &mut Work, context: &Context, ledger: &Ledger, error: IssuerError) -> Outcome {
+    /// person must submit a working one. That an administering credential is refused tells nothing of the current version.
+    pub(super) fn signing_failed(&self, work: &mut Work, context: &Context, ledger: &Ledger, error: IssuerError) -> Outcome {
         let is_news = error == IssuerError::Unauthenticated && work.stand_in.is_none() && ledger.refused_since.is_none();
         let propagation = context.policy.propagation(&context.provider);
         if !is_news || !work.current_refused(self.seams.clock.now().running, propagation) {
@@ -300,6 +320,14 @@ impl Engine {
     /// Looks at the current version afresh: the old one goes only if the new one is alive (I5).
     async fn retire(&self, work: &mut Work, context: &Context, ledger: &Ledger) -> Outcome {
         let acting = self.acting(work, context, ledger).await?;
+        if !context.provider.has_check() {
+            // Nobody can be asked, ever: that it is whole in the store, and was refused nowhere, is all that can be looked at.
+            return if ledger.refused_since.is_some() {
+                Err(IssuerError::Unauthenticated.into())
+            } else {
+                one(Event::Retired { term: self.term })
+            };
+        }
         let report = self.seams.issuer.probe(&self.target(context), &acting).await?;
         let now = self.seams.clock.now();
         if let Some(theirs) = report.provider_time {
@@ -333,8 +361,9 @@ impl Engine {
             Err(StoreError::NotFound { .. }) => None,
             Err(error) => return Err(error.into()),
         };
+        let target = self.signed_target(context, &REVOKING).await?;
         self.audit(Actor::Daemon, "revoking", &cell.name, Some(old.to_string()), Some(format!("key {key_id}"))).await?;
-        let revocation = match self.seams.issuer.revoke(&self.target(context), &acting, &key_id, doomed.as_ref()).await {
+        let revocation = match self.seams.issuer.revoke(&target, &acting, &key_id, doomed.as_ref()).await {
             Ok(revocation) => revocation,
             Err(error) => return self.signing_failed(work, context, ledger, error),
         };
@@ -369,9 +398,10 @@ impl Engine {
             Err(StoreError::NotFound { .. }) => self.sealed_candidate(cell, context, rotation).await,
             Err(error) => return Err(error.into()),
         };
+        let target = self.signed_target(context, &REVOKING).await?;
         self.audit(Actor::Daemon, "revoking-candidate", &cell.name, Some(rotation.version.to_string()), Some(format!("key {key_id}")))
             .await?;
-        if let Err(error) = self.seams.issuer.revoke(&self.target(context), &acting, &key_id, candidate.as_ref()).await {
+        if let Err(error) = self.seams.issuer.revoke(&target, &acting, &key_id, candidate.as_ref()).await {
             return self.signing_failed(work, context, ledger, error);
         }
         one(Event::Undone)

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
+
 use super::audit::Action;
 use super::cell::{Cell, Served};
 use super::errors::ReadError;
@@ -9,9 +11,10 @@ use super::gather::Context;
 use super::status::overlap_end;
 use super::views::{Document, Listed, Previous};
 use super::{Engine, Reader};
-use crate::domain::access::may_read;
+use crate::domain::access::{may_read, needs_reason};
 use crate::domain::environment::{Acceptance, Says, pure_evidence};
 use crate::domain::ids::{FieldName, Name, VersionId};
+use crate::domain::incident::Incident;
 use crate::domain::ledger::{Ledger, VersionFacts};
 use crate::domain::material::Material;
 use crate::domain::provider::Usage;
@@ -28,10 +31,11 @@ impl Engine {
     /// [`ReadError`]; credentials that don't exist and those that the caller may not read are answered alike.
     pub async fn read(&self, reader: &Reader, name: &Name) -> Result<Document, ReadError> {
         self.admit(reader, name)?;
+        self.require_reason(reader, name)?;
         for _ in 0..READ_TRIES {
             let (Some(cell), Some(context)) = (self.cell(name), self.context(name)) else { return Err(ReadError::NoVersion) };
             let served = self.served(&cell, &context).await?;
-            self.disclose(reader, name, &served.version).await?;
+            let taken_up = self.disclose(reader, name, &served.version).await?;
             if let Some(previous) = &served.previous {
                 self.disclose_previous(reader, name, &previous.version).await?;
             }
@@ -40,7 +44,9 @@ impl Engine {
             if ledger.current.as_ref() != Some(&served.version) || ledger.revision != served.revision {
                 continue;
             }
-            self.note_push(&ledger);
+            if taken_up {
+                self.note_push(&ledger);
+            }
             return Ok(Document {
                 name: name.clone(),
                 provider: context.provider.name.clone(),
@@ -71,6 +77,14 @@ impl Engine {
             Reader::Operator { .. } => policies.credentials.contains_key(name),
         };
         if admitted { Ok(()) } else { Err(ReadError::Forbidden) }
+    }
+
+    /// A person's read of production leaves a reason behind; an application's reason is its document.
+    fn require_reason(&self, reader: &Reader, name: &Name) -> Result<(), ReadError> {
+        let Reader::Operator { reason: None, .. } = reader else { return Ok(()) };
+        let policies = self.policies();
+        let credential = policies.credentials.get(name).ok_or(ReadError::Forbidden)?;
+        if needs_reason(credential.environment) { Err(ReadError::ReasonMissing) } else { Ok(()) }
     }
 
     /// The bytes of the current version: from memory, or read from the store once and judged.
@@ -107,7 +121,7 @@ impl Engine {
         let open = ledger.rotation.as_ref().is_some_and(|rotation| rotation.plan.serves_previous);
         let Some(version) = ledger.previous().filter(|_| open && context.provider.serves_previous()) else { return Ok(None) };
         let going = ledger.versions.get(version).is_none_or(VersionFacts::is_going);
-        let (false, Some(valid_until)) = (going, overlap_end(ledger)) else { return Ok(None) };
+        let (false, Some(valid_until)) = (going, good_until(ledger)) else { return Ok(None) };
         let bytes = match self.seams.store.read(&context.slot(), version).await {
             Ok(bytes) => bytes,
             // Gone since the ledger was looked at: the caller looks again.
@@ -129,17 +143,18 @@ impl Engine {
         accepted && !pure_evidence(&context.provider, &context.credential, &served.fields, &self.base_url(context), &[]).iter().any(against)
     }
 
-    async fn disclose(&self, reader: &Reader, name: &Name, version: &VersionId) -> Result<(), ReadError> {
+    async fn disclose(&self, reader: &Reader, name: &Name, version: &VersionId) -> Result<bool, ReadError> {
         let action = Action {
             actor: reader.actor(),
             action: "disclosed".to_owned(),
             credential: Some(name.to_string()),
             version: Some(version.to_string()),
-            detail: None,
+            detail: reader.reason().map(|reason| format!("reason: {reason}")),
         };
         let Reader::Application { application, instance } = reader else {
             // A person's reads are each recorded: there are few of them.
-            return self.seams.audit.record(self.seams.clock.now().wall, action).await.map_err(|_| ReadError::AuditUnavailable);
+            let recorded = self.seams.audit.record(self.seams.clock.now().wall, action).await;
+            return recorded.map(|()| false).map_err(|_| ReadError::AuditUnavailable);
         };
         if self.book.is_full(application, instance) {
             return Err(ReadError::TooManyInstances);
@@ -148,12 +163,13 @@ impl Engine {
         self.book.touch(application, instance, self.lease(application), self.seams.clock.now().running);
         let Some(changes) = changes else {
             self.seams.audit.repeated(action);
-            return Ok(());
+            return Ok(false);
         };
+        let holds_older = changes.iter().any(|change| matches!(change, HoldingChange::Put(holding) if holding.held.len() > 1));
         self.seams.audit.record(self.seams.clock.now().wall, action).await.map_err(|_| ReadError::AuditUnavailable)?;
         self.write_holdings(changes).await.map_err(|_| ReadError::StoreUnavailable)?;
         self.book.recorded(application, instance, name, version);
-        Ok(())
+        Ok(holds_older)
     }
 
     /// The old version goes out beside the current one, to verify with: it is on record, and nobody holds it for that.
@@ -168,7 +184,7 @@ impl Engine {
             action: "disclosed".to_owned(),
             credential: Some(name.to_string()),
             version: Some(version.to_string()),
-            detail: Some("as previous".to_owned()),
+            detail: Some(reader.reason().map_or_else(|| "as previous".to_owned(), |reason| format!("as previous; reason: {reason}"))),
         };
         self.seams.audit.record(self.seams.clock.now().wall, action).await.map_err(|_| ReadError::AuditUnavailable)?;
         if let Reader::Application { application, instance } = reader {
@@ -233,4 +249,9 @@ fn verified(ledger: &Ledger) -> Result<(), ReadError> {
 
 fn is_served(context: &Context, field: &FieldName) -> bool {
     context.provider.fields.get(field).is_some_and(|field| field.served)
+}
+
+/// When who verifies with the old version is to stop. Once it is stolen, those who sign with it still have the incident's limit.
+fn good_until(ledger: &Ledger) -> Option<Timestamp> {
+    ledger.open_incident().map(Incident::limit_at).or_else(|| overlap_end(ledger))
 }

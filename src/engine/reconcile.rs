@@ -103,8 +103,7 @@ impl Engine {
         if now.running < self.beat_at() && !now_whatever {
             return;
         }
-        let audit = self.seams.audit.anchor();
-        let beat = Heartbeat { running: now.running, wall: now.trusted.then_some(now.wall), audit };
+        let beat = Heartbeat { audit: self.seams.audit.anchor(), ..self.seams.clock.heartbeat() };
         if self.seams.journal.write_heartbeat(beat).await.is_err() {
             tracing::warn!("the heartbeat couldn't be written");
         }

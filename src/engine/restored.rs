@@ -23,7 +23,7 @@ impl Engine {
             return false;
         }
         let failing = ledger.failure.as_ref().is_some_and(|failure| self.seams.clock.now().wall < failure.next_try_at);
-        !context.provider.is_generated() || (ledger.rotation.is_none() && !ledger.paused && !failing)
+        !context.provider.is_generated() || (ledger.rotation.is_none() && !ledger.paused && self.all_paused().is_none() && !failing)
     }
 
     /// Looks at what came back from a backup. False: it is still unknown what became of it, so nothing else is done.

@@ -28,6 +28,7 @@ impl Engine {
         let former = seams.journal.former_installations().await?;
         let term = seams.journal.begin_term().await?;
         let cells = load_cells(seams.journal.as_ref()).await?;
+        let pause = seams.journal.pause().await?;
         let book = Book::load(seams.journal.holdings().await?, seams.clock.now().running);
         let engine = Arc::new(Engine {
             seams,
@@ -44,6 +45,7 @@ impl Engine {
             looks: Mutex::default(),
             wake: Notify::new(),
             beat_at: Mutex::default(),
+            all_paused: RwLock::new(pause),
         });
         engine.adopt_policies();
         Ok(engine)

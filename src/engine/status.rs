@@ -1,35 +1,35 @@
-//! `status` and `plan`: what stands where, why, and what a person can do about it.
+//! `status`: what stands where, why, and what a person can do about it.
 
 use std::sync::PoisonError;
-use std::time::Duration;
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::Engine;
 use super::cell::{Cell, Work};
 use super::gather::Context;
-use super::views::{ApplicationStatus, CredentialStatus, Plan, PlanEntry, Status, StatusProblem};
+use super::views::{ApplicationStatus, CredentialStatus, IncidentStatus, Status, StatusProblem};
 use crate::domain::due::{Decision, StuckReason, deadline_of, decide, schedule};
 use crate::domain::holders::Blocker;
-use crate::domain::ids::{Name, VersionId};
+use crate::domain::ids::{KeyId, Name, VersionId};
 use crate::domain::ledger::Ledger;
 use crate::domain::rotation::{Step, WaitReason};
 
 /// One row of `GET …/versions`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct VersionView {
     pub version: VersionId,
-    /// `pending`, `current`, `previous`, or `ended`.
+    /// `pending`, `current`, `previous`, `ended`, or `forgotten`: it lives on at the provider, and isn't kept here.
     pub stage: &'static str,
     pub issued_at: Timestamp,
     pub revoked_at: Option<Timestamp>,
 }
 
 /// What a look at one credential shows, before it is worded.
-struct Standing {
-    decision: Decision,
-    blockers: Vec<Blocker>,
+pub(super) struct Standing {
+    pub(super) decision: Decision,
+    pub(super) blockers: Vec<Blocker>,
 }
 
 impl Engine {
@@ -54,11 +54,13 @@ impl Engine {
                     credentials.push(self.credential_status(cell, &context, &standing));
                     problems.extend(problems_of(cell, &context, &standing, now));
                 }
-                None if !policies.credentials.contains_key(&cell.name) => problems.push(unmanaged(cell)),
+                None if !policies.credentials.contains_key(&cell.name) && !is_forgotten(cell) => problems.push(unmanaged(cell)),
                 None => {}
             }
         }
-        Some(Status { credentials, problems, next })
+        problems.extend(self.provider_problems());
+        let providers = self.providers_of(cells.iter().map(AsRef::as_ref));
+        Some(Status { credentials, problems, providers, next })
     }
 
     fn own_problems(&self) -> Vec<StatusProblem> {
@@ -69,10 +71,11 @@ impl Engine {
             message: message.clone(),
         };
         let clock = (!self.seams.clock.now().trusted).then(clock_untrusted);
-        problems.iter().map(own).chain(clock).collect()
+        let paused = self.all_paused().map(all_paused);
+        problems.iter().map(own).chain(clock).chain(paused).collect()
     }
 
-    fn standing(&self, cell: &Cell, context: &Context) -> Standing {
+    pub(super) fn standing(&self, cell: &Cell, context: &Context) -> Standing {
         let ledger = cell.ledger();
         let blockers = self.blockers(context, &ledger);
         // What only the driving task knows makes no difference to what is shown.
@@ -103,9 +106,11 @@ impl Engine {
             deadline_at: dying.map(|facts| deadline_of(facts, &context.policy)),
             overlap_ends_at: overlap_end(&ledger),
             reason: reason_of(cell, standing),
-            paused: ledger.paused,
+            paused: ledger.paused || self.all_paused().is_some(),
+            paused_since: ledger.paused_since.or_else(|| self.all_paused()),
+            account: context.credential.account.clone(),
+            incident: incident_of(&ledger, &standing.blockers),
             applications: self.applications_of(context, &ledger),
-            holders_of_previous: standing.blockers.len(),
         }
     }
 
@@ -133,44 +138,6 @@ impl Engine {
         rows
     }
 
-    /// What rotates within so many days, soonest deadline not first but by name, as the pages go.
-    pub fn plan(&self, days: u32, after: Option<&Name>, limit: usize) -> Plan {
-        let horizon = self.seams.clock.now().wall.checked_add(Duration::from_secs(u64::from(days) * 86_400)).unwrap_or(Timestamp::MAX);
-        let mut plan = Vec::new();
-        let mut next = None;
-        for cell in self.all_cells().into_iter().filter(|cell| after.is_none_or(|after| cell.name > *after)) {
-            let Some(entry) = self.plan_entry(&cell).filter(|entry| entry.starts_at <= horizon) else { continue };
-            if plan.len() == limit {
-                next = plan.last().map(|entry: &PlanEntry| entry.name.clone());
-                break;
-            }
-            plan.push(entry);
-        }
-        Plan { plan, next }
-    }
-
-    fn plan_entry(&self, cell: &Cell) -> Option<PlanEntry> {
-        let context = self.context(&cell.name)?;
-        let ledger = cell.ledger();
-        let planned = schedule(&context.credential, &context.policy, &context.provider, ledger.generation, ledger.current_facts()?);
-        let standing = self.standing(cell, &context);
-        let mut blocked_by: Vec<String> = match &standing.decision {
-            Decision::Blocked { reason, .. } => vec![reason.as_str().to_owned()],
-            Decision::Stuck { reason } => vec![reason.as_str().to_owned()],
-            // The next rotation begins when the open one has ended.
-            Decision::Step(_) => vec!["rotation-open".to_owned()],
-            Decision::Missing | Decision::Steady { .. } | Decision::Due { .. } => Vec::new(),
-        };
-        blocked_by.extend(standing.blockers.iter().map(blocker_text));
-        Some(PlanEntry {
-            name: cell.name.clone(),
-            starts_at: planned.starts_at,
-            deadline_at: planned.deadline_at,
-            reason: planned.reason.as_str().to_owned(),
-            blocked_by,
-        })
-    }
-
     /// All versions that are remembered; `None` for a credential that isn't.
     pub fn versions(&self, name: &Name) -> Option<Vec<VersionView>> {
         let ledger = self.cell(name)?.ledger();
@@ -185,6 +152,7 @@ impl Engine {
                     version if ledger.current.as_ref() == Some(version) => "current",
                     version if previous.as_ref() == Some(version) => "previous",
                     version if pending.as_ref() == Some(version) => "pending",
+                    _ if facts.ended.is_none() => "forgotten",
                     _ => "ended",
                 },
                 issued_at: facts.issued_at,
@@ -208,6 +176,9 @@ fn phase_of(ledger: &Ledger) -> String {
 pub(super) fn overlap_end(ledger: &Ledger) -> Option<Timestamp> {
     let rotation = ledger.rotation.as_ref()?;
     rotation.old.as_ref()?;
+    if ledger.open_incident().is_some() || rotation.revocation.is_some() {
+        return rotation.promoted.map(|at| at.wall);
+    }
     rotation.promoted?.wall.checked_add(rotation.plan.terms.overlap.as_duration()).ok()
 }
 
@@ -247,6 +218,53 @@ fn clock_untrusted() -> StatusProblem {
     }
 }
 
+fn all_paused(since: Timestamp) -> StatusProblem {
+    StatusProblem {
+        credential: None,
+        code: "paused".to_owned(),
+        message: format!("everything is paused since {since}: nothing is revoked and no rotation begins; `keywright resume` lets it go on"),
+    }
+}
+
+/// What is known of the incident that is open, or of the last one.
+fn incident_of(ledger: &Ledger, blockers: &[Blocker]) -> Option<IncidentStatus> {
+    let incident = ledger.incident.as_ref()?;
+    let ended = ledger.versions.get(&incident.version).and_then(|facts| facts.ended.as_ref());
+    let is_open = incident.closed.is_none();
+    let clean = ledger.current.as_ref().filter(|current| !is_open || !ledger.is_stolen(current));
+    Some(IncidentStatus {
+        since: incident.at.wall,
+        limit_at: incident.limit_at(),
+        version: incident.version.clone(),
+        revoked_at: ended.map(|ended| ended.at),
+        closure: ended.map(|ended| ended.closure),
+        replaced_by: clean.cloned(),
+        holders: if is_open { blockers.to_vec() } else { Vec::new() },
+        stragglers: incident.stragglers.clone(),
+        unknown_keys: incident.closed.as_ref().and_then(|closed| closed.unknown_keys.clone()),
+        closed_at: incident.closed.as_ref().map(|closed| closed.at),
+    })
+}
+
+fn incident_problem(ledger: &Ledger) -> Option<(&'static str, String)> {
+    let incident = ledger.incident.as_ref()?;
+    let Some(closed) = &incident.closed else {
+        let text =
+            format!("its key is reported stolen since {}: it is being replaced, and dies by {}", incident.at.wall, incident.limit_at());
+        return Some(("compromised", text));
+    };
+    let unknown = closed.unknown_keys.as_ref().filter(|keys| !keys.is_empty() && closed.generation == ledger.generation)?;
+    let names: Vec<&str> = unknown.iter().map(KeyId::as_str).collect();
+    let text = "a thief may have made these keys, which nobody here knows: look at them at the provider, and revoke them there; they are named until the next rotation";
+    Some(("unknown-keys", format!("{text}: {}", names.join(", "))))
+}
+
+/// Nothing is kept of it but what is known of its dead keys.
+fn is_forgotten(cell: &Cell) -> bool {
+    let ledger = cell.ledger();
+    ledger.current.is_none() && ledger.rotation.is_none()
+}
+
 fn unmanaged(cell: &Cell) -> StatusProblem {
     StatusProblem {
         credential: Some(cell.name.clone()),
@@ -279,6 +297,9 @@ fn problems_of(cell: &Cell, context: &Context, standing: &Standing, now: Timesta
         }
         // Said below, whatever else is open.
         Decision::Stuck { reason: StuckReason::CurrentRefused } => {}
+        Decision::Stuck { reason: reason @ StuckReason::NoCreateCall } => {
+            add(reason.as_str(), format!("it is due and only a person can make a new key: `keywright submit {}` it", cell.name));
+        }
         Decision::Stuck { reason } => add(reason.as_str(), "it needs a person: see the rotation's reason".to_owned()),
         _ => {}
     }
@@ -303,6 +324,9 @@ fn problems_of(cell: &Cell, context: &Context, standing: &Standing, now: Timesta
             "possible-orphan",
             format!("{count} replies to a create were lost, and this provider can't list keys: look there for keys that nobody holds"),
         );
+    }
+    if let Some((code, message)) = incident_problem(&ledger) {
+        add(code, message);
     }
     if let Some(failure) = &ledger.failure {
         add(

@@ -5,6 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::Engine;
+use super::administrator::{ADMINISTRATOR_MISSING, ADMINISTRATOR_REFUSED};
 use super::audit::Actor;
 use super::cell::{Cell, Work};
 use super::errors::{FieldProblem, SubmitError};
@@ -15,7 +16,8 @@ use crate::domain::environment::{Acceptance, Proof, Verdict};
 use crate::domain::ids::{FieldName, KeyId, Name, VersionId};
 use crate::domain::ledger::{Fingerprint, Ledger, Origin};
 use crate::domain::material::{Material, check_value};
-use crate::domain::rotation::{AbandonReason, Event, Rotation};
+use crate::domain::provider::SignedCall;
+use crate::domain::rotation::{AbandonReason, Event, Phase, Rotation};
 use crate::issuers::{IssuerError, ProbeOutcome};
 use crate::journal::SealedCopy;
 
@@ -50,7 +52,7 @@ impl Engine {
         }
         // What is disproved without asking anyone is told first: it is the better reason, whatever else stands in the way.
         let refused = self.disproved(&context, &material);
-        if refused.is_none() && keeps_out(&cell.ledger()) {
+        if refused.is_none() && keeps_out(&cell.ledger()) && !waits_for_administrator(&cell) {
             return Err(SubmitError::RotationOpen);
         }
         let enrolled = match refused {
@@ -133,7 +135,7 @@ impl Engine {
                     return Err(SubmitError::ProviderRefused { reason: error.to_string() });
                 }
                 Err(error) if look >= LOOKS_MAX => return Err(SubmitError::ProviderUnavailable { reason: error.to_string() }),
-                Err(error) => self.pause(&error).await,
+                Err(error) => self.wait_as_asked(&error).await,
             }
             self.seams.clock.sleep(BETWEEN_LOOKS).await;
         }
@@ -148,14 +150,16 @@ impl Engine {
         key_id: Option<&KeyId>,
     ) -> Result<(Option<Timestamp>, Option<Timestamp>), SubmitError> {
         let (Some(_), Some(key_id)) = (&context.provider.calls.list, key_id) else { return Ok((None, None)) };
+        let target = self.signed_target(context, &[SignedCall::List]).await;
+        let target = target.map_err(|hindrance| SubmitError::ProviderUnavailable { reason: hindrance.trouble.message })?;
         for look in 1.. {
-            match self.seams.issuer.list(&self.target(context), material).await {
+            match self.seams.issuer.list(&target, material).await {
                 Ok(keys) => {
                     let found = keys.into_iter().find(|key| key.key_id == *key_id);
                     return Ok(found.map_or((None, None), |key| (key.issued_at, key.expires_at)));
                 }
                 Err(error) if look >= LOOKS_MAX => return Err(SubmitError::ProviderUnavailable { reason: error.to_string() }),
-                Err(error) => self.pause(&error).await,
+                Err(error) => self.wait_as_asked(&error).await,
             }
             self.seams.clock.sleep(BETWEEN_LOOKS).await;
         }
@@ -163,15 +167,18 @@ impl Engine {
     }
 
     /// Gives up a rotation, and keys left over, that the refused current version can't end any more: the submitted key, just
-    /// proved, signs for it.
+    /// proved, signs for it. And a rotation that waits for an administering credential, because a person has brought the key.
     async fn clear_the_way(&self, cell: &Cell, work: &mut Work, context: &Context, material: &Material) -> Result<(), SubmitError> {
+        let waits = waits_for_administrator(cell);
         let in_the_way = || {
             let ledger = cell.ledger();
             let open = ledger.rotation.as_ref().is_some_and(|rotation| rotation.promoted.is_none());
-            ledger.refused_since.is_some() && (open || !(ledger.orphans.is_empty() || ledger.paused))
+            let paused = ledger.paused || self.all_paused().is_some();
+            let given_up = ledger.refused_since.is_some() && (open || !(ledger.orphans.is_empty() || paused));
+            ledger.clearing || (waits && open) || given_up
         };
         if cell.ledger().rotation.as_ref().is_some_and(|rotation| rotation.abandoning.is_none() && rotation.promoted.is_none()) {
-            let reason = AbandonReason::CurrentRefused;
+            let reason = if waits { AbandonReason::NoAdministrator } else { AbandonReason::CurrentRefused };
             let given_up = self.append(cell, work, &Event::Abandoning { reason }, SealedCopy::Keep).await;
             given_up.map_err(|_| SubmitError::StoreUnavailable)?;
         }
@@ -188,7 +195,7 @@ impl Engine {
         if in_the_way() { Err(SubmitError::RotationOpen) } else { Ok(()) }
     }
 
-    async fn wait_for_backoff(&self, work: &Work) {
+    pub(super) async fn wait_for_backoff(&self, work: &Work) {
         let left = work.backoff.until().saturating_sub(self.seams.clock.now().running);
         self.seams.clock.sleep(left.clamp(Duration::from_millis(20), Duration::from_secs(1))).await;
     }
@@ -244,7 +251,7 @@ impl Engine {
         }
     }
 
-    async fn pause(&self, error: &IssuerError) {
+    async fn wait_as_asked(&self, error: &IssuerError) {
         if let IssuerError::Throttled { retry_after: Some(wait) } = error {
             self.seams.clock.sleep((*wait).min(Duration::from_secs(5))).await;
         }
@@ -255,6 +262,14 @@ impl Engine {
 /// its place.
 fn can_be_given_up(ledger: &Ledger, rotation: &Rotation) -> bool {
     ledger.refused_since.is_some() && rotation.promoted.is_none() && rotation.plan.origin == Origin::Minted
+}
+
+/// Whether the open rotation has made nothing yet, and can't until the administering credential works: a person who brings a key
+/// needn't wait for that.
+fn waits_for_administrator(cell: &Cell) -> bool {
+    let ledger = cell.ledger();
+    let unmade = ledger.rotation.as_ref().is_some_and(|open| open.phase == Phase::Planned && open.plan.origin == Origin::Minted);
+    unmade && cell.trouble().is_some_and(|trouble| matches!(trouble.code, ADMINISTRATOR_MISSING | ADMINISTRATOR_REFUSED))
 }
 
 /// Whether the open rotation, if there is one, keeps a submission out.

@@ -13,7 +13,7 @@ use crate::domain::ids::VersionId;
 use crate::domain::ledger::{Ledger, Origin};
 use crate::domain::material::Material;
 use crate::domain::rotation::{AbandonReason, Event, Moment, Phase, Rotation, Step};
-use crate::issuers::{IssuerError, ProbeOutcome, ProbeReport};
+use crate::issuers::{IssuerError, ProbeOutcome, ProbeReport, Target};
 use crate::sealing::{Context as SealContext, Sealed};
 
 /// How often in a row a candidate is accepted before it is promoted.
@@ -42,7 +42,7 @@ impl Engine {
         evidence.extend(known);
         let disproved = evidence.iter().any(|piece| piece.says == Says::Against);
         let mut outcome = None;
-        if !disproved && (context.provider.calls.token.is_some() || context.provider.calls.probe.is_some()) {
+        if !disproved && context.provider.has_check() {
             let report = self.seams.issuer.probe(&self.target(context), material).await?;
             if let Some(theirs) = report.provider_time {
                 self.seams.clock.heard(theirs);
@@ -131,7 +131,9 @@ impl Engine {
             return;
         }
         let Some(free) = self.free_time(work, context, &ledger) else { return };
+        work.routine = true;
         let outcome = self.upkeep_step(cell, work, context, &ledger, free).await;
+        work.routine = false;
         match outcome {
             Ok(()) => work.upkeep_backoff.succeeded(),
             Err(hindrance) => {
@@ -158,28 +160,44 @@ impl Engine {
     }
 
     async fn upkeep_step(&self, cell: &Cell, work: &mut Work, context: &Context, ledger: &Ledger, free: Duration) -> Result<(), Hindrance> {
-        // Only questions are cut short; what they found is written in peace.
-        let cut_short =
-            |_| Hindrance::new("look-cut-short", "a routine look at the provider took so long that a step of the rotation came first");
         let running = self.seams.clock.now().running;
+        let end = tokio::time::Instant::now() + free;
+        let mut swept = Ok(());
         if sweep_due(work, context, running) {
-            let account = self.account(&context.credential.account);
-            let sweep = async {
-                let guard = account.lock().await;
-                self.survey(work, context, ledger).await.map(|found| (guard, found))
-            };
-            let (_guard, found) = tokio::time::timeout(free, sweep).await.map_err(cut_short)??;
-            self.append_all(cell, work, found).await?;
-            // The list was signed with the current key: it lives.
-            work.checked_at = work.swept_at;
-            return Ok(());
+            swept = self.sweep(cell, work, context, ledger, end).await;
+            // A list that the current key signed is a look at that key; one that an administrator signed is none, whatever came of it.
+            if !context.lists_by_administrator() {
+                swept?;
+                // It brings no time along, though, which a clock that isn't believed waits for.
+                if self.seams.clock.now().trusted {
+                    work.checked_at = work.swept_at;
+                }
+                return Ok(());
+            }
         }
         if check_due(work, context, ledger, self.seams.clock.now()) {
-            let events = tokio::time::timeout(free, self.check_current(work, context, ledger)).await.map_err(cut_short)??;
+            let events = cut_short_at(end, self.check_current(work, context, ledger)).await?;
             work.checked_at = Some(running);
             self.append_all(cell, work, events).await?;
         }
-        Ok(())
+        swept
+    }
+
+    async fn sweep(
+        &self,
+        cell: &Cell,
+        work: &mut Work,
+        context: &Context,
+        ledger: &Ledger,
+        end: tokio::time::Instant,
+    ) -> Result<(), Hindrance> {
+        let account = self.account(&context.credential.account);
+        let look = async {
+            let guard = account.lock().await;
+            self.survey(work, context, ledger).await.map(|found| (guard, found))
+        };
+        let (_guard, found) = cut_short_at(end, look).await?;
+        self.append_all(cell, work, found).await
     }
 
     async fn append_all(&self, cell: &Cell, work: &mut Work, events: Vec<Performed>) -> Result<(), Hindrance> {
@@ -192,7 +210,8 @@ impl Engine {
     async fn check_current(&self, work: &mut Work, context: &Context, ledger: &Ledger) -> Outcome {
         let Some(current) = &ledger.current else { return Ok(Vec::new()) };
         let material = self.full_material(context, current).await?;
-        let report = self.seams.issuer.probe(&self.target(context), &material).await?;
+        let target = Target { routine: work.routine, ..self.target(context) };
+        let report = self.seams.issuer.probe(&target, &material).await?;
         if let Some(theirs) = report.provider_time {
             self.seams.clock.heard(theirs);
         }
@@ -224,18 +243,24 @@ impl Engine {
     }
 }
 
+/// Only questions are cut short; what they found is written in peace.
+async fn cut_short_at<T>(end: tokio::time::Instant, question: impl Future<Output = Result<T, Hindrance>>) -> Result<T, Hindrance> {
+    let late = "a routine look at the provider took so long that a step of the rotation came first";
+    tokio::time::timeout_at(end, question).await.unwrap_or_else(|_| Err(Hindrance::new("look-cut-short", late)))
+}
+
 /// Whether orphans are to be looked for again.
 pub(super) fn sweep_due(work: &Work, context: &Context, running: Duration) -> bool {
     context.provider.can_find_orphans() && elapsed(work.swept_at, context.policy.sweep_every(), running)
 }
 
 /// Whether the current key is to be looked at again: by policy, and sooner while it is refused, or while our clock isn't
-/// believed, because the provider's answer brings its time along.
+/// believed, because the provider's answer brings its time along. Where nobody can be asked, it never is.
 pub(super) fn check_due(work: &Work, context: &Context, ledger: &Ledger, now: Moment) -> bool {
     let by_policy = context.policy.verify_every.as_duration();
     let soon = ledger.refused_since.is_some() || !now.trusted;
     let every = if soon { by_policy.min(context.policy.sweep_every()) } else { by_policy };
-    elapsed(work.checked_at, every, now.running)
+    context.provider.has_check() && elapsed(work.checked_at, every, now.running)
 }
 
 fn elapsed(last: Option<Duration>, every: Duration, running: Duration) -> bool {

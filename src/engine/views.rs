@@ -1,15 +1,19 @@
 //! What the engine shows: the documents of `status`, `plan` and the reads, as the contract words them.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::domain::credential::Environment;
-use crate::domain::environment::Proof;
-use crate::domain::holders::HoldingState;
-use crate::domain::ids::{InstanceName, Name, VersionId};
+use crate::domain::environment::{Proof, Verdict};
+use crate::domain::holders::{Blocker, HoldingState};
+use crate::domain::ids::{InstanceName, KeyId, Name, VersionId};
+use crate::domain::ledger::Closure;
 use crate::domain::material::Material;
+use crate::issuers::BreakerState;
 
 /// What an application gets: the served fields of one version, never a mix.
 #[derive(Debug)]
@@ -40,7 +44,7 @@ pub struct Previous {
 }
 
 /// One row of `GET /v1/credentials`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Listed {
     pub name: Name,
     pub environment: Environment,
@@ -50,15 +54,17 @@ pub struct Listed {
 }
 
 /// `status --json`.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct Status {
     pub credentials: Vec<CredentialStatus>,
     pub problems: Vec<StatusProblem>,
+    /// Where these credentials are called at.
+    pub providers: Vec<ProviderStatus>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next: Option<Name>,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct CredentialStatus {
     pub name: Name,
     pub provider: Name,
@@ -80,13 +86,44 @@ pub struct CredentialStatus {
     /// Why it stands where it stands: a documented reason of the domain.
     pub reason: Option<String>,
     pub paused: bool,
+    /// Since when, by itself or with all others.
+    pub paused_since: Option<Timestamp>,
+    /// Slots, quota and minting are shared by all credentials of one account.
+    pub account: Name,
+    /// The incident that is open, or the last one.
+    pub incident: Option<IncidentStatus>,
     pub applications: Vec<ApplicationStatus>,
-    /// How many keep the old version alive, applications never seen included. For metrics; `reason` and `problems` name them.
-    #[serde(skip)]
+}
+
+/// How an environment of a provider stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct ProviderStatus {
+    pub name: Name,
+    pub environment: Environment,
+    /// The base URL in use.
+    pub endpoint: String,
+    /// `closed`: calls are made; `open`: none is, because they failed again and again; `half-open`: one is tried.
+    pub breaker: BreakerState,
+    /// When the next call is let through, while none is.
+    pub retry_at: Option<Timestamp>,
+}
+
+/// What is measured of one credential.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CredentialMeasure {
+    pub name: Name,
+    pub provider: Name,
+    pub environment: Environment,
+    /// Of the current version; negative if a clock was set back.
+    pub age: Option<SignedDuration>,
+    /// Of the oldest version that lives; negative past it.
+    pub until_deadline: Option<SignedDuration>,
+    pub verdict: Option<Verdict>,
+    /// How many keep the old version alive, applications never seen included.
     pub holders_of_previous: usize,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct ApplicationStatus {
     pub name: Name,
     /// `None`: listed, and without a living instance.
@@ -95,8 +132,30 @@ pub struct ApplicationStatus {
     pub state: Option<HoldingState>,
 }
 
+/// A stolen key: what is known of it while it is replaced, and afterwards.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct IncidentStatus {
+    pub since: Timestamp,
+    /// Who holds the old key then loses it.
+    pub limit_at: Timestamp,
+    /// The stolen version.
+    pub version: VersionId,
+    /// When it died, and how sure that is: `proved`, `reported` or `unproved`.
+    pub revoked_at: Option<Timestamp>,
+    pub closure: Option<Closure>,
+    /// The version that took its place.
+    pub replaced_by: Option<VersionId>,
+    /// Who still holds an old key.
+    pub holders: Vec<Blocker>,
+    /// Who still held it when it went.
+    pub stragglers: Vec<Blocker>,
+    /// Living keys at the provider that nobody here knows. `null`: not looked yet, or the provider can't list.
+    pub unknown_keys: Option<BTreeSet<KeyId>>,
+    pub closed_at: Option<Timestamp>,
+}
+
 /// Something that a person should know. `credential` is absent for problems of the daemon itself.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct StatusProblem {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub credential: Option<Name>,
@@ -106,15 +165,29 @@ pub struct StatusProblem {
     pub message: String,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct Plan {
     pub plan: Vec<PlanEntry>,
     pub next: Option<Name>,
+    /// Starts of the credentials of this page, those of later generations included, by account and day.
+    pub herds: Vec<Herd>,
+    /// The credentials of this page that start too often to be counted by days: `herds` has none of their starts.
+    pub uncounted: Vec<Name>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+/// How many rotations start at one account on one day.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Herd {
+    pub account: Name,
+    /// In UTC.
+    pub day: jiff::civil::Date,
+    pub starts: u32,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct PlanEntry {
     pub name: Name,
+    /// When its next rotation starts.
     pub starts_at: Timestamp,
     pub deadline_at: Timestamp,
     pub reason: String,
@@ -122,9 +195,16 @@ pub struct PlanEntry {
 }
 
 /// 201 of a submission.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct Submitted {
     pub name: Name,
     pub version: VersionId,
     pub proof: Proof,
+}
+
+/// 200 of a rollback.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct RolledBack {
+    pub version: VersionId,
+    pub revision: u64,
 }

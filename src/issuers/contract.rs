@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::{CreateRequest, Issuer, IssuerError, Minted, ProbeOutcome, Target};
+use super::{Administrator, CreateRequest, Issuer, IssuerError, Minted, ProbeOutcome, Target};
 use crate::domain::ids::{InstallationId, KeyId, OperationId, is_marked, marker};
 use crate::domain::ledger::Closure;
 use crate::domain::material::{Material, Secret};
-use crate::domain::provider::FieldClass;
+use crate::domain::provider::{FieldClass, Provider, SignedCall};
 
 /// An issuer, and a provider that holds one living key of ours.
 pub struct Subject {
@@ -21,7 +21,8 @@ pub struct Subject {
     /// Whether the provider accepts this key now: the truth, asked behind the issuer's back.
     pub accepts: Arc<dyn Fn(&KeyId) -> bool + Send + Sync>,
     pub can_list: bool,
-    /// Creating and revoking are signed by the acting version, not by nobody or by the key's own management fields.
+    /// Creating and revoking are signed by the acting version, not by nobody, by the key's own management fields, or by an
+    /// administering credential.
     pub signed: bool,
     /// The same operation brings the same key.
     pub idempotent: bool,
@@ -39,6 +40,7 @@ pub async fn run(subject: &Subject) {
     a_key_is_made_listed_and_revoked(subject).await;
     a_repeated_create_is_no_second_key(subject).await;
     nobody_else_may_act(subject).await;
+    a_refused_administrator_is_no_refused_key(subject).await;
     no_key_revokes_itself(subject).await;
     a_key_without_its_material_is_revoked_by_the_list(subject).await;
     assert!((subject.accepts)(&subject.current_key), "the current key lives through all of it");
@@ -102,6 +104,30 @@ async fn nobody_else_may_act(subject: &Subject) {
     subject.revoke(&minted).await;
 }
 
+/// Where an administering credential signs: a wrong one makes, shows and removes nothing, and says nothing of the current key.
+async fn a_refused_administrator_is_no_refused_key(subject: &Subject) {
+    let Some(administrator) = &subject.target.administrator else { return };
+    let material = stranger_of(&administrator.target.provider, &administrator.material);
+    let wrong = Administrator { target: administrator.target.clone(), material };
+    let target = Target { administrator: Some(Arc::new(wrong)), ..subject.target.clone() };
+    let (issuer, provider) = (&subject.issuer, &target.provider);
+    let refused = IssuerError::AdministratorRefused;
+    if provider.administrator_signs(SignedCall::Create) {
+        assert_eq!(issuer.create(&target, &subject.current, &subject.request(6)).await.map(|minted| minted.key_id), Err(refused.clone()));
+    }
+    if provider.administrator_signs(SignedCall::List) {
+        assert_eq!(issuer.list(&target, &subject.current).await, Err(refused.clone()));
+    }
+    if provider.administrator_signs(SignedCall::Revoke) {
+        let minted = subject.create(6).await;
+        assert_eq!(issuer.revoke(&target, &subject.current, &minted.key_id, Some(&minted.material)).await, Err(refused));
+        assert!((subject.accepts)(&minted.key_id), "a wrong administrator revokes nothing");
+        subject.revoke(&minted).await;
+    }
+    let report = issuer.probe(&target, &subject.current).await.expect("the key itself is asked with itself");
+    assert_eq!(report.outcome, ProbeOutcome::Works);
+}
+
 async fn no_key_revokes_itself(subject: &Subject) {
     let minted = subject.create(4).await;
     let refused = subject.issuer.revoke(&subject.target, &minted.material, &minted.key_id, Some(&minted.material)).await;
@@ -154,13 +180,17 @@ impl Subject {
 
     /// The current version with other secrets.
     fn stranger(&self) -> Material {
-        let fields = self.current.iter().map(|(field, value)| {
-            let is_secret = self.target.provider.fields.get(field).is_some_and(|described| described.class == FieldClass::Secret);
-            let value = if is_secret { Secret::from("nobody_has_this_secret_0123456789".to_owned()) } else { value.duplicate() };
-            (field.clone(), value)
-        });
-        fields.collect()
+        stranger_of(&self.target.provider, &self.current)
     }
+}
+
+fn stranger_of(provider: &Provider, material: &Material) -> Material {
+    let fields = material.iter().map(|(field, value)| {
+        let is_secret = provider.fields.get(field).is_some_and(|described| described.class == FieldClass::Secret);
+        let value = if is_secret { Secret::from("nobody_has_this_secret_0123456789".to_owned()) } else { value.duplicate() };
+        (field.clone(), value)
+    });
+    fields.collect()
 }
 
 const INSTALLATION: InstallationId = InstallationId(Uuid::from_u128(0x6b65_7977_7269_6768_7400_0000_0000_0001));

@@ -1,12 +1,13 @@
-//! The two descriptions of `policies/providers`, built by hand, for tests that need a provider and no file.
+//! Two of the descriptions of `policies/providers`, built by hand, for tests that need a provider and no file.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::Target;
+use super::{Administrator, Target};
 use crate::domain::credential::Environment;
 use crate::domain::environment::BaseUrl;
 use crate::domain::ids::FieldName;
+use crate::domain::material::Material;
 use crate::domain::provider::*;
 
 pub(crate) fn field(name: &str) -> FieldName {
@@ -17,10 +18,13 @@ pub(crate) fn field(name: &str) -> FieldName {
 pub(crate) fn target(provider: Provider, url: &str) -> Target {
     Target {
         credential: format!("{}-sandbox", provider.name).parse().unwrap(),
+        account: format!("{}-sandbox", provider.name).parse().unwrap(),
+        routine: false,
         variables: provider.variables.iter().filter_map(|(name, value)| Some((name.clone(), value.clone()?))).collect(),
         provider: Arc::new(provider),
         environment: Environment::Sandbox,
         base_url: BaseUrl { url: url.to_owned(), overridden: true },
+        administrator: None,
     }
 }
 
@@ -72,9 +76,29 @@ pub(crate) fn dinie() -> Provider {
             }),
             revoke: Some(call(Method::Delete, "/auth/credentials/{key_id}", Authentication::Token, revoke_rules)),
         },
-        limits: Limits { remaining_header: Some("X-RateLimit-Remaining".to_owned()), reset_header: Some("X-RateLimit-Reset".to_owned()) },
+        limits: Limits {
+            limit_header: Some("X-RateLimit-Limit".to_owned()),
+            remaining_header: Some("X-RateLimit-Remaining".to_owned()),
+            reset_header: Some("X-RateLimit-Reset".to_owned()),
+            ..Limits::default()
+        },
         ..empty("dinie")
     }
+}
+
+/// Dinie's shape, with keys that another credential makes, lists and removes.
+pub(crate) fn administered() -> Provider {
+    let mut provider = dinie();
+    let calls = &mut provider.calls;
+    let signed = [calls.create.as_mut().map(|it| &mut it.call), calls.list.as_mut().map(|it| &mut it.call), calls.revoke.as_mut()];
+    signed.into_iter().flatten().for_each(|call| call.authentication = Authentication::Administrator);
+    provider
+}
+
+/// The same target, with a credential that signs for it and is at home elsewhere.
+pub(crate) fn signed_by(target: Target, provider: Provider, home: &str, material: Material) -> Target {
+    let administrator = Administrator { target: self::target(provider, home), material };
+    Target { administrator: Some(Arc::new(administrator)), ..target }
 }
 
 fn dinie_create() -> Create {
@@ -99,7 +123,7 @@ pub(crate) fn oauth_registration() -> Provider {
     token_rules.insert(2, equals(&[400], "unauthorized_client", Meaning::Narrow));
     let revoke_rules = rules(&[(&[204], Meaning::Works), (&[401, 404], Meaning::Gone), (&[403, 405], Meaning::Refused)]);
     let by_management = Authentication::Management { field: field("registration_access_token") };
-    let create_rules = rules(&[(&[201, 200], Meaning::Works), (&[401, 403], Meaning::Refused), (&[400, 404, 405], Meaning::Refused)]);
+    let create_rules = rules(&[(&[201, 200], Meaning::Works), (&[401], Meaning::Dead), (&[400, 403, 404, 405], Meaning::Refused)]);
     let body = Body::Json(JsonTemplate::Object(vec![
         ("client_name".to_owned(), JsonTemplate::Text(Template::parse("{marker}").unwrap())),
         ("grant_types".to_owned(), JsonTemplate::List(vec![JsonTemplate::Text(Template::literal("client_credentials"))])),
@@ -163,6 +187,7 @@ fn empty(name: &str) -> Provider {
         variables: BTreeMap::new(),
         fields: BTreeMap::new(),
         calls: Calls::default(),
+        signs: None,
         lifecycle: Lifecycle::Pairs,
         timing: Timing { propagation: None, tokens_outlive: None, manual_lead: None },
         limits: Limits::default(),

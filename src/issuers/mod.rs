@@ -2,6 +2,7 @@
 //!
 //! Errors are closed and hold nothing of a reply: a provider may echo our secret (I20).
 
+pub mod breaker;
 pub mod contract;
 pub mod declarative;
 pub mod dispatch;
@@ -9,29 +10,58 @@ pub mod dispatch;
 pub(crate) mod fixtures;
 pub mod generated;
 pub mod memory;
+pub mod pace;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
 
+pub use self::breaker::BreakerState;
 use crate::domain::credential::Environment;
 use crate::domain::environment::BaseUrl;
 use crate::domain::ids::{KeyId, Name, OperationId};
 use crate::domain::ledger::Closure;
 use crate::domain::material::Material;
-use crate::domain::provider::{ListedKey, Provider};
+use crate::domain::provider::{ListedKey, Provider, SignedCall};
 
 /// Where a call goes.
 #[derive(Debug, Clone)]
 pub struct Target {
     pub credential: Name,
+    /// Whose quota a call counts against.
+    pub account: Name,
+    /// A routine look: it leaves half of our share of the quota to rotations.
+    pub routine: bool,
     pub provider: Arc<Provider>,
     pub environment: Environment,
     pub base_url: BaseUrl,
     pub variables: BTreeMap<String, Name>,
+    /// Signs what the description leaves to it; present where a call needs it.
+    pub administrator: Option<Arc<Administrator>>,
+}
+
+/// A credential that signs calls for another one: where it is at home, and its current version.
+pub struct Administrator {
+    /// Its own provider and address, where it fetches its tokens.
+    pub target: Target,
+    pub material: Material,
+}
+
+impl fmt::Debug for Administrator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Administrator(..)")
+    }
+}
+
+impl Target {
+    /// The administering credential, if it is the one that signs this call.
+    pub fn administrator_for(&self, call: SignedCall) -> Option<&Administrator> {
+        self.administrator.as_deref().filter(|_| self.provider.administrator_signs(call))
+    }
 }
 
 /// What is to be created.
@@ -84,6 +114,9 @@ pub enum IssuerError {
     /// The key that signs isn't accepted. The call had no effect.
     #[error("the provider doesn't accept the key that signs the call")]
     Unauthenticated,
+    /// The administering credential that signs isn't accepted. No effect; and it says nothing of the credential itself.
+    #[error("the provider doesn't accept the administering credential that signs the call")]
+    AdministratorRefused,
     /// The request is refused as it is; repeating it changes nothing. No effect.
     #[error("the provider refuses the request (status {status})")]
     Refused { status: u16 },
@@ -113,6 +146,16 @@ impl IssuerError {
     }
 }
 
+/// Whether calls to an environment of a provider are made at all.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProviderHealth {
+    pub provider: Name,
+    pub environment: Environment,
+    pub breaker: BreakerState,
+    /// How long until the next call is let through, while none is.
+    pub retry_in: Option<Duration>,
+}
+
 /// Makes, verifies and revokes keys. Calls are made once: retries are the engine's.
 #[async_trait]
 pub trait Issuer: Send + Sync {
@@ -122,16 +165,17 @@ pub trait Issuer: Send + Sync {
     /// Whether the provider still accepts this key, asked at the token endpoint or by the probe, never with a cached token.
     async fn is_dead(&self, target: &Target, material: &Material) -> Result<bool, IssuerError>;
 
-    /// All keys of the account. `acting` signs. An incomplete list is an error, never a shorter list.
+    /// All keys of the account. `acting` signs, or the target's administrator where the description says so. An incomplete list is an error, never a shorter list.
     ///
     /// # Errors
     /// [`IssuerError::Impossible`] where the provider can't list.
     async fn list(&self, target: &Target, acting: &Material) -> Result<Vec<ListedKey>, IssuerError>;
 
-    /// Makes one key. `acting` is the current version, which signs and lends the fields that a new key keeps.
+    /// Makes one key. `acting` is the current version, which lends the fields that a new key keeps, and signs unless the target's
+    /// administrator does.
     async fn create(&self, target: &Target, acting: &Material, request: &CreateRequest) -> Result<Minted, IssuerError>;
 
-    /// Revokes one key. `acting` signs and is never the key that is revoked; `doomed` is the revoked version's own material
+    /// Revokes one key. `acting` (or the administrator) signs and is never the key that is revoked; `doomed` is the revoked version's own material
     /// where it is at hand (management fields, and the proof of death at the token endpoint).
     async fn revoke(
         &self,
@@ -140,4 +184,9 @@ pub trait Issuer: Send + Sync {
         key_id: &KeyId,
         doomed: Option<&Material>,
     ) -> Result<Revocation, IssuerError>;
+
+    /// How the environments stand that were called so far. One that isn't named is well.
+    fn health(&self) -> Vec<ProviderHealth> {
+        Vec::new()
+    }
 }

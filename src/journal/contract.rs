@@ -12,7 +12,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::{Anchor, Heartbeat, History, HoldingChange, Holdings, Journal, JournalError, Position, SealedCopy};
+use super::{Anchor, Heartbeat, History, HoldingChange, Holdings, Journal, JournalError, Pause, Position, SealedCopy};
 use crate::domain::holders::Holding;
 use crate::domain::ids::{InstallationId, Name, OperationId};
 use crate::domain::ledger::{Closure, Fingerprint, Ledger};
@@ -34,6 +34,7 @@ pub async fn contract<J: Journal>(mut make: impl FnMut() -> J) {
     credentials_turn_pages(&make()).await;
     holdings_are_kept(&make()).await;
     the_heartbeat_is_kept(&make()).await;
+    the_pause_is_kept(&make()).await;
 }
 
 fn name(text: &str) -> Name {
@@ -234,8 +235,18 @@ async fn the_heartbeat_is_kept(journal: &impl Journal) {
     assert_eq!(journal.heartbeat().await.unwrap(), Heartbeat::default());
     for second in [5, 9] {
         let audit = Some(Anchor { record: second, hash: "a0".repeat(32) });
-        let beat = Heartbeat { running: Duration::new(second, 7), wall: Timestamp::from_second(second.cast_signed()).ok(), audit };
+        let wall = Timestamp::from_second(second.cast_signed()).ok();
+        let beat = Heartbeat { running: Duration::new(second, 7), wall, doubted: wall, audit };
         journal.write_heartbeat(beat.clone()).await.unwrap();
         assert_eq!(journal.heartbeat().await.unwrap(), beat);
+    }
+}
+
+async fn the_pause_is_kept(journal: &impl Journal) {
+    assert_eq!(journal.pause().await.unwrap(), None);
+    let pause = Some(Pause { since: Timestamp::from_second(1_700_000_000).unwrap() });
+    for pause in [pause, pause, None, None, pause] {
+        journal.write_pause(pause).await.unwrap();
+        assert_eq!(journal.pause().await.unwrap(), pause);
     }
 }

@@ -7,7 +7,7 @@ use redb::{ReadTransaction, ReadableTable, ReadableTableMetadata, WriteTransacti
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{Heartbeat, History, HoldingChange, Holdings, Journal, JournalError, Position, SealedCopy};
+use super::{Heartbeat, History, HoldingChange, Holdings, Journal, JournalError, Pause, Position, SealedCopy};
 use crate::domain::holders::Holding;
 use crate::domain::ids::{InstallationId, Name};
 use crate::domain::rotation::Event;
@@ -20,6 +20,7 @@ type Code = [u8; CODE_LENGTH];
 const INSTALLATION: At<'static> = ("installation", "", "");
 const FORMER: At<'static> = ("former-installations", "", "");
 const TERM: At<'static> = ("term", "", "");
+const PAUSE: At<'static> = ("pause", "", "");
 const HEARTBEAT: At<'static> = ("heartbeat", "", "");
 
 /// Events, holdings and the heartbeat in the embedded file.
@@ -199,6 +200,20 @@ impl Journal for EmbeddedJournal {
         let written = self.embedded.write(move |transaction, keyring| {
             let row = encode(keyring, META, HEARTBEAT, &heartbeat)?;
             transaction.open_table(META)?.insert(HEARTBEAT, row.as_slice())?;
+            Ok(())
+        });
+        Ok(written.await?)
+    }
+
+    async fn pause(&self) -> Result<Option<Pause>, JournalError> {
+        let read = self.embedded.read(|transaction, keyring| load(keyring, META, &transaction.open_table(META)?, PAUSE));
+        Ok(read.await?.flatten())
+    }
+
+    async fn write_pause(&self, pause: Option<Pause>) -> Result<(), JournalError> {
+        let written = self.embedded.write(move |transaction, keyring| {
+            let row = encode(keyring, META, PAUSE, &pause)?;
+            transaction.open_table(META)?.insert(PAUSE, row.as_slice())?;
             Ok(())
         });
         Ok(written.await?)

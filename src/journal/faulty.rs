@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 
-use super::{Heartbeat, History, HoldingChange, Holdings, Journal, JournalError, Position, SealedCopy};
+use super::{Heartbeat, History, HoldingChange, Holdings, Journal, JournalError, Pause, Position, SealedCopy};
 use crate::domain::ids::{InstallationId, Name};
 use crate::domain::rotation::Event;
 use crate::faults::{Fault, Faults};
@@ -111,10 +111,23 @@ impl<J: Journal> Journal for FaultyJournal<J> {
         point.after()?;
         outcome
     }
+
+    async fn pause(&self) -> Result<Option<Pause>, JournalError> {
+        self.faults.alive()?;
+        self.inner.pause().await
+    }
+
+    async fn write_pause(&self, pause: Option<Pause>) -> Result<(), JournalError> {
+        let point = self.faults.point("journal.write_pause");
+        point.before()?;
+        let outcome = self.inner.write_pause(pause).await;
+        point.after()?;
+        outcome
+    }
 }
 
 /// Each kind of event is a point of its own name, so that the crash matrix says which write it stopped at.
-fn append_point(event: &Event) -> &'static str {
+pub fn append_point(event: &Event) -> &'static str {
     match event {
         Event::Planned { .. } => "journal.append planned",
         Event::CreateIntended { .. } => "journal.append create-intended",
@@ -138,9 +151,14 @@ fn append_point(event: &Event) -> &'static str {
         Event::CurrentAccepted => "journal.append current-accepted",
         Event::RollbackPlanned { .. } => "journal.append rollback-planned",
         Event::TermsTightened { .. } => "journal.append terms-tightened",
-        Event::Paused => "journal.append paused",
+        Event::Paused { .. } => "journal.append paused",
         Event::Resumed => "journal.append resumed",
         Event::Restored => "journal.append restored",
+        Event::Compromised { .. } => "journal.append compromised",
+        Event::IncidentClosed { .. } => "journal.append incident-closed",
+        Event::RevocationAsked { .. } => "journal.append revocation-asked",
+        Event::Forgotten => "journal.append forgotten",
+        Event::Cleared => "journal.append cleared",
         Event::Snapshot { .. } => "journal.append snapshot",
     }
 }

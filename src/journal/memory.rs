@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use uuid::Uuid;
 
-use super::{FaultyJournal, Heartbeat, History, HoldingChange, Holdings, Journal, JournalError, Position, SealedCopy};
+use super::{FaultyJournal, Heartbeat, History, HoldingChange, Holdings, Journal, JournalError, Pause, Position, SealedCopy};
 use crate::domain::holders::Holding;
 use crate::domain::ids::{InstallationId, InstanceName, Name};
 use crate::domain::rotation::Event;
@@ -21,6 +21,7 @@ struct State {
     holdings: BTreeMap<(Name, InstanceName, Name), Holding>,
     seen: BTreeSet<(Name, Name)>,
     heartbeat: Heartbeat,
+    pause: Option<Pause>,
 }
 
 /// Loses everything with its last copy.
@@ -135,6 +136,15 @@ impl Journal for MemoryJournal {
 
     async fn write_heartbeat(&self, heartbeat: Heartbeat) -> Result<(), JournalError> {
         self.state().heartbeat = heartbeat;
+        Ok(())
+    }
+
+    async fn pause(&self) -> Result<Option<Pause>, JournalError> {
+        Ok(self.state().pause)
+    }
+
+    async fn write_pause(&self, pause: Option<Pause>) -> Result<(), JournalError> {
+        self.state().pause = pause;
         Ok(())
     }
 }

@@ -21,7 +21,7 @@ use crate::domain::ids::{InstallationId, InstanceName, Name};
 use crate::domain::rotation::Event;
 use crate::sealing::Sealed;
 
-pub use faulty::FaultyJournal;
+pub use faulty::{FaultyJournal, append_point};
 
 /// How far the journal of one credential has come. The first append expects the default.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,8 +77,12 @@ pub struct Holdings {
 pub struct Heartbeat {
     /// Time that the daemon has been running, all runs added up (I13).
     pub running: Duration,
-    /// The wall clock at the last heartbeat.
+    /// The wall clock at the last heartbeat; what it should have shown, where it wasn't believed.
     pub wall: Option<Timestamp>,
+    /// What it showed while it wasn't believed, and was ahead or contradicted by a provider: from there on it isn't believed after
+    /// a restart either, until a provider confirms it (I13).
+    #[serde(default)]
+    pub doubted: Option<Timestamp>,
     /// How far the audit trail had come, so that records cut from its end are missed (I17).
     #[serde(default)]
     pub audit: Option<Anchor>,
@@ -91,6 +95,12 @@ pub struct Anchor {
     pub record: u64,
     /// Lower-case hex.
     pub hash: String,
+}
+
+/// Everything is paused, credentials that come later included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pause {
+    pub since: Timestamp,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -150,4 +160,10 @@ pub trait Journal: Send + Sync {
     async fn heartbeat(&self) -> Result<Heartbeat, JournalError>;
 
     async fn write_heartbeat(&self, heartbeat: Heartbeat) -> Result<(), JournalError>;
+
+    /// Whether everything is paused.
+    async fn pause(&self) -> Result<Option<Pause>, JournalError>;
+
+    /// Durable when it returns; `None` resumes.
+    async fn write_pause(&self, pause: Option<Pause>) -> Result<(), JournalError>;
 }

@@ -2,8 +2,9 @@
 
 use super::Source;
 
-const DESCRIPTIONS: [(&str, &str); 3] = [
+const DESCRIPTIONS: [(&str, &str); 4] = [
     ("dinie.yaml", include_str!("../../policies/providers/dinie.yaml")),
+    ("oauth-initial-access.yaml", include_str!("../../policies/providers/oauth-initial-access.yaml")),
     ("oauth-registration.yaml", include_str!("../../policies/providers/oauth-registration.yaml")),
     ("webhook-secret.yaml", include_str!("../../policies/providers/webhook-secret.yaml")),
 ];

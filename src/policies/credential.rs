@@ -12,7 +12,7 @@ use super::tree::Node;
 use super::values::{Scheme, check_url, environment, identity, name, only, span};
 
 /// A path in a store: labels with slashes between them.
-const PATH_LABELS_MAX: usize = 8;
+pub(super) const PATH_LABELS_MAX: usize = 8;
 
 #[derive(Debug)]
 pub(super) struct WrittenCredential {
@@ -57,9 +57,6 @@ pub(super) fn read_credential(node: &Node, sink: &Sink<'_>) -> Option<WrittenCre
         accept_undetermined: fields.get("acceptUndetermined").and_then(|node| reason(node, sink)),
     };
     // Read and checked above, so that its own mistakes are told as well; no call is signed by another credential yet.
-    if let Some(at) = &written.administered_by {
-        unsupported(sink, at.place, "administeredBy");
-    }
     if let Some(node) = fields.get("requireGoLive")
         && boolean(node, sink) == Some(true)
     {

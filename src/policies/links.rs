@@ -7,7 +7,7 @@ use crate::domain::access::Identity;
 use crate::domain::credential::{Credential, Environment};
 use crate::domain::ids::Name;
 use crate::domain::policy::{Application, RotationPolicy};
-use crate::domain::provider::Provider;
+use crate::domain::provider::{Provider, SignedCall};
 
 use super::credential::{WrittenApplication, WrittenCredential};
 use super::problem::{Place, Sink, shown};
@@ -64,7 +64,7 @@ impl Catalogue {
         if let Some(provider) = provider {
             check_environment(provider, written, sink);
         }
-        self.check_administrator(name, written, sink);
+        self.check_administrator(name, provider.map(Arc::as_ref), written, sink);
         self.check_twin(name, written, sink);
         let variables = provider.map(|provider| variables(provider, written, sink)).unwrap_or_default();
         let (provider, environment) = (written.provider.as_ref()?.value.clone(), written.environment.as_ref()?.value);
@@ -82,8 +82,11 @@ impl Catalogue {
         })
     }
 
-    fn check_administrator(&self, name: &Name, written: &WrittenCredential, sink: &Sink<'_>) {
-        let Some(at) = &written.administered_by else { return };
+    fn check_administrator(&self, name: &Name, provider: Option<&Provider>, written: &WrittenCredential, sink: &Sink<'_>) {
+        let Some(at) = &written.administered_by else {
+            return check_signed_by_itself(provider, written, sink);
+        };
+        check_administrator_is_used(provider, at, sink);
         let next = |name: &Name| self.credentials.get(name)?.value.as_ref()?.administered_by.as_ref().map(|at| &at.value);
         let circle = std::iter::successors(Some(&at.value), |name| next(name)).take(CHAIN_MAX).any(|other| other == name);
         if circle {
@@ -98,6 +101,15 @@ impl Catalogue {
         {
             let message = format!("the administering credential is of {theirs}, this one of {ours}");
             sink.report(at.place, "environment-mismatch", message, "name one of the same environment: nothing crosses between the two");
+        }
+        // Where its provider isn't known, its own document says so.
+        let provider = administrator.provider.as_ref().and_then(|at| self.providers.get(&at.value)?.value.as_ref());
+        if let Some(provider) = provider
+            && provider.signs.is_none()
+        {
+            let message = format!("the provider `{}` doesn't say how its credentials sign for others", provider.name);
+            let help = "name a credential whose provider does, or add `signs` to that description";
+            sink.report(at.place, "administrator-signs-nothing", message, help);
         }
     }
 
@@ -170,6 +182,25 @@ impl Catalogue {
                 taken.insert(&at.value, at.place);
             }
         }
+    }
+}
+
+/// Without an administering credential, every call must be one that the credential can sign itself.
+fn check_signed_by_itself(provider: Option<&Provider>, written: &WrittenCredential, sink: &Sink<'_>) {
+    let Some(provider) = provider else { return };
+    if SignedCall::ALL.iter().any(|call| provider.must_be_administered(*call)) {
+        let message = format!("the provider `{}` asks for an administering credential, and none is named", provider.name);
+        let help = "add `administeredBy: NAME`, a Credential of the same environment that may make and remove keys there";
+        sink.report(written.spec, "missing-administrator", message, help);
+    }
+}
+
+fn check_administrator_is_used(provider: Option<&Provider>, at: &At<Name>, sink: &Sink<'_>) {
+    let Some(provider) = provider else { return };
+    if !SignedCall::ALL.iter().any(|call| provider.administrator_signs(*call)) {
+        let message = format!("no call of the provider `{}` is signed by another credential", provider.name);
+        let help = "leave `administeredBy` out: this provider's credentials sign for themselves";
+        sink.report(at.place, "administrator-unused", message, help);
     }
 }
 

@@ -12,6 +12,7 @@ pub(crate) mod problem;
 mod provider;
 pub(crate) mod reader;
 mod rotation;
+mod schema;
 #[cfg(test)]
 mod tests;
 pub(crate) mod tree;
@@ -34,6 +35,7 @@ use links::{Catalogue, Declared, Table};
 use problem::{Place, Sink};
 pub use problem::{Problem, Problems};
 use reader::{At, Fields, choice, text};
+pub use schema::schema;
 use tree::Node;
 
 const API_VERSION: &str = "keywright.dev/v1alpha1";

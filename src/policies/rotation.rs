@@ -18,7 +18,11 @@ use super::values::{only, span, span_or_zero};
 
 const DAY: Span = Span::from_secs(86_400);
 const WEEK: Duration = Duration::from_secs(7 * 86_400);
-const WINDOWS_MAX: usize = 32;
+pub(super) const WINDOWS_MAX: usize = 32;
+
+pub(super) const CONFIRMATIONS: [(&str, Confirmation); 3] =
+    [("required", Confirmation::Required), ("observed", Confirmation::Observed), ("none", Confirmation::None)];
+pub(super) const UNCONFIRMED: [(&str, Unconfirmed); 2] = [("hold", Unconfirmed::Hold), ("revoke", Unconfirmed::Revoke)];
 
 /// How far ahead of `now` the longest wait for a window is looked for, beyond one `maxAge`: a year and its holidays.
 const WAIT_LOOK_AHEAD: Duration = Duration::from_secs(400 * 86_400);
@@ -29,12 +33,8 @@ pub(super) fn read(name: &Name, node: &Node, sink: &Sink<'_>, now: Timestamp) ->
     let overlap = fields.get("overlap").map(|node| span(node, sink));
     let spread = fields.get("spread").map(|node| span_or_zero(node, sink));
     let windows = fields.get("windows").map(|node| read_windows(node, sink, now));
-    let confirmation = fields.get("confirmation").and_then(|node| {
-        let words = [("required", Confirmation::Required), ("observed", Confirmation::Observed), ("none", Confirmation::None)];
-        choice(node, sink, &words)
-    });
-    let unconfirmed =
-        fields.get("unconfirmed").and_then(|node| choice(node, sink, &[("hold", Unconfirmed::Hold), ("revoke", Unconfirmed::Revoke)]));
+    let confirmation = fields.get("confirmation").and_then(|node| choice(node, sink, &CONFIRMATIONS));
+    let unconfirmed = fields.get("unconfirmed").and_then(|node| choice(node, sink, &UNCONFIRMED));
     if let Some(node) = fields.get("rehearse") {
         only(node, sink, &["none"], "rehearse");
     }
@@ -177,6 +177,7 @@ fn untimed(policy: &RotationPolicy) -> Provider {
         variables: Default::default(),
         fields: Default::default(),
         calls: Calls::default(),
+        signs: None,
         lifecycle: Lifecycle::Pairs,
         timing: Timing { propagation: None, tokens_outlive: None, manual_lead: None },
         limits: Limits::default(),

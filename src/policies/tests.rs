@@ -1,5 +1,7 @@
 //! Documents and the problems that they must get, each with its line, its column and its code.
 
+mod schema;
+
 use proptest::prelude::*;
 use rstest::rstest;
 
@@ -31,9 +33,13 @@ fn base() -> Source {
 /// `line:column code` of each problem in the second file.
 fn problems_of(text: &str) -> Vec<String> {
     match parse(&[base(), source("t.yaml", text)], now()) {
-        Ok(_) => Vec::new(),
+        Ok(_) => {
+            schema::agrees(text, &[]);
+            Vec::new()
+        }
         Err(problems) => {
             assert!(problems.iter().all(|problem| problem.file == "t.yaml"), "{problems}");
+            schema::agrees(text, &problems.iter().map(|problem| problem.code).collect::<Vec<_>>());
             problems.iter().map(|problem| format!("{}:{} {}", problem.line, problem.column, problem.code)).collect()
         }
     }
@@ -93,8 +99,10 @@ fn rotation_policies(#[case] spec: &str, #[case] expected: &[&str]) {
 #[case("{provider: dinie, environment: sandbox, rotation: quarter, path: ../x}", &["4:72 bad-path"])]
 #[case("{provider: dinie, environment: sandbox, rotation: quarter, path: test}", &["4:72 duplicate-path"])]
 #[case("{provider: dinie, environment: sandbox, rotation: quarter, variables: {tenant: a}}", &["4:78 unknown-variable"])]
-#[case("{provider: dinie, environment: sandbox, rotation: quarter, administeredBy: live}", &["4:82 environment-mismatch", "4:82 unsupported"])]
-#[case("{provider: dinie, environment: sandbox, rotation: quarter, administeredBy: c}", &["4:82 administered-by-itself", "4:82 unsupported"])]
+#[case("{provider: dinie, environment: sandbox, rotation: quarter, administeredBy: live}", &["4:82 administrator-unused", "4:82 environment-mismatch"])]
+#[case("{provider: dinie, environment: sandbox, rotation: quarter, administeredBy: c}", &["4:82 administered-by-itself", "4:82 administrator-unused"])]
+#[case("{provider: oauth-registration, environment: sandbox, rotation: quarter, administeredBy: gone}", &["4:95 unknown-reference"])]
+#[case("{provider: oauth-initial-access, environment: sandbox, rotation: quarter}", &[])]
 #[case("{provider: dinie, environment: sandbox, rotation: quarter, twin: test}", &["4:72 bad-twin"])]
 #[case("{provider: dinie, environment: production, rotation: quarter, twin: live}", &["4:75 bad-twin"])]
 #[case("{provider: oauth-registration, environment: production, rotation: quarter, twin: test}", &["4:88 bad-twin"])]
@@ -138,6 +146,14 @@ const WHOLE_PROVIDER: &str = r#"spec:
 #[rstest]
 #[case("", "", &[])]
 #[case("lifecycle: pairs", "lifecycle: slots", &["6:14 unsupported"])]
+#[case("lifecycle: pairs", "lifecycle: manual", &["15:5 unused-call", "16:5 unused-call"])]
+#[case("lifecycle: pairs", "lifecycle: pairs\n  signs: token", &[])]
+#[case("lifecycle: pairs", "lifecycle: pairs\n  signs: {basic: {username: id, password: secret}}", &[])]
+#[case("lifecycle: pairs", "lifecycle: pairs\n  signs: {bearer: secret}", &[])]
+#[case("lifecycle: pairs", "lifecycle: pairs\n  signs: {bearer: manager}", &["7:19 field-class"])]
+#[case("lifecycle: pairs", "lifecycle: pairs\n  signs: {bearer: secret, basic: {}}", &["7:10 bad-authentication"])]
+#[case("lifecycle: pairs", "lifecycle: pairs\n  signs: open", &["7:10 bad-authentication"])]
+#[case("lifecycle: pairs", "lifecycle: pairs\n  signs: {management: manager}", &["7:10 bad-authentication", "7:11 unknown-field"])]
 #[case("title: Acme", "titel: Acme", &["5:3 missing-field", "5:3 unknown-field"])]
 #[case("https://{tenant}.acme.example/", "http://acme.example/", &["7:34 bad-url"])]
 #[case("https://{tenant}.acme.example/", "https://acme.example/?a=b", &["7:34 bad-url"])]
@@ -163,6 +179,10 @@ const WHOLE_PROVIDER: &str = r#"spec:
 #[case("method: POST, path: /token", "method: PATCH, path: /token", &["14:21 bad-value"])]
 #[case("authentication: {basic: {username: id, password: secret}}", "authentication: token", &["14:57 no-token-call"])]
 #[case("authentication: token", "authentication: maybe", &["15:57 bad-authentication"])]
+#[case("authentication: token", "authentication: administrator", &[])]
+#[case("authentication: {management: manager}", "authentication: administrator", &[])]
+#[case("authentication: {basic: {username: id, password: secret}}", "authentication: administrator", &["14:57 bad-authentication"])]
+#[case("  calls:\n", "  calls:\n    probe: {method: GET, path: /p, authentication: administrator}\n", &["14:52 bad-authentication"])]
 #[case("fields: {secret: /secret}", "fields: {password: /p}", &["15:126 no-new-secret", "15:127 undeclared-field"])]
 #[case("status: [404]", "status: [99, x]", &["16:111 bad-type", "16:115 bad-type"])]
 #[case("means: gone", "means: lost", &["16:157 bad-value"])]
@@ -221,16 +241,43 @@ fn all_problems_come_at_once_and_a_broken_document_hides_none_of_the_others() {
 
 #[test]
 fn an_administrator_is_never_served_and_the_circle_is_found() {
-    let spec = |by: &str| format!("spec: {{provider: dinie, environment: sandbox, rotation: quarter, administeredBy: {by}}}\n---\n");
+    let spec =
+        |by: &str| format!("spec: {{provider: oauth-registration, environment: sandbox, rotation: quarter, administeredBy: {by}}}\n---\n");
     let chain = head("Credential", "a") + &spec("b") + &head("Credential", "b") + &spec("a");
-    assert_eq!(problems_of(&chain), ["4:82 administered-by-itself", "4:82 unsupported", "9:82 administered-by-itself", "9:82 unsupported"]);
+    assert_eq!(problems_of(&chain), ["4:95 administered-by-itself", "9:95 administered-by-itself"]);
     let served = head("Credential", "a")
         + &spec("boss")
         + &head("Credential", "boss")
         + "spec: {provider: dinie, environment: sandbox, rotation: quarter}\n---\n"
         + &head("Application", "x")
         + "spec: {environment: sandbox, credentials: [boss], identity: {unix: {uid: 9}}}\n";
-    assert_eq!(problems_of(&served), ["4:82 unsupported", "14:44 administrator-listed"]);
+    assert_eq!(problems_of(&served), ["14:44 administrator-listed"]);
+}
+
+#[test]
+fn who_administers_is_named_where_a_call_needs_it_can_sign_and_is_used() {
+    let credential =
+        |name: &str, spec: &str| head("Credential", name) + &format!("spec: {{environment: sandbox, rotation: quarter, {spec}}}\n---\n");
+    let token = credential("token", "provider: oauth-initial-access");
+    assert_eq!(problems_of(&(token.clone() + &credential("c", "provider: oauth-registration, administeredBy: token"))), [""; 0]);
+    // Its provider says nothing of how it signs.
+    let other = credential("other", "provider: oauth-registration");
+    let signs_nothing = other + &credential("c", "provider: oauth-registration, administeredBy: other");
+    assert_eq!(problems_of(&signs_nothing), ["9:95 administrator-signs-nothing"]);
+    // Nothing of this provider would be signed by it.
+    let unused = token.clone() + &credential("c", "provider: dinie, administeredBy: token");
+    assert_eq!(problems_of(&unused), ["9:82 administrator-unused"]);
+    // A call that only an administrator signs.
+    for (from, to) in [
+        ("authentication: token", "authentication: administrator"),
+        ("authentication: {management: manager}", "authentication: administrator"),
+    ] {
+        let acme = head("Provider", "acme") + &WHOLE_PROVIDER.replacen(from, to, 1) + "---\n";
+        let variables = "provider: acme, variables: {tenant: a}";
+        let at = acme.lines().count() + 4;
+        assert_eq!(problems_of(&(acme.clone() + &credential("c", variables))), [format!("{at}:7 missing-administrator")]);
+        assert_eq!(problems_of(&(acme + &token + &credential("c", &format!("{variables}, administeredBy: token")))), [""; 0]);
+    }
 }
 
 #[test]
@@ -240,6 +287,33 @@ fn a_description_needs_its_variables_and_time_of_its_own() {
     let credential = head("Credential", "c") + "spec: {provider: acme, environment: production, rotation: quarter}\n";
     let expected = ["22:7 missing-variable", "22:37 unknown-environment", "22:59 impossible-schedule"];
     assert_eq!(problems_of(&(provider + &credential)), expected);
+}
+
+#[rstest]
+#[case("{quota: {calls: 600, per: 1m}, share: 50%, limitHeader: L, remainingHeader: R, resetHeader: S}", &[])]
+#[case("{quota: {calls: 600}}", &["17:19 missing-field"])]
+#[case("{quota: {calls: 0, per: 1m}}", &["17:27 bad-type"])]
+#[case("{quota: {calls: 600, per: 1mo}}", &["17:37 bad-duration"])]
+#[case("{quota: {calls: 7, per: 1m}}", &["17:19 share-too-small"])]
+#[case("{quota: {calls: 8, per: 1m}, share: 49%}", &["17:19 share-too-small"])]
+#[case("{share: 0%}", &["17:19 bad-share"])]
+#[case("{share: 101%}", &["17:19 bad-share"])]
+#[case("{share: 50}", &["17:19 bad-share"])]
+#[case("{share: +5%, burst: 3}", &["17:19 bad-share", "17:24 unknown-field"])]
+fn limits_of_a_description(#[case] limits: &str, #[case] expected: &[&str]) {
+    assert_eq!(problems_of(&format!("{}{WHOLE_PROVIDER}  limits: {limits}\n", head("Provider", "acme"))), expected);
+}
+
+#[test]
+fn half_of_a_quota_is_ours_where_nothing_else_is_said() {
+    let read = |limits: &str| {
+        let text = format!("{}{WHOLE_PROVIDER}  limits: {limits}\n", head("Provider", "acme"));
+        parse(&[source("t.yaml", &text)], now()).unwrap().providers[&"acme".parse::<Name>().unwrap()].limits.clone()
+    };
+    assert_eq!(read("{quota: {calls: 600, per: 1m}}").own_calls(), Some(300));
+    assert_eq!(read("{quota: {calls: 600, per: 1m}, share: 10%}").own_calls(), Some(60));
+    let headers = read("{remainingHeader: X-RateLimit-Remaining}");
+    assert_eq!((headers.own_calls(), headers.left_to_others(101)), (None, 51));
 }
 
 #[test]
@@ -274,7 +348,7 @@ fn the_longest_wait_for_a_window_is_that_over_the_weekend() {
 fn the_built_in_descriptions_are_whole_and_a_folder_replaces_them() {
     let policies = parse(&[], now()).unwrap();
     let names: Vec<&str> = policies.providers.keys().map(Name::as_str).collect();
-    assert_eq!(names, ["dinie", "oauth-registration", "webhook-secret"]);
+    assert_eq!(names, ["dinie", "oauth-initial-access", "oauth-registration", "webhook-secret"]);
     let dinie = policies.providers.values().next().unwrap();
     assert!(dinie.can_mint() && dinie.can_find_orphans());
     assert_eq!(dinie.environments.len(), Environment::ALL.len());
@@ -394,7 +468,11 @@ proptest! {
             if text.is_empty() { text.push('a'); }
         }
         let text: String = text.into_iter().collect();
-        if let Err(problems) = parse(&[source("t.yaml", &text)], now()) {
+        let parsed = parse(&[source("t.yaml", &text)], now());
+        if parsed.is_ok() {
+            schema::agrees(&text, &[]);
+        }
+        if let Err(problems) = parsed {
             let lines = text.lines().count() + 1;
             prop_assert!(problems.iter().all(|problem| problem.line >= 1 && problem.line <= lines && problem.column >= 1));
             problems.render(true);

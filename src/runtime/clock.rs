@@ -26,6 +26,10 @@ pub struct Judge {
     jumped: bool,
     /// The provider's clock and ours were apart when it was last heard.
     disagrees: bool,
+    /// It was so when our clock hadn't jumped: then coming back from a jump doesn't settle it.
+    disagreed_before: bool,
+    /// From there on an earlier run didn't believe the wall, and nobody has confirmed it since.
+    doubted: Option<Timestamp>,
 }
 
 /// The last pair of wall and monotonic time that was believed.
@@ -41,38 +45,57 @@ impl Judge {
     /// `wall` is the wall clock at monotonic time zero. Earlier than the last heartbeat is not believed.
     pub fn new(heartbeat: Heartbeat, wall: Timestamp) -> Judge {
         let behind = heartbeat.wall.filter(|last| wall < *last && wall.duration_since(*last).unsigned_abs() > DEVIATION_MAX);
-        let believed = Believed { wall: behind.unwrap_or(wall), monotonic: Duration::ZERO, at_least: behind.is_some() };
-        Judge { base: heartbeat.running, believed, jumped: behind.is_some(), disagrees: false }
+        let doubted = heartbeat.doubted.is_some_and(|line| wall >= line);
+        let last = if doubted { heartbeat.wall } else { behind };
+        let believed = Believed { wall: last.unwrap_or(wall), monotonic: Duration::ZERO, at_least: last.is_some() };
+        Judge {
+            base: heartbeat.running,
+            believed,
+            jumped: behind.is_some(),
+            disagrees: false,
+            disagreed_before: false,
+            doubted: heartbeat.doubted,
+        }
     }
 
     /// `monotonic` is the time since the start of this run, and never less than before.
     pub fn look(&mut self, wall: Timestamp, monotonic: Duration) -> Moment {
         let deviation = wall.duration_since(self.expected(monotonic));
         let within = deviation.unsigned_abs() <= DEVIATION_MAX;
-        let caught_up = self.believed.at_least && deviation.is_positive();
+        let doubted = self.doubted.is_some_and(|line| wall >= line);
+        // Once it was seen ahead, any later time could be just another wrong one.
+        let caught_up = self.believed.at_least && deviation.is_positive() && self.doubted.is_none();
+        if self.jumped && within {
+            // What was contradicted is the wall that it had jumped to.
+            self.disagrees = self.disagreed_before;
+        }
         self.jumped = !(within || caught_up);
         if caught_up {
             self.believe(wall, monotonic);
         } else if within {
             self.follow_drift(deviation, monotonic);
         }
-        Moment { wall, running: self.base.saturating_add(monotonic), trusted: !self.jumped && !self.disagrees }
+        Moment { wall, running: self.base.saturating_add(monotonic), trusted: !(self.jumped || self.disagrees || doubted) }
     }
 
     /// The provider says that it is `provider_time` now.
     pub fn heard(&mut self, provider_time: Timestamp, wall: Timestamp, monotonic: Duration) {
         self.disagrees = wall.duration_since(provider_time).unsigned_abs() > DEVIATION_MAX;
+        self.disagreed_before = self.disagrees && (self.disagreed_before || !self.jumped);
         if !self.disagrees {
             self.believe(wall, monotonic);
             self.jumped = false;
         }
     }
 
-    /// What the next run should start from. A wall that isn't believed is not remembered: expected time is.
+    /// What the next run should start from. A wall that isn't believed is remembered as such; expected time stands in for it.
     pub fn heartbeat(&mut self, wall: Timestamp, monotonic: Duration) -> Heartbeat {
         let moment = self.look(wall, monotonic);
-        let wall = if moment.trusted { wall } else { self.expected(monotonic) };
-        Heartbeat { running: moment.running, wall: Some(wall), audit: None }
+        let expected = self.expected(monotonic);
+        let is_ahead = self.jumped && wall > expected;
+        let doubted = if is_ahead || self.disagrees { Some(wall) } else { self.doubted };
+        let wall = if moment.trusted { wall } else { expected };
+        Heartbeat { running: moment.running, wall: Some(wall), doubted, audit: None }
     }
 
     fn expected(&self, monotonic: Duration) -> Timestamp {
@@ -82,6 +105,7 @@ impl Judge {
 
     fn believe(&mut self, wall: Timestamp, monotonic: Duration) {
         self.believed = Believed { wall, monotonic, at_least: false };
+        self.doubted = None;
     }
 
     fn follow_drift(&mut self, deviation: SignedDuration, monotonic: Duration) {
@@ -113,12 +137,6 @@ impl SystemClock {
         SystemClock { start: Instant::now(), judge: Mutex::new(Judge::new(heartbeat, wall_now())) }
     }
 
-    /// What is to be journaled now, for the next run to start from.
-    pub fn heartbeat(&self) -> Heartbeat {
-        let mut judge = self.judge();
-        judge.heartbeat(wall_now(), self.start.elapsed())
-    }
-
     /// Both clocks are read under this lock, so that looks are judged in the order in which they were made.
     fn judge(&self) -> MutexGuard<'_, Judge> {
         self.judge.lock().unwrap_or_else(PoisonError::into_inner)
@@ -129,6 +147,11 @@ impl Clock for SystemClock {
     fn now(&self) -> Moment {
         let mut judge = self.judge();
         judge.look(wall_now(), self.start.elapsed())
+    }
+
+    fn heartbeat(&self) -> Heartbeat {
+        let mut judge = self.judge();
+        judge.heartbeat(wall_now(), self.start.elapsed())
     }
 
     fn heard(&self, provider_time: Timestamp) {
@@ -165,7 +188,7 @@ mod tests {
 
     #[test]
     fn running_time_goes_on_from_the_heartbeat() {
-        let mut judge = Judge::new(Heartbeat { running: after(1000), wall: Some(wall(-60)), audit: None }, wall(0));
+        let mut judge = Judge::new(Heartbeat { running: after(1000), wall: Some(wall(-60)), ..Heartbeat::default() }, wall(0));
         let moment = judge.look(wall(5), after(5));
         assert_eq!((moment.running, moment.trusted), (after(1005), true));
     }
@@ -203,7 +226,7 @@ mod tests {
 
     #[test]
     fn a_start_before_the_last_heartbeat_is_not_believed() {
-        let heartbeat = Heartbeat { running: after(1000), wall: Some(wall(0)), audit: None };
+        let heartbeat = Heartbeat { running: after(1000), wall: Some(wall(0)), ..Heartbeat::default() };
         assert!(Judge::new(heartbeat.clone(), wall(-299)).look(wall(-298), after(1)).trusted);
         let mut judge = Judge::new(heartbeat.clone(), wall(-301));
         assert!(!judge.look(wall(-300), after(1)).trusted);
@@ -226,6 +249,47 @@ mod tests {
         let mut judge = fresh();
         assert_eq!(judge.heartbeat(wall(10), after(10)).wall, Some(wall(10)));
         assert_eq!(judge.heartbeat(wall(10 * YEAR_S), after(20)).wall, Some(wall(20)));
+    }
+
+    #[test]
+    fn a_jump_is_not_forgotten_by_a_restart() {
+        for jump in [10 * YEAR_S, 3_600, -3_600, -10 * YEAR_S] {
+            let mut judge = fresh();
+            assert!(!judge.look(wall(10 + jump), after(10)).trusted);
+            let beat = judge.heartbeat(wall(20 + jump), after(20));
+            let mut judge = Judge::new(beat.clone(), wall(30 + jump));
+            assert!(!judge.look(wall(31 + jump), after(1)).trusted, "{jump}: a restart doesn't make it true");
+            let beat = judge.heartbeat(wall(32 + jump), after(2));
+            let mut judge = Judge::new(beat.clone(), wall(33 + jump));
+            assert!(!judge.look(wall(34 + jump), after(1)).trusted, "{jump}: nor do two");
+            judge.heard(wall(34 + jump), wall(34 + jump), after(1));
+            assert!(judge.look(wall(35 + jump), after(2)).trusted, "{jump}: a provider does");
+            assert_eq!(judge.heartbeat(wall(36 + jump), after(3)).doubted, None);
+            assert!(Judge::new(beat, wall(40)).look(wall(41), after(1)).trusted, "{jump}: set right while it was down");
+        }
+    }
+
+    #[test]
+    fn a_contradiction_of_a_jump_ends_with_it_and_an_older_one_does_not() {
+        for (before, after_jump) in [(false, true), (true, false)] {
+            let mut judge = fresh();
+            if before {
+                judge.heard(wall(-400), wall(1), after(1));
+            }
+            assert!(!judge.look(wall(YEAR_S), after(2)).trusted);
+            judge.heard(wall(3), wall(YEAR_S), after(3));
+            assert_eq!(judge.look(wall(4), after(4)).trusted, after_jump);
+        }
+    }
+
+    #[test]
+    fn a_contradiction_is_not_forgotten_by_a_restart() {
+        let mut judge = fresh();
+        judge.heard(wall(4_000), wall(1), after(1));
+        let mut judge = Judge::new(judge.heartbeat(wall(2), after(2)), wall(5));
+        assert!(!judge.look(wall(6), after(1)).trusted);
+        judge.heard(wall(8), wall(7), after(2));
+        assert!(judge.look(wall(8), after(3)).trusted);
     }
 
     #[test]

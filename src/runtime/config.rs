@@ -14,6 +14,8 @@ use crate::policies::tree::{self, Key, Node};
 use crate::policies::values::{ENVIRONMENTS, Scheme, base_url, identity_of, span};
 use crate::policies::{Problems, Source, read_sources};
 
+use super::tls::TlsFiles;
+
 const ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8750);
 
 /// The longest path of a Unix socket that Linux takes, in bytes, its closing zero not counted.
@@ -43,8 +45,10 @@ pub struct Config {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listen {
     pub socket: PathBuf,
-    /// Always a loopback address, as long as there is no TLS.
+    /// A loopback address, unless there is TLS.
     pub address: SocketAddr,
+    /// What the address is served with; `None` for plain HTTP.
+    pub tls: Option<TlsFiles>,
 }
 
 /// Where values are kept.
@@ -81,7 +85,7 @@ impl Config {
             policies: base.join("policies"),
             key: data.join("keywright.key"),
             audit: data.join("audit.jsonl"),
-            listen: Listen { socket: data.join("keywright.sock"), address: ADDRESS },
+            listen: Listen { socket: data.join("keywright.sock"), address: ADDRESS, tls: None },
             store: StoreConfig::Embedded { directory: data },
             journal: JournalConfig::BesideStore,
             operators: vec![Operator { identity: Identity::Unix { uid }, may: Right::ALL.into() }],
@@ -128,14 +132,14 @@ pub fn parse(source: &Source, folder: &Path, uid: u32) -> Result<Config, Problem
     }
     let mut config = Config::default_in(folder, uid);
     if let Some(fields) = documents.first().and_then(|node| Fields::of(node, &sink)) {
-        read_fields(&fields, folder, &mut config);
+        read_fields(&fields, folder, uid, &mut config);
         fields.done();
     }
     sink.finish()?;
     Ok(config)
 }
 
-fn read_fields(fields: &Fields<'_>, folder: &Path, config: &mut Config) {
+fn read_fields(fields: &Fields<'_>, folder: &Path, uid: u32, config: &mut Config) {
     let sink = fields.sink;
     if let Some(path) = fields.get("policies").and_then(|node| path(node, folder, sink)) {
         config.policies = path;
@@ -164,7 +168,7 @@ fn read_fields(fields: &Fields<'_>, folder: &Path, config: &mut Config) {
         read_listen(node, folder, sink, config);
     }
     if let Some(node) = fields.get("operators") {
-        config.operators = list(node, sink).unwrap_or_default().iter().filter_map(|item| read_operator(item, sink)).collect();
+        config.operators = list(node, sink).unwrap_or_default().iter().filter_map(|item| read_operator(item, uid, sink)).collect();
         check_operators(node, &config.operators, sink);
     }
     if let Some(node) = fields.get("providers") {
@@ -229,12 +233,14 @@ fn read_listen(node: &Node, folder: &Path, sink: &Sink<'_>, config: &mut Config)
         config.listen.socket = socket;
     }
     let has_tls = fields.has("tls");
-    fields.unsupported("tls");
+    if let Some(node) = fields.get("tls") {
+        config.listen.tls = read_tls(node, folder, sink);
+    }
     if let Some(node) = fields.get("address") {
         match text(node, sink).map(str::parse::<SocketAddr>) {
             Some(Ok(address)) if address.ip().is_loopback() || has_tls => config.listen.address = address,
             Some(Ok(_)) => {
-                let help = "plain HTTP is accepted for loopback addresses only: use 127.0.0.1, and put TLS before it";
+                let help = "add `tls: {certificate: FILE, key: FILE}` here, or use 127.0.0.1: plain HTTP is for loopback addresses only";
                 sink.report(node.place, "tls-required", "other addresses than loopback need TLS", help);
             }
             Some(Err(_)) => sink.report(node.place, "bad-address", "this is no address with a port", "for example `127.0.0.1:8750`"),
@@ -244,16 +250,25 @@ fn read_listen(node: &Node, folder: &Path, sink: &Sink<'_>, config: &mut Config)
     fields.done();
 }
 
-const RIGHTS: [(&str, Right); 4] = [("status", Right::Status), ("rotate", Right::Rotate), ("revoke", Right::Revoke), ("read", Right::Read)];
+fn read_tls(node: &Node, folder: &Path, sink: &Sink<'_>) -> Option<TlsFiles> {
+    let fields = Fields::of(node, sink)?;
+    let file = |name, example| fields.need(name, example).and_then(|node| path(node, folder, sink));
+    let certificate = file("certificate", "a PEM file with the whole chain, for example `./tls/certificate.pem`");
+    let key = file("key", "a PEM file of the daemon's user alone, for example `./tls/key.pem`");
+    fields.done();
+    Some(TlsFiles { certificate: certificate?, key: key? })
+}
 
-fn read_operator(node: &Node, sink: &Sink<'_>) -> Option<Operator> {
+fn read_operator(node: &Node, uid: u32, sink: &Sink<'_>) -> Option<Operator> {
     let fields = Fields::of(node, sink)?;
     let identity = identity_of(&fields, node);
     let may = match fields.get("may") {
         Some(node) => {
             let rights = list(node, sink).unwrap_or_default();
-            rights.iter().filter_map(|right| choice(right, sink, &RIGHTS)).map(|right| right.value).collect()
+            let words = Right::ALL.map(|right| (right.as_str(), right));
+            rights.iter().filter_map(|right| choice(right, sink, &words)).map(|right| right.value).collect()
         }
+        None if identity.as_ref().is_some_and(|identity| identity.value == Identity::Unix { uid }) => Right::ALL.into(),
         None => BTreeSet::from([Right::Status, Right::Rotate]),
     };
     fields.done();
@@ -328,7 +343,7 @@ journal: {embedded: {directory: ./data}}
 key: {file: ./data/keywright.key}
 audit: {file: /var/log/audit.jsonl}
 listen: {socket: ./data/keywright.sock, address: "[::1]:0"}
-operators: [{unix: {uid: 0}, may: [status, read]}, {unix: {uid: 5}}]
+operators: [{unix: {uid: 0}, may: [status, read]}, {unix: {uid: 5}}, {unix: {uid: 7}}]
 providers:
   dinie: {sandbox: "http://127.0.0.1:9001/v3/", production: "https://dinie.example/v3"}
 cache: {maxStale: 1h}
@@ -340,9 +355,22 @@ cache: {maxStale: 1h}
         assert_eq!(config.listen.address.to_string(), "[::1]:0");
         assert_eq!(config.operators[0].may, [Right::Status, Right::Read].into());
         assert_eq!(config.operators[1].may, [Right::Status, Right::Rotate].into());
+        assert_eq!(config.operators[2].may, Right::ALL.into(), "the daemon's own uid");
+        assert_eq!(config.listen.tls, None);
         let dinie = &config.providers[&"dinie".parse().unwrap()];
         assert_eq!(dinie[&Environment::Sandbox], "http://127.0.0.1:9001/v3");
         assert_eq!(config.max_stale, Some(Span::from_secs(3600)));
+    }
+
+    #[test]
+    fn tls_opens_other_addresses_and_its_files_stand_beside_the_configuration() {
+        let config = parsed("listen: {address: \"0.0.0.0:8750\", tls: {certificate: ./tls/c.pem, key: /run/k.pem}}\n").unwrap();
+        assert_eq!(config.listen.address.to_string(), "0.0.0.0:8750");
+        let files = TlsFiles { certificate: "/etc/keywright/tls/c.pem".into(), key: "/run/k.pem".into() };
+        assert_eq!(config.listen.tls, Some(files));
+        let config = parsed("listen: {tls: {certificate: c, key: k}}\n").unwrap();
+        assert_eq!(config.listen.address, ADDRESS, "also on loopback, for who wants it there");
+        assert!(config.listen.tls.is_some());
     }
 
     #[test]
@@ -364,7 +392,10 @@ cache: {maxStale: 1h}
     #[case("journal: {embedded: {directory: ./elsewhere}}", &["1:33 journal-elsewhere"])]
     #[case("key: x", &["1:6 bad-type"])]
     #[case("listen: {address: \"0.0.0.0:8750\"}", &["1:19 tls-required"])]
-    #[case("listen: {address: \"0.0.0.0:8750\", tls: {certificate: a, key: b}}", &["1:35 unsupported"])]
+    #[case("listen: {address: \"[::]:8750\"}", &["1:19 tls-required"])]
+    #[case("listen: {address: \"0.0.0.0:8750\", tls: {}}", &["1:40 missing-field", "1:40 missing-field"])]
+    #[case("listen: {tls: {certificate: a, key: '', ca: b}}", &["1:37 bad-path", "1:41 unknown-field"])]
+    #[case("listen: {tls: a}", &["1:15 bad-type"])]
     #[case("listen: {address: none}", &["1:19 bad-address"])]
     #[case("operators: [{unix: {uid: 0}, may: [all]}, {token: {sha256: x}}, {}]", &["1:36 bad-value", "1:60 bad-hash", "1:65 bad-identity"])]
     #[case("operators: [{unix: {uid: 0}}, {unix: {uid: 0}}]", &["1:12 duplicate-identity"])]

@@ -45,6 +45,7 @@ pub struct Metrics {
     steps: Family<Labels, Histogram, fn() -> Histogram>,
     requests: Family<Labels, Counter>,
     remaining: Gauges,
+    breakers: Gauges,
     pushes: Histogram,
 }
 
@@ -55,6 +56,7 @@ impl Default for Metrics {
             steps: Family::new_with_constructor(step_histogram),
             requests: Family::default(),
             remaining: Gauges::default(),
+            breakers: Gauges::default(),
             // 1 ms to about 16 s.
             pushes: Histogram::new(exponential_buckets(0.001, 2.0, 15)),
         }
@@ -82,8 +84,9 @@ impl Metrics {
 
     /// So many calls to a provider have ended since the start; `provider` is its name in the policies. A smaller number than told
     /// before changes nothing: a counter only grows.
-    pub fn provider_answered(&self, provider: &str, outcome: &'static str, total: u64) {
-        let counter = self.requests.get_or_create_owned(&vec![("provider", provider.to_owned()), ("outcome", outcome.to_owned())]);
+    pub fn provider_answered(&self, provider: &str, environment: &'static str, outcome: &'static str, total: u64) {
+        let labels = vec![("provider", provider.to_owned()), ("environment", environment.to_owned()), ("outcome", outcome.to_owned())];
+        let counter = self.requests.get_or_create_owned(&labels);
         counter.inc_by(total.saturating_sub(counter.get()));
     }
 
@@ -93,7 +96,13 @@ impl Metrics {
         self.remaining.get_or_create(&labels).set(as_number(remaining));
     }
 
-    /// From promotion until a new version was written to a stream.
+    /// Whether calls are kept from a provider because they failed again and again.
+    pub fn breaker(&self, provider: &str, environment: &'static str, is_open: bool) {
+        let labels = vec![("provider", provider.to_owned()), ("environment", environment.to_owned())];
+        self.breakers.get_or_create(&labels).set(f64::from(u8::from(is_open)));
+    }
+
+    /// From promotion until an instance that holds an older version was first given the new one.
     pub fn pushed(&self, latency: Duration) {
         self.pushes.observe(latency.as_secs_f64());
     }
@@ -118,7 +127,16 @@ impl Metrics {
         registry.register("rotation_step_seconds", "How long the steps of rotations took", self.steps.clone());
         registry.register("provider_requests", "Calls to providers, by outcome", self.requests.clone());
         registry.register("provider_rate_limit_remaining", "What providers say is left of their quota", self.remaining.clone());
-        registry.register("push_latency_seconds", "From promotion to the write to a stream", self.pushes.clone());
+        registry.register(
+            "provider_breaker_open",
+            "1 while a provider is left alone because it failed again and again",
+            self.breakers.clone(),
+        );
+        registry.register(
+            "push_latency_seconds",
+            "From promotion until an instance with an older version is given the new one",
+            self.pushes.clone(),
+        );
     }
 }
 
@@ -216,7 +234,8 @@ mod tests {
         let metrics = Metrics::new();
         metrics.rotation_ended("proved");
         metrics.step_took("promote", Duration::from_millis(7));
-        metrics.provider_answered("dinie", "accepted", 1);
+        metrics.provider_answered("dinie", "sandbox", "2xx", 1);
+        metrics.breaker("dinie", "sandbox", true);
         metrics.rate_limit_remaining("dinie", "sandbox", 41);
         metrics.clone().pushed(Duration::from_millis(3));
         let text = metrics.encode(&[sample("dinie-a", "sandbox", 10, 5.0)], true).unwrap();
@@ -227,7 +246,8 @@ mod tests {
             "keywright_holders_of_previous_version{credential=\"dinie-a\",provider=\"dinie\",environment=\"sandbox\"} 2.0",
             "keywright_rotations_total{outcome=\"proved\"} 1",
             "keywright_rotation_step_seconds_count{step=\"promote\"} 1",
-            "keywright_provider_requests_total{provider=\"dinie\",outcome=\"accepted\"} 1",
+            "keywright_provider_requests_total{provider=\"dinie\",environment=\"sandbox\",outcome=\"2xx\"} 1",
+            "keywright_provider_breaker_open{provider=\"dinie\",environment=\"sandbox\"} 1.0",
             "keywright_provider_rate_limit_remaining{provider=\"dinie\",environment=\"sandbox\"} 41.0",
             "keywright_push_latency_seconds_count 1",
         ] {

@@ -8,3 +8,4 @@ pub mod metrics;
 pub mod reload;
 pub mod shutdown;
 pub mod telemetry;
+pub mod tls;

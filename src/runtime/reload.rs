@@ -1,4 +1,4 @@
-//! Notices that the policies changed: by looking every second, and by SIGHUP.
+//! Notices that files changed (the policies, the certificate): by looking every second, and by SIGHUP.
 //!
 //! Looking also works where watching doesn't: network file systems, and Kubernetes, which swaps a symlink.
 
@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use tokio::time::{Interval, MissedTickBehavior};
 
-use super::shutdown::Shutdown;
+use super::shutdown::{Reloads, Shutdown};
 
 /// Time between two looks.
 pub const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -21,15 +21,15 @@ const DEPTH_MAX: usize = 16;
 /// More entries aren't looked at: the folder may be the wrong one. SIGHUP still works.
 const ENTRIES_MAX: usize = 20_000;
 
-/// What a folder looked like: equal as long as nothing in it was written, replaced, added or removed.
+/// What a folder or some files looked like: equal as long as nothing in it was written, replaced, added or removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Look(u64);
 
-/// Looks at path, size, times, device and inode of everything below the folder, symlinks followed, contents unread. Hidden
-/// entries are left out: editors keep their own there. What can't be read looks different from what can.
-pub fn look(folder: &Path) -> Look {
+/// Looks at path, size, times, device and inode of everything below these paths, symlinks followed, contents unread. Hidden
+/// entries of folders are left out: editors keep their own there. What can't be read looks different from what can.
+pub fn look(paths: &[PathBuf]) -> Look {
     let mut entries = BTreeMap::new();
-    collect(folder, 0, &mut entries);
+    paths.iter().for_each(|path| collect(path, 0, &mut entries));
     let mut hasher = DefaultHasher::new();
     entries.hash(&mut hasher);
     Look(hasher.finish())
@@ -73,18 +73,18 @@ fn is_hidden(name: &OsStr) -> bool {
 /// Decides when a change is worth reading: once it has looked the same twice, so that nobody reads half of a copy.
 #[derive(Debug, Clone)]
 pub struct Changes {
-    /// As it was when the policies were last read.
+    /// As it was when the files were last read.
     read: Look,
     last: Look,
 }
 
 impl Changes {
-    /// `read` is the look from before the policies were read, so that a change meanwhile is noticed.
+    /// `read` is the look from before the files were read, so that a change meanwhile is noticed.
     pub fn new(read: Look) -> Changes {
         Changes { read, last: read }
     }
 
-    /// Whether the policies are to be read now.
+    /// Whether the files are to be read now.
     pub fn observe(&mut self, look: Look) -> bool {
         let stable = look == self.last;
         self.last = look;
@@ -95,13 +95,13 @@ impl Changes {
         changed
     }
 
-    /// The policies are read now, whatever they look like.
+    /// The files are read now, whatever they look like.
     pub fn reading(&mut self, look: Look) {
         *self = Changes::new(look);
     }
 }
 
-/// Why the policies are to be read.
+/// Why the files are to be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reload {
     Changed,
@@ -109,36 +109,38 @@ pub enum Reload {
     Requested,
 }
 
-/// Watches one folder.
+/// Watches a folder, or some files that belong together.
 #[derive(Debug)]
-pub struct PolicyWatch {
-    folder: PathBuf,
+pub struct Watch {
+    paths: Vec<PathBuf>,
     changes: Changes,
     shutdown: Shutdown,
+    reloads: Reloads,
     ticks: Interval,
 }
 
-impl PolicyWatch {
-    /// To be made before the policies are first read: a change from then on is noticed. Looks every `every`; blocks for one look.
-    pub fn new(folder: PathBuf, every: Duration, shutdown: Shutdown) -> PolicyWatch {
-        let changes = Changes::new(look(&folder));
+impl Watch {
+    /// To be made before the files are first read: a change from then on is noticed. Looks every `every`; blocks for one look.
+    pub fn new(paths: Vec<PathBuf>, every: Duration, shutdown: Shutdown) -> Watch {
+        let changes = Changes::new(look(&paths));
+        let reloads = shutdown.reloads();
         let mut ticks = tokio::time::interval(every.max(Duration::from_millis(1)));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        PolicyWatch { folder, changes, shutdown, ticks }
+        Watch { paths, changes, shutdown, reloads, ticks }
     }
 
-    /// Waits until the policies are to be read again; `None` when the process ends.
+    /// Waits until the files are to be read again; `None` when the process ends.
     pub async fn next(&mut self) -> Option<Reload> {
         loop {
             let requested = tokio::select! {
                 biased;
                 () = self.shutdown.begun() => return None,
-                () = self.shutdown.reload_requested() => true,
+                () = self.reloads.requested() => true,
                 _ = self.ticks.tick() => false,
             };
-            let folder = self.folder.clone();
+            let paths = self.paths.clone();
             // A disk can be slow: never on a thread that serves others.
-            let Ok(look) = tokio::task::spawn_blocking(move || look(&folder)).await else { continue };
+            let Ok(look) = tokio::task::spawn_blocking(move || look(&paths)).await else { continue };
             if requested {
                 self.changes.reading(look);
                 return Some(Reload::Requested);
@@ -157,6 +159,10 @@ mod tests {
 
     use super::*;
 
+    fn look_at(folder: &Path) -> Look {
+        look(&[folder.to_owned()])
+    }
+
     #[test]
     fn a_change_is_read_once_and_only_when_it_is_stable() {
         let looks = [1, 1, 2, 3, 3, 3, 4, 3, 3, 1, 1, 1];
@@ -170,8 +176,8 @@ mod tests {
     fn each_kind_of_change_is_seen() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("a.yaml");
-        let mut looks = vec![look(folder.path())];
-        let mut remember = || looks.push(look(folder.path()));
+        let mut looks = vec![look_at(folder.path())];
+        let mut remember = || looks.push(look_at(folder.path()));
         fs::write(&file, "a: 1").unwrap();
         remember();
         fs::write(&file, "a: 22").unwrap();
@@ -196,9 +202,9 @@ mod tests {
     fn nothing_changed_looks_the_same_and_hidden_files_do_not_count() {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("a.yaml"), "a").unwrap();
-        let before = look(folder.path());
+        let before = look_at(folder.path());
         fs::write(folder.path().join(".a.yaml.swp"), "a").unwrap();
-        assert_eq!(look(folder.path()), before);
+        assert_eq!(look_at(folder.path()), before);
     }
 
     #[test]
@@ -212,18 +218,18 @@ mod tests {
         symlink("..v1", at("..data")).unwrap();
         symlink("..data/a.yaml", at("a.yaml")).unwrap();
         symlink(".", at("circle")).unwrap();
-        let before = look(folder.path());
-        assert_eq!(look(folder.path()), before);
+        let before = look_at(folder.path());
+        assert_eq!(look_at(folder.path()), before);
         symlink("..v2", at("..new")).unwrap();
         fs::rename(at("..new"), at("..data")).unwrap();
-        assert_ne!(look(folder.path()), before);
+        assert_ne!(look_at(folder.path()), before);
     }
 
     #[tokio::test]
     async fn a_watch_tells_changes_requests_and_the_end() {
         let folder = tempfile::tempdir().unwrap();
         let shutdown = Shutdown::new();
-        let mut watch = PolicyWatch::new(folder.path().to_owned(), Duration::from_millis(5), shutdown.clone());
+        let mut watch = Watch::new(vec![folder.path().to_owned()], Duration::from_millis(5), shutdown.clone());
         fs::write(folder.path().join("a.yaml"), "a").unwrap();
         assert_eq!(watch.next().await, Some(Reload::Changed));
         shutdown.request_reload();

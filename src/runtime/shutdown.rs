@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::Notify;
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -22,7 +22,8 @@ pub struct Shutdown {
     /// A second signal: somebody doesn't want to wait.
     hurried: CancellationToken,
     since: Arc<OnceLock<Instant>>,
-    reload: Arc<Notify>,
+    /// How often a reload was asked for.
+    reload: Arc<watch::Sender<u64>>,
 }
 
 impl Shutdown {
@@ -100,12 +101,26 @@ impl Shutdown {
 
     /// Asks for the policies to be read again.
     pub fn request_reload(&self) {
-        self.reload.notify_one();
+        self.reload.send_modify(|count| *count = count.wrapping_add(1));
     }
 
-    /// Waits until somebody asks for a reload; what was asked before the call counts. For one waiting task.
-    pub async fn reload_requested(&self) {
-        self.reload.notified().await;
+    /// For one task that waits for such requests: what is asked from now on counts for it.
+    pub fn reloads(&self) -> Reloads {
+        Reloads(self.reload.subscribe())
+    }
+}
+
+/// What one task has seen of the requests to reload.
+#[derive(Debug)]
+pub struct Reloads(watch::Receiver<u64>);
+
+impl Reloads {
+    /// Waits until somebody asks for a reload; what was asked since the last time counts.
+    pub async fn requested(&mut self) {
+        // The sender lives as long as the shutdown: without it nobody asks any more.
+        if self.0.changed().await.is_err() {
+            std::future::pending().await
+        }
     }
 }
 
@@ -142,9 +157,11 @@ mod tests {
     async fn signals_arrive() {
         let shutdown = Shutdown::new();
         shutdown.listen().unwrap();
+        let (mut one, mut other) = (shutdown.reloads(), shutdown.reloads());
         let own = rustix::process::getpid();
         rustix::process::kill_process(own, rustix::process::Signal::HUP).unwrap();
-        shutdown.reload_requested().await;
+        one.requested().await;
+        other.requested().await;
         assert!(!shutdown.is_begun());
         rustix::process::kill_process(own, rustix::process::Signal::TERM).unwrap();
         shutdown.begun().await;

@@ -1,6 +1,6 @@
 //! The key-encryption key as a file: 32 bytes that only the daemon's own user may read.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -46,8 +46,7 @@ impl Keyring {
         let mut opened = File::open(file).map_err(unreadable)?;
         // Of the opened file, not of the path: what is checked is what is read. Symbolic links are how Kubernetes mounts secrets.
         let metadata = opened.metadata().map_err(unreadable)?;
-        let owner = metadata.uid();
-        if !metadata.is_file() || metadata.mode() & 0o077 != 0 || (owner != rustix::process::geteuid().as_raw() && owner != 0) {
+        if is_exposed(&metadata) {
             return Err(KeyError::Exposed { file: file.to_owned() });
         }
         let mut key = Zeroizing::new([0; KEY_LENGTH]);
@@ -81,6 +80,12 @@ impl Keyring {
         }
         Ok(Keyring::derive(&key)?)
     }
+}
+
+/// Whether others than this process's user (and root) may use what is in this file.
+pub fn is_exposed(metadata: &Metadata) -> bool {
+    let owner = metadata.uid();
+    !metadata.is_file() || metadata.mode() & 0o077 != 0 || (owner != rustix::process::geteuid().as_raw() && owner != 0)
 }
 
 fn sync_parent(file: &Path) -> io::Result<()> {

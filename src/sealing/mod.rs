@@ -18,7 +18,7 @@ use zeroize::Zeroizing;
 use crate::domain::material::Secret;
 
 pub use digest::{hmac_sha256_hex, hmac_sha256_matches, sha256};
-pub use file::KeyError;
+pub use file::{KeyError, is_exposed};
 
 /// Length of the key-encryption key and of each data key, in bytes.
 pub const KEY_LENGTH: usize = 32;

@@ -38,6 +38,7 @@ pub async fn contract<S: SecretStore>(mut make: impl FnMut() -> S) {
     no_label_returns(&make()).await;
     a_version_never_changes(&make()).await;
     forgetting_spares_current_alone(&make()).await;
+    clearing_leaves_nothing_and_no_label_returns(&make()).await;
     every_shape_comes_back(&make()).await;
     management_lies_apart(&make()).await;
     credentials_and_environments_are_apart(&make()).await;
@@ -187,6 +188,28 @@ async fn forgetting_spares_current_alone(store: &impl SecretStore) {
     assert!(matches!(store.promote(&slot, &version("v1"), Some(&version("v2"))).await, Err(StoreError::NotFound { .. })));
 }
 
+async fn clearing_leaves_nothing_and_no_label_returns(store: &impl SecretStore) {
+    let (cleared, kept) = (slot("dinie"), Slot { environment: Environment::Production, ..slot("dinie") });
+    store.clear(&cleared).await.unwrap();
+    promote_in_turn(store, &kept, &["v1"]).await;
+    promote_in_turn(store, &cleared, &["v1", "v2"]).await;
+    store.put_pending(&cleared, &version("v3"), &bytes("v3")).await.unwrap();
+    for _ in 0..2 {
+        store.clear(&cleared).await.unwrap();
+        assert_eq!(store.stages(&cleared).await.unwrap(), Stages::default());
+    }
+    for gone in ["v1", "v2", "v3"] {
+        assert!(matches!(store.read(&cleared, &version(gone)).await, Err(StoreError::NotFound { .. })), "{gone}");
+        // A late write of what was cleared may be refused or ignored; nothing of it comes back.
+        drop(store.put_pending(&cleared, &version(gone), &bytes(gone)).await);
+        assert!(store.promote(&cleared, &version(gone), None).await.is_err(), "{gone}");
+        assert_eq!(store.stages(&cleared).await.unwrap(), Stages::default(), "{gone}");
+    }
+    assert!(has(store, &kept, "v1", "v1").await, "the other environment is another slot");
+    promote_in_turn(store, &cleared, &["v4"]).await;
+    assert_eq!(store.stages(&cleared).await.unwrap(), stages(None, Some("v4"), None));
+}
+
 async fn every_shape_comes_back(store: &impl SecretStore) {
     let slot = slot("dinie");
     for (shape, value) in shapes() {
@@ -311,7 +334,7 @@ pub async fn promoter_contract(store: &dyn SecretStore, journal: &dyn Journal, p
     }
     let (v1, v2, v3) = (version("v1"), version("v2"), version("v3"));
     let promote = async |version: &VersionId, replacing: Option<&VersionId>, expected: Position, term: u64| {
-        let append = Append { expected, term, event: &Event::Paused };
+        let append = Append { expected, term, event: &Event::Paused { at: None } };
         promoter.promote_with(Promotion { slot: &slot, version, replacing }, append).await
     };
     let events = async || journal.load(&slot.credential).await.unwrap().events.len();

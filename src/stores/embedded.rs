@@ -121,6 +121,22 @@ impl SecretStore for EmbeddedStore {
         self.change(slot, version, move |labels| labels.forget(&credential, &wanted), Parts::Remove).await
     }
 
+    async fn clear(&self, slot: &Slot) -> Result<(), StoreError> {
+        let place = Place::of(slot);
+        let cleared = self.embedded.write(move |transaction, keyring| {
+            let mut table = transaction.open_table(SLOTS)?;
+            let Some(mut labels) = load::<Labels>(keyring, SLOTS, &table, place.row())? else { return Ok(()) };
+            let versions = labels.clear();
+            let row = encode(keyring, SLOTS, place.row(), &labels)?;
+            table.insert(place.row(), row.as_slice())?;
+            for version in &versions {
+                write_parts(transaction, place.version(version), &Parts::Remove)?;
+            }
+            Ok(())
+        });
+        cleared.await.map_err(|broken| store_error(broken, &slot.credential))
+    }
+
     async fn list(&self, after: Option<&Name>, limit: usize) -> Result<Vec<Name>, StoreError> {
         let after = after.cloned();
         let listed = self.embedded.read(move |transaction, keyring| list(transaction, keyring, after.as_ref(), limit)).await;

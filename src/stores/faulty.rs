@@ -30,6 +30,12 @@ impl From<Fault> for StoreError {
     }
 }
 
+impl From<Fault> for PromotionError {
+    fn from(fault: Fault) -> PromotionError {
+        StoreError::from(fault).into()
+    }
+}
+
 #[async_trait]
 impl<S: SecretStore> SecretStore for Faulty<S> {
     async fn stages(&self, slot: &Slot) -> Result<Stages, StoreError> {
@@ -66,6 +72,14 @@ impl<S: SecretStore> SecretStore for Faulty<S> {
         outcome
     }
 
+    async fn clear(&self, slot: &Slot) -> Result<(), StoreError> {
+        let point = self.faults.point("store.clear");
+        point.before()?;
+        let outcome = self.inner.clear(slot).await;
+        point.after()?;
+        outcome
+    }
+
     async fn list(&self, after: Option<&Name>, limit: usize) -> Result<Vec<Name>, StoreError> {
         self.faults.alive()?;
         self.inner.list(after, limit).await
@@ -76,9 +90,9 @@ impl<S: SecretStore> SecretStore for Faulty<S> {
 impl<S: Promoter> Promoter for Faulty<S> {
     async fn promote_with(&self, promotion: Promotion<'_>, append: Append<'_>) -> Result<Position, PromotionError> {
         let point = self.faults.point("store.promote with its event");
-        point.before().map_err(StoreError::from)?;
+        point.before()?;
         let outcome = self.inner.promote_with(promotion, append).await;
-        point.after().map_err(StoreError::from)?;
+        point.after()?;
         outcome
     }
 }

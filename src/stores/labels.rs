@@ -96,10 +96,22 @@ impl Labels {
         self.pending.take_if(|pending| pending == version);
         self.previous.take_if(|previous| previous == version);
         // Also when it was never here: the write that is still under way must not arrive after all.
-        self.forgotten.push_back(version.clone());
+        self.remember_forgotten(version.clone());
+        Ok(Change::Write)
+    }
+
+    /// Forgets all versions, the current one included. Says which they were.
+    pub(super) fn clear(&mut self) -> Vec<VersionId> {
+        (self.pending, self.current, self.previous) = (None, None, None);
+        let versions: Vec<VersionId> = std::mem::take(&mut self.versions).into_keys().collect();
+        versions.iter().for_each(|version| self.remember_forgotten(version.clone()));
+        versions
+    }
+
+    fn remember_forgotten(&mut self, version: VersionId) {
+        self.forgotten.push_back(version);
         if self.forgotten.len() > FORGOTTEN_MAX {
             self.forgotten.pop_front();
         }
-        Ok(Change::Write)
     }
 }

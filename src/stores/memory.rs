@@ -69,6 +69,14 @@ impl SecretStore for MemoryStore {
         Ok(())
     }
 
+    async fn clear(&self, slot: &Slot) -> Result<(), StoreError> {
+        if let Some(kept) = self.kept().get_mut(&key(slot)) {
+            kept.labels.clear();
+            kept.bytes.clear();
+        }
+        Ok(())
+    }
+
     async fn list(&self, after: Option<&Name>, limit: usize) -> Result<Vec<Name>, StoreError> {
         let all = self.kept();
         let from = after.map_or(Bound::Unbounded, |name| Bound::Excluded((name.clone(), Environment::Production)));

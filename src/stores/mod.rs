@@ -103,6 +103,10 @@ pub trait SecretStore: Send + Sync {
     /// [`StoreError::IsCurrent`] for the current version.
     async fn forget(&self, slot: &Slot, version: &VersionId) -> Result<(), StoreError>;
 
+    /// Removes all versions of a slot, the current one included, and every stage: the credential is forgotten. What was here stays
+    /// known as forgotten; a new version can be put and promoted as the first. Absent is fine.
+    async fn clear(&self, slot: &Slot) -> Result<(), StoreError>;
+
     /// Credentials that have at least one version here, by name, at most `limit` after `after`.
     async fn list(&self, after: Option<&Name>, limit: usize) -> Result<Vec<Name>, StoreError>;
 }

@@ -61,7 +61,7 @@ async fn in_one_file_a_stage_and_its_event_are_one_commit() {
     let term = journal.begin_term().await.unwrap();
     store.put_pending(&slot, &one, &bytes(0)).await.unwrap();
     let promotion = Promotion { slot: &slot, version: &one, replacing: None };
-    let ahead = Append { expected: Position { term, revision: 1 }, term, event: &Event::Paused };
+    let ahead = Append { expected: Position { term, revision: 1 }, term, event: &Event::Paused { at: None } };
     assert!(store.promote_with(promotion, ahead).await.is_err());
     assert_eq!(store.stages(&slot).await.unwrap().current, None, "an event that is refused keeps the stage back");
     let before = file.commits();

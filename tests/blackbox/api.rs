@@ -208,3 +208,26 @@ async fn metrics_name_credentials_on_the_socket_only() {
         assert!(local.contains(&format!("keywright_{name}")), "keywright_{name} is missing");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_api_describes_itself_to_whoever_reaches_it() {
+    let world = World::unsubmitted(Plan::still()).await;
+    let answer = world.daemon.site.tcp().get("/v1/openapi.json", &[]).await;
+    assert_eq!(answer.status, 200);
+    answer.assert_common();
+    let document = answer.json();
+    assert!(document["openapi"].as_str().is_some_and(|version| version.starts_with("3.1")), "{document}");
+    for (method, path) in [
+        ("get", "/v1/credentials/{name}"),
+        ("get", "/v1/events"),
+        ("post", "/v1/confirmations"),
+        ("get", "/v1/plan"),
+        ("put", "/v1/credentials/{name}/submission"),
+        ("post", "/v1/credentials/{name}/rotations"),
+        ("get", "/healthz"),
+    ] {
+        assert!(document["paths"][path][method]["responses"].is_object(), "{method} {path}");
+    }
+    let confirm = document["paths"]["/v1/confirmations"]["post"]["description"].as_str().unwrap_or_default();
+    assert!(confirm.contains("kills your own key"), "{confirm}");
+}

@@ -4,22 +4,27 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde_json::json;
+use tokio::process::Command;
 
 use crate::support::app::Mode;
 use crate::support::canaries::{Canary, SHAPES};
+use crate::support::controls::{Tally, count_answers, count_file_names, count_files, count_processes, plantings};
+use crate::support::daemon::{Printed, printed};
 use crate::support::dinie::faults::{CALLS, Fault, RECOVERABLE};
 use crate::support::dinie::{Dinie, Options};
-use crate::support::scanner::Scanner;
+use crate::support::outputs::{LOGS, Outputs};
+use crate::support::site::Site;
 use crate::support::wire::Ask;
-use crate::world::{PRODUCTION, Plan, SANDBOX, World};
+use crate::world::{PRODUCTION, Plan, SANDBOX, World, left_behind};
 
-/// Outputs by their channel, collected while the daemon is worked.
+/// What the command line and the API answer, beside credentials.
 #[derive(Default)]
-struct Outputs(Vec<(String, Vec<u8>)>);
+struct Collected(Outputs);
 
-impl Outputs {
-    fn add(&mut self, channel: &str, bytes: impl Into<Vec<u8>>) {
-        self.0.push((channel.to_owned(), bytes.into()));
+impl Collected {
+    fn printed(&mut self, command: &str, printed: Printed) {
+        self.0.add(&format!("{command} stdout"), printed.stdout);
+        self.0.add(&format!("{command} stderr"), printed.stderr);
     }
 
     async fn commands(&mut self, world: &World) {
@@ -34,8 +39,7 @@ impl Outputs {
             &["get", "nobody"],
         ] {
             let printed = world.daemon.cli(arguments).await;
-            self.add(&format!("{arguments:?} stdout"), printed.stdout);
-            self.add(&format!("{arguments:?} stderr"), printed.stderr);
+            self.printed(&format!("{arguments:?}"), printed);
         }
     }
 
@@ -60,27 +64,19 @@ impl Outputs {
                     let headers = if name == "tcp" { &headers[..] } else { &[] };
                     let ask = Ask { method, path: &path, headers, body: Some(body.as_bytes()) };
                     if let Ok(Some(answer)) = target.raw(&ask.bytes()).await {
-                        self.add(&format!("{name} {method} {path}"), answer.body);
-                        self.add(&format!("{name} {method} {path} headers"), format!("{:?}", answer.headers));
+                        self.0.answer(&format!("{name} {method} {path}"), &answer);
                     }
                 }
             }
             for path in ["/metrics", "/v1/status", "/v1/plan", "/healthz", "/readyz", "/v1/openapi.json"] {
-                self.add(&format!("{name} {path}"), target.get(path, &[]).await.body);
+                self.0.answer(&format!("{name} {path}"), &target.get(path, &[]).await);
             }
             let wrong = format!("Bearer {}", secret);
             let path = format!("/v1/credentials/{PRODUCTION}");
             let answer = target.get(&path, &[("authorization", wrong.as_str())]).await;
             if answer.status != 200 {
-                self.add(&format!("{name} with a wrong token"), answer.body);
+                self.0.answer(&format!("{name} with a wrong token"), &answer);
             }
-        }
-    }
-
-    fn assert_silent(&self, scanner: &Scanner) {
-        for (channel, bytes) in &self.0 {
-            let leaks = scanner.scan(channel, bytes);
-            assert!(leaks.is_empty(), "{leaks:#?}");
         }
     }
 }
@@ -95,7 +91,7 @@ async fn nothing_comes_out_while_every_call_fails_in_every_way() {
     let mut world = World::start(plan).await;
     world.production_app("pod-1", Mode::Confirms);
     world.sandbox_app("pod-1", Mode::Reconnects(Duration::from_secs(2)));
-    let mut outputs = Outputs::default();
+    let mut outputs = Collected::default();
     let mut canaries = Vec::new();
     // Each call meets each fault once, and rotations are asked for so that each call is made.
     for fault in RECOVERABLE {
@@ -109,8 +105,7 @@ async fn nothing_comes_out_while_every_call_fails_in_every_way() {
         let canary = Canary::shaped(shape, 0xca_0a ^ round as u64);
         for credential in [SANDBOX, PRODUCTION] {
             let printed = world.daemon.cli(&["rotate", credential]).await;
-            outputs.add("rotate stdout", printed.stdout);
-            outputs.add("rotate stderr", printed.stderr);
+            outputs.printed("rotate", printed);
         }
         outputs.answers(&world, &canary).await;
         outputs.commands(&world).await;
@@ -138,7 +133,7 @@ async fn nothing_comes_out_while_every_call_fails_in_every_way() {
         println!("{} of {all} kinds of failure were met", kinds.len());
         assert_eq!(kinds.len(), all, "each call fails in each way: {kinds:?}");
     }
-    outputs.assert_silent(&world.scanner(&canaries));
+    outputs.0.assert_silent(&world.scanner(&canaries));
     world.assert_silent(&canaries);
 }
 
@@ -152,18 +147,37 @@ fn kinds_met(fake: &Dinie) -> BTreeSet<String> {
 async fn the_scanner_finds_what_get_prints() {
     let world = World::start(Plan::still()).await;
     let scanner = world.scanner(&[]);
-    let printed = world.daemon.cli(&["get", PRODUCTION]).await;
+    let printed = world.daemon.cli(&["get", PRODUCTION, "--reason", "a test"]).await;
     assert!(!scanner.scan("get", &printed.stdout).is_empty());
     let token = format!("Bearer {}", world.production_token);
     let path = format!("/v1/credentials/{PRODUCTION}");
     let answer = world.daemon.site.tcp().get(&path, &[("authorization", token.as_str())]).await;
     assert!(!scanner.scan("read", &answer.body).is_empty());
-    // Once per channel that the great test looks at: planted there, it is found there.
-    let secret = world.enrolled_production.secret.as_bytes();
-    for (path, mut bytes) in world.daemon.logs().into_iter().chain(world.daemon.site.data_files()) {
-        bytes.extend_from_slice(secret);
-        assert!(!scanner.scan(&path.display().to_string(), &bytes).is_empty(), "{}", path.display());
+}
+
+/// Once per channel that these tests look at, and per encoding: planted there, it is found by what collects there.
+#[tokio::test]
+async fn every_leak_on_purpose_is_found() {
+    let mut tally = Tally::default();
+    count_answers(&mut tally).await;
+    let site = Site::new();
+    std::fs::create_dir(site.path("data")).unwrap();
+    let files = LOGS.into_iter().chain(["data/audit.jsonl", "data/keywright.redb"]).map(|name| site.path(name)).collect::<Vec<_>>();
+    for file in &files {
+        std::fs::write(file, "").unwrap();
     }
+    count_files(&mut tally, &files, || left_behind(&site));
+    count_file_names(&mut tally, &site.path("data"));
+    count_processes(&mut tally);
+    for (channel, script) in [("stdout", "cat"), ("stderr", "cat >&2")] {
+        let plantings = plantings(channel);
+        let mut collected = Collected::default();
+        for planting in &plantings {
+            collected.printed("sh", printed(Command::new("sh").args(["-c", script]), &planting.bytes).await);
+        }
+        tally.count(channel, &plantings, &collected.0);
+    }
+    tally.finish("canaries of the process");
 }
 
 /// What other processes of the machine can see of it: its arguments, its environment, a core's size.
@@ -172,11 +186,9 @@ async fn nothing_is_to_be_seen_from_outside_of_the_process() {
     let world = World::start(Plan::still()).await;
     let id = world.daemon.id();
     let scanner = world.scanner(&[]);
-    for name in ["cmdline", "environ", "status", "limits"] {
-        // Not dumpable means that even its owner may not read some of these; root may.
-        let bytes = std::fs::read(format!("/proc/{id}/{name}")).unwrap_or_default();
-        assert!(scanner.scan(name, &bytes).is_empty(), "{name}");
-    }
+    let mut outputs = Outputs::default();
+    outputs.process(id);
+    outputs.assert_silent(&scanner);
     let limits = std::fs::read_to_string(format!("/proc/{id}/limits")).unwrap_or_default();
     if let Some(line) = limits.lines().find(|line| line.starts_with("Max core file size")) {
         let words: Vec<&str> = line.split_whitespace().collect();

@@ -87,13 +87,39 @@ async fn wrong_usage_is_told_apart_from_refusal() {
 async fn without_a_daemon_the_socket_is_named() {
     let site = quiet_site();
     site.write();
-    for arguments in [&["status"][..], &["plan"], &["get", SANDBOX], &["rotate", SANDBOX], &["release", "a"]] {
+    for arguments in [
+        &["status"][..],
+        &["plan"],
+        &["get", SANDBOX],
+        &["rotate", SANDBOX],
+        &["rotate", "--provider", "dinie", "--compromised"],
+        &["rollback", SANDBOX],
+        &["revoke", SANDBOX, "--version", "v1"],
+        &["forget", SANDBOX],
+        &["pause"],
+        &["resume", SANDBOX],
+        &["release", "a"],
+    ] {
         let printed = offline(&site, arguments).await;
         printed.assert_code(1);
         assert!(printed.err().contains("keywright.sock"), "{arguments:?}: {}", printed.err());
     }
-    // Without one, too: what only looks at files.
+    // Without one, too: what only looks at files, or at nothing.
     offline(&site, &["check"]).await.assert_code(0);
+    let schema = keywright(site.folder(), &["schema"], NOTHING, b"").await;
+    schema.assert_code(0);
+    assert_eq!(schema.json()["$schema"], "https://json-schema.org/draft/2020-12/schema");
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let printed = keywright(site.folder(), &["completions", shell], NOTHING, b"").await;
+        printed.assert_code(0);
+        assert!(printed.out().contains("submit"), "{shell}");
+    }
+    keywright(site.folder(), &["completions", "cmd"], NOTHING, b"").await.assert_code(2);
+    let page = keywright(site.folder(), &["man"], NOTHING, b"").await;
+    page.assert_code(0);
+    assert!(page.out().contains(".TH keywright 1"), "{}", page.out());
+    keywright(site.folder(), &["man", "--dir", "man1"], NOTHING, b"").await.assert_code(0);
+    assert!(site.folder().join("man1/keywright-audit-verify.1").is_file());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -140,6 +166,10 @@ async fn status_and_plan_have_the_contracts_shape() {
             "reason",
             "paused",
             "applications",
+            // Beside the contract's.
+            "account",
+            "incident",
+            "paused_since",
         ],
     );
     assert_eq!(row["phase"], "steady");
@@ -159,6 +189,9 @@ async fn status_and_plan_have_the_contracts_shape() {
     let entry = planned["plan"].as_array().and_then(|rows| rows.iter().find(|row| row["name"] == SANDBOX)).cloned();
     assert_keys(&entry.expect("it is planned"), &["name", "starts_at", "deadline_at", "reason", "blocked_by"]);
     assert!(planned.as_object().expect("an object").contains_key("next"), "{planned}");
+    // Beside what the contract names: starts by account and day.
+    let herd = planned["herds"].as_array().and_then(|rows| rows.first()).cloned();
+    assert_keys(&herd.expect("it starts within 120 days"), &["account", "day", "starts"]);
     // People get a table, without colour where no terminal is.
     let table = world.daemon.cli(&["status"]).await;
     assert!(table.out().contains(SANDBOX) && !table.out().contains('\u{1b}'), "{}", table.out());
@@ -171,13 +204,13 @@ async fn status_and_plan_have_the_contracts_shape() {
 #[tokio::test(flavor = "multi_thread")]
 async fn get_prints_what_an_operator_may_read() {
     let world = World::start(Plan::still()).await;
-    let printed = world.daemon.cli(&["get", PRODUCTION, "--field", "client_secret"]).await;
+    let printed = world.daemon.cli(&["get", PRODUCTION, "--field", "client_secret", "--reason", "a test"]).await;
     printed.assert_code(0);
     assert_eq!(printed.out().trim_end(), world.enrolled_production.secret);
-    let all = world.daemon.cli(&["get", PRODUCTION]).await;
+    let all = world.daemon.cli(&["get", PRODUCTION, "--reason", "a test"]).await;
     all.assert_code(0);
     assert!(all.out().contains(&world.enrolled_production.client_id));
-    world.daemon.cli(&["get", PRODUCTION, "--field", "nothing"]).await.assert_code(1);
+    world.daemon.cli(&["get", PRODUCTION, "--field", "nothing", "--reason", "a test"]).await.assert_code(1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -196,7 +229,7 @@ async fn bad_policies_leave_the_last_good_ones_in_force() {
     world.daemon.reload();
     let said = || world.daemon.logs().iter().any(|(_, bytes)| String::from_utf8_lossy(bytes).contains("all.yaml"));
     assert!(crate::support::eventually(std::time::Duration::from_secs(10), said).await, "nothing was said");
-    world.daemon.cli(&["get", PRODUCTION, "--field", "client_id"]).await.assert_code(0);
+    world.daemon.cli(&["get", PRODUCTION, "--field", "client_id", "--reason", "a test"]).await.assert_code(0);
     assert_eq!(world.daemon.site.tcp().get("/readyz", &[]).await.status, 200);
 }
 

@@ -115,6 +115,6 @@ async fn a_truncated_store_is_never_served() {
     }
     std::fs::write(&path, &bytes).expect("it is put back");
     world.daemon.again().await;
-    let printed = world.daemon.cli(&["get", PRODUCTION, "--field", "client_secret"]).await;
+    let printed = world.daemon.cli(&["get", PRODUCTION, "--field", "client_secret", "--reason", "a test"]).await;
     assert_eq!(printed.out().trim_end(), world.enrolled_production.secret);
 }

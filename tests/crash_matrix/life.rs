@@ -1,6 +1,6 @@
 //! One life of a credential, from its submission to the end of its first rotation, held to the invariants at every turn.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +18,8 @@ use super::world::{App, Backend, OVERLAP, World, name, operator};
 const CREDENTIAL: &str = "dinie-production";
 /// Turns of one life at most: more is stuck.
 const TURNS_MAX: usize = 600;
+/// Longer than any life: whoever holds the stolen key is waited for.
+const STOLEN_WITHIN: Duration = Duration::from_secs(86_400);
 const DEATHS_IN_A_STORM: usize = 12;
 
 /// What goes wrong in a life whatever the matrix adds to it.
@@ -31,15 +33,20 @@ pub enum Scenario {
     LostReply,
     /// The provider repeats keys by operation id, and every reply to the first create is lost.
     LostReplyIdempotent,
+    /// The submitted key is stolen: replaced now, and dead as soon as the application has confirmed.
+    Stolen,
+    /// The first rotation is turned round: the submitted key stays.
+    RolledBack,
 }
 
 impl Scenario {
-    pub const ALL: [Scenario; 4] = [Scenario::Whole, Scenario::Refused, Scenario::LostReply, Scenario::LostReplyIdempotent];
+    pub const ALL: [Scenario; 6] =
+        [Scenario::Whole, Scenario::Refused, Scenario::LostReply, Scenario::LostReplyIdempotent, Scenario::Stolen, Scenario::RolledBack];
 
     fn prepare(self, world: &World) {
         world.issuer.behave(|behaviour| behaviour.idempotent = self == Scenario::LostReplyIdempotent);
         match self {
-            Scenario::Whole => {}
+            Scenario::Whole | Scenario::Stolen | Scenario::RolledBack => {}
             Scenario::Refused => world.issuer.behave(|behaviour| behaviour.stillborn = true),
             Scenario::LostReply | Scenario::LostReplyIdempotent => world.issuer.inject("issuer.create", FaultAction::LoseReply),
         }
@@ -181,6 +188,7 @@ impl Life {
             self.confirming.entry(version).or_insert(self.world.now());
             self.app.confirm(engine).await;
         }
+        self.act(engine).await;
         let rest = engine.turn().await;
         let abandoned = engine
             .status(Some(&credential), None, 1)
@@ -189,6 +197,26 @@ impl Life {
             self.world.issuer.behave(|behaviour| behaviour.stillborn = false);
         }
         rest
+    }
+
+    /// What an operator does in this scenario, again until it is taken.
+    async fn act(&self, engine: &Engine) {
+        let credential = name(CREDENTIAL);
+        let Some(row) = engine.status(Some(&credential), None, 1).and_then(|status| status.credentials.into_iter().next()) else { return };
+        let asked = match (self.scenario, row.generation, row.phase.as_str()) {
+            // Once the application has the key that is stolen.
+            (Scenario::Stolen, 1, _) if row.incident.is_none() && self.app.held.is_some() => {
+                engine.compromised(operator(), &credential, STOLEN_WITHIN).await.err().map(|error| error.to_string())
+            }
+            (Scenario::RolledBack, 1, "steady") => engine.rotate(operator(), &credential).await.err().map(|error| error.to_string()),
+            (Scenario::RolledBack, 2, "promoted" | "confirmed") => {
+                engine.roll_back(operator(), &credential).await.err().map(|error| error.to_string())
+            }
+            _ => None,
+        };
+        if let Some(why) = asked {
+            assert!(self.world.faults.fired().is_some() || self.storm.0 != 0, "refused without a fault: {why}");
+        }
     }
 
     /// What must hold at any time.
@@ -209,7 +237,7 @@ impl Life {
         if !world.issuer.accepts(&self.first.0, now) {
             let promoted = self.promoted[&current];
             let overlap = Duration::try_from(now.duration_since(promoted)).unwrap();
-            assert!(overlap >= OVERLAP, "the old key had its overlap, not {overlap:?} (I5)");
+            assert!(overlap >= OVERLAP || self.scenario == Scenario::Stolen, "the old key had its overlap, not {overlap:?} (I5)");
             assert!(self.confirming.contains_key(&current), "the application had confirmed (I5)");
         }
     }
@@ -217,7 +245,10 @@ impl Life {
     async fn is_over(&self, engine: &Engine) -> bool {
         let status = engine.status(Some(&name(CREDENTIAL)), None, 1).unwrap();
         let row = &status.credentials[0];
-        row.phase == "steady" && row.generation >= 2 && self.world.stages(CREDENTIAL).await.previous.is_none()
+        let incident_over = row.incident.as_ref().is_none_or(|incident| incident.closed_at.is_some());
+        let stolen_is_said = self.scenario != Scenario::Stolen || row.incident.is_some();
+        let ended = row.phase == "steady" && incident_over && stolen_is_said;
+        ended && row.generation >= 2 && self.world.stages(CREDENTIAL).await.previous.is_none()
     }
 
     async fn check_end(&self) {
@@ -227,7 +258,15 @@ impl Life {
         assert!(status.problems.is_empty(), "nothing is left over: {:?}", status.problems);
         let living = world.ours_living();
         assert_eq!(living.len(), 1, "one key of ours lives");
-        assert!(!living.contains(&self.first.0), "the old one is dead");
+        let rolled_back = self.scenario == Scenario::RolledBack && status.credentials[0].generation >= 3;
+        assert_eq!(living.contains(&self.first.0), rolled_back, "the old one is dead, unless it was taken back");
+        // A fault may shut the way back; without one it is gone.
+        assert!(rolled_back || self.scenario != Scenario::RolledBack || world.faults.fired().is_some() || self.deaths > 0);
+        if self.scenario == Scenario::Stolen {
+            let incident = status.credentials[0].incident.as_ref().expect("the report stays");
+            assert!(incident.revoked_at.is_some() && incident.stragglers.is_empty(), "{incident:?}");
+            assert_eq!(incident.unknown_keys, Some(BTreeSet::new()), "keys of others are older");
+        }
         let current = world.stages(CREDENTIAL).await.current.unwrap();
         let material = world.stored(CREDENTIAL, &current).await;
         assert!(world.accepts(&material), "and the current one is it");

@@ -20,6 +20,7 @@ use keywright::engine::errors::StartError;
 use keywright::engine::meter::NoMeter;
 use keywright::engine::{Engine, Options, Reader, Seams};
 use keywright::faults::Faults;
+use keywright::issuers::Issuer;
 use keywright::issuers::dispatch::Dispatch;
 use keywright::issuers::generated::GeneratedIssuer;
 use keywright::issuers::memory::{FaultAction, MemoryIssuer, SimClock};
@@ -153,13 +154,18 @@ impl Delivery for Pushes {
     }
 }
 
-/// What an engine keeps things in.
-type Kept = (Arc<dyn SecretStore>, Arc<dyn Journal>, Arc<dyn Promoter>, Arc<Keyring>);
-
 /// Where versions and events are kept.
 pub enum Backend {
     Memory { store: MemoryStore, journal: MemoryJournal, keyring: Arc<Keyring> },
     Embedded { folder: tempfile::TempDir, open: Mutex<Option<Embedded>> },
+}
+
+/// The seams to a backend, with fault points.
+struct Kept {
+    store: Arc<dyn SecretStore>,
+    journal: Arc<dyn Journal>,
+    promoter: Arc<dyn Promoter>,
+    keyring: Arc<Keyring>,
 }
 
 impl Backend {
@@ -213,18 +219,31 @@ impl Backend {
         }
     }
 
-    fn seams(&self, faults: &Faults) -> Kept {
+    /// Where store and journal share a file.
+    pub fn promoter(&self) -> Option<Arc<dyn Promoter>> {
+        self.file().map(|file| Arc::new(file.store()) as Arc<dyn Promoter>)
+    }
+
+    pub fn keyring(&self) -> Arc<Keyring> {
+        match self {
+            Backend::Memory { keyring, .. } => keyring.clone(),
+            Backend::Embedded { .. } => self.file().unwrap().keyring(),
+        }
+    }
+
+    fn kept(&self, faults: &Faults) -> Kept {
         match self {
             Backend::Memory { store, journal, keyring } => {
-                let (store, journal): (Arc<dyn SecretStore>, Arc<dyn Journal>) =
-                    (Arc::new(store.faulty(faults)), Arc::new(journal.faulty(faults)));
+                let store: Arc<dyn SecretStore> = Arc::new(store.faulty(faults));
+                let journal: Arc<dyn Journal> = Arc::new(journal.faulty(faults));
                 let promoter = Arc::new(Apart::new(store.clone(), journal.clone()));
-                (store, journal, promoter, keyring.clone())
+                Kept { store, journal, promoter, keyring: keyring.clone() }
             }
             Backend::Embedded { .. } => {
                 let file = self.file().unwrap();
                 let store = Arc::new(Faulty::new(file.store(), faults.clone()));
-                (store.clone(), Arc::new(FaultyJournal::new(file.journal(), faults.clone())), store, file.keyring())
+                let journal = Arc::new(FaultyJournal::new(file.journal(), faults.clone()));
+                Kept { store: store.clone(), journal, promoter: store, keyring: file.keyring() }
             }
         }
     }
@@ -284,14 +303,19 @@ impl World {
 
     /// A new engine on what is there.
     pub async fn start(&self) -> Result<Arc<Engine>, StartError> {
-        let (store, journal, promoter, keyring) = self.backend.seams(&self.faults);
+        self.start_with(self.issuer.clone(), self.clocks.clone()).await
+    }
+
+    /// The same with another way to the provider, and another clock.
+    pub async fn start_with(&self, issuer: Arc<dyn Issuer>, clock: Arc<dyn Clock>) -> Result<Arc<Engine>, StartError> {
+        let Kept { store, journal, promoter, keyring } = self.backend.kept(&self.faults);
         let seams = Seams {
             store,
             journal,
             promoter,
-            issuer: Arc::new(Dispatch::new(self.issuer.clone(), Arc::new(GeneratedIssuer))),
+            issuer: Arc::new(Dispatch::new(issuer, Arc::new(GeneratedIssuer))),
             audit: Arc::new(FaultyAudit { inner: self.audit.clone(), faults: self.faults.clone() }),
-            clock: self.clocks.clone(),
+            clock,
             delivery: self.pushes.clone(),
             meter: Arc::new(NoMeter),
             keyring,

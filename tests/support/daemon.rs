@@ -55,24 +55,21 @@ pub(crate) async fn keywright<A: AsRef<OsStr>>(
     environment: &[(&str, &str)],
     input: &[u8],
 ) -> Printed {
-    let mut child = command(environment)
-        .current_dir(folder)
-        .args(arguments)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("the binary starts");
+    printed(command(environment).current_dir(folder).args(arguments), input).await
+}
+
+/// What this command prints, given this input.
+pub(crate) async fn printed(command: &mut Command, input: &[u8]) -> Printed {
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary starts");
     let mut stdin = child.stdin.take().expect("standard input is piped");
     let input = input.to_vec();
     tokio::spawn(async move {
         // A command that needs no input may have ended already.
         let _ = stdin.write_all(&input).await;
     });
-    let arguments: Vec<_> = arguments.iter().map(AsRef::as_ref).collect();
     let output = tokio::time::timeout(CLI_LIMIT, child.wait_with_output())
         .await
-        .unwrap_or_else(|_| panic!("{arguments:?} did not end"))
+        .unwrap_or_else(|_| panic!("{command:?} did not end"))
         .expect("its output is read");
     Printed { status: output.status, stdout: output.stdout, stderr: output.stderr }
 }
@@ -214,11 +211,7 @@ impl Daemon {
 
     /// What the daemon has printed in all its lives, by file.
     pub(crate) fn logs(&self) -> Vec<(PathBuf, Vec<u8>)> {
-        ["daemon.stdout", "daemon.stderr"]
-            .map(|name| self.site.path(name))
-            .into_iter()
-            .map(|path| (path.clone(), std::fs::read(&path).unwrap_or_default()))
-            .collect()
+        self.site.logs()
     }
 
     pub(crate) fn log_tail(&self) -> String {

@@ -4,12 +4,19 @@
 
 pub(crate) mod app;
 pub(crate) mod canaries;
+#[allow(dead_code, reason = "shared with tests/canary.rs, which plants in more places")]
+pub(crate) mod controls;
 pub(crate) mod daemon;
 pub(crate) mod dinie;
+pub(crate) mod encodings;
+pub(crate) mod exposition;
 pub(crate) mod oidc;
+#[allow(dead_code, reason = "shared with tests/canary.rs, which collects in more places")]
+pub(crate) mod outputs;
 pub(crate) mod rng;
 pub(crate) mod scanner;
 pub(crate) mod site;
+pub(crate) mod tls;
 pub(crate) mod wire;
 
 use std::time::{Duration, Instant};

@@ -24,6 +24,15 @@ pub(crate) struct Oidc {
 
 impl Oidc {
     pub(crate) async fn start() -> Self {
+        Self::launch(None).await
+    }
+
+    /// Clients are registered only for who shows this token (RFC 7591, section 3).
+    pub(crate) async fn guarded(initial_access_token: &str) -> Self {
+        Self::launch(Some(initial_access_token)).await
+    }
+
+    async fn launch(initial_access_token: Option<&str>) -> Self {
         let folder = install();
         let node = folder.join("node_modules/.bin/node");
         assert!(
@@ -33,6 +42,8 @@ impl Oidc {
         );
         let mut child = Command::new(node)
             .args([SCRIPT, "0"])
+            .env_remove("INITIAL_ACCESS_TOKEN")
+            .envs(initial_access_token.map(|token| ("INITIAL_ACCESS_TOKEN", token)))
             .current_dir(&folder)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -59,6 +70,13 @@ impl Oidc {
 
     /// A first client, as an operator would register it by hand.
     pub(crate) async fn register(&self) -> Value {
+        let (status, client) = self.try_to_register(None).await;
+        assert_eq!(status, 201, "{client}");
+        client
+    }
+
+    /// The status, and the client or the error.
+    pub(crate) async fn try_to_register(&self, initial_access_token: Option<&str>) -> (u16, Value) {
         let body = json!({
             "grant_types": ["client_credentials"],
             "response_types": [],
@@ -68,11 +86,12 @@ impl Oidc {
         })
         .to_string();
         // The server builds the client's own URL from the host that it was asked by.
-        let headers = [("host", self.issuer.trim_start_matches("http://"))];
+        let authorization = initial_access_token.map(|token| format!("Bearer {token}"));
+        let host = ("host", self.issuer.trim_start_matches("http://"));
+        let headers: Vec<_> = std::iter::once(host).chain(authorization.as_deref().map(|value| ("authorization", value))).collect();
         let ask = Ask { method: "POST", path: "/reg", headers: &headers, body: Some(body.as_bytes()) };
         let answer = self.target.ask(ask).await;
-        assert_eq!(answer.status, 201, "{}", String::from_utf8_lossy(&answer.body));
-        answer.json()
+        (answer.status, answer.json())
     }
 
     /// Deletes a client as RFC 7592 says, with its own registration access token.

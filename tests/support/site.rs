@@ -5,8 +5,10 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 
 use super::dinie::Dinie;
+use super::outputs::{LOGS, files_below};
 use super::rng::Rng;
 use super::sha256_hex;
+use super::tls::Authority;
 use super::wire::Target;
 
 pub(crate) struct Site {
@@ -16,6 +18,8 @@ pub(crate) struct Site {
     providers: BTreeMap<String, Vec<String>>,
     documents: Vec<String>,
     pub(crate) extra_config: String,
+    /// What the address is served with, and what clients trust.
+    pub(crate) authority: Option<Authority>,
 }
 
 impl Site {
@@ -26,6 +30,7 @@ impl Site {
             providers: BTreeMap::new(),
             documents: Vec::new(),
             extra_config: String::new(),
+            authority: None,
         }
     }
 
@@ -87,16 +92,34 @@ impl Site {
         let providers: String =
             self.providers.iter().map(|(name, environments)| format!("  {name}: {{{}}}\n", environments.join(", "))).collect();
         let providers = if providers.is_empty() { String::new() } else { format!("providers:\n{providers}") };
+        let tls = if self.authority.is_some() { ", tls: {certificate: ./tls/chain.pem, key: ./tls/key.pem}" } else { "" };
         format!(
             "policies: ./policies\n\
              store: {{embedded: {{directory: ./data}}}}\n\
              journal: {{embedded: {{directory: ./data}}}}\n\
              key: {{file: ./data/keywright.key}}\n\
              audit: {{file: ./data/audit.jsonl}}\n\
-             listen: {{socket: ./data/keywright.sock, address: \"{}\"}}\n\
+             listen: {{socket: ./data/keywright.sock, address: \"{}\"{tls}}}\n\
              {providers}{}",
             self.address, self.extra_config
         )
+    }
+
+    /// Makes a certificate and its key, and puts them where the configuration names them. Returns the certificate.
+    pub(crate) fn renew_certificate(&self) -> Vec<u8> {
+        let issued = self.authority.as_ref().expect("an authority").issue();
+        self.put_certificate(&issued.chain, &issued.key);
+        issued.der
+    }
+
+    /// The key first: it fits its certificate only when both are there.
+    pub(crate) fn put_certificate(&self, chain: &str, key: &str) {
+        std::fs::create_dir_all(self.path("tls")).expect("a folder");
+        for (name, text) in [("tls/key.pem", key), ("tls/chain.pem", chain)] {
+            std::fs::write(self.path(name), text).expect("it is written");
+            let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+            std::fs::set_permissions(self.path(name), private).expect("it is private");
+        }
     }
 
     pub(crate) fn folder(&self) -> &Path {
@@ -112,7 +135,10 @@ impl Site {
     }
 
     pub(crate) fn tcp(&self) -> Target {
-        Target::Tcp(self.address)
+        match &self.authority {
+            Some(authority) => Target::Tls(self.address, authority.client()),
+            None => Target::Tcp(self.address),
+        }
     }
 
     pub(crate) fn socket(&self) -> Target {
@@ -121,23 +147,12 @@ impl Site {
 
     /// Every file under `data`, read whole; a name that is gone by then is passed over.
     pub(crate) fn data_files(&self) -> Vec<(PathBuf, Vec<u8>)> {
-        let mut files = Vec::new();
-        collect(&self.path("data"), &mut files);
-        files
+        files_below(&self.path("data"))
     }
-}
 
-fn collect(folder: &Path, into: &mut Vec<(PathBuf, Vec<u8>)>) {
-    let Ok(entries) = std::fs::read_dir(folder) else {
-        return;
-    };
-    for entry in entries.flatten() {
-        let path = entry.path();
-        if path.is_dir() {
-            collect(&path, into);
-        } else if let Ok(bytes) = std::fs::read(&path) {
-            into.push((path, bytes));
-        }
+    /// What the daemon has printed in all its lives, by file.
+    pub(crate) fn logs(&self) -> Vec<(PathBuf, Vec<u8>)> {
+        LOGS.map(|name| self.path(name)).into_iter().map(|path| (path.clone(), std::fs::read(&path).unwrap_or_default())).collect()
     }
 }
 

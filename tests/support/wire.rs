@@ -4,6 +4,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -15,6 +16,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) enum Target {
     Tcp(SocketAddr),
     Socket(PathBuf),
+    /// As `localhost`, by what this configuration trusts.
+    Tls(SocketAddr, Arc<rustls::ClientConfig>),
 }
 
 pub(crate) trait Wire: AsyncRead + AsyncWrite + Unpin + Send {}
@@ -25,6 +28,7 @@ impl Target {
         Ok(match self {
             Self::Tcp(address) => Box::new(tokio::net::TcpStream::connect(address).await?),
             Self::Socket(path) => Box::new(tokio::net::UnixStream::connect(path).await?),
+            Self::Tls(address, config) => Box::new(super::tls::connect(*address, config).await?),
         })
     }
 
@@ -84,6 +88,8 @@ impl Ask<'_> {
 pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) headers: Vec<(String, String)>,
+    /// Status line and headers as they came.
+    pub(crate) head: Vec<u8>,
     pub(crate) body: Vec<u8>,
 }
 
@@ -158,14 +164,15 @@ pub(crate) async fn read_head(wire: &mut Box<dyn Wire>, buffer: &mut Vec<u8>) ->
             Ok(false) | Err(_) => return Ok(None),
         }
     };
-    let head = String::from_utf8_lossy(&buffer[..end]).into_owned();
+    let raw = buffer[..end].to_vec();
+    let head = String::from_utf8_lossy(&raw).into_owned();
     buffer.drain(..end + 4);
     let mut lines = head.split("\r\n");
     let status = lines.next().and_then(|line| line.split(' ').nth(1)).and_then(|text| text.parse().ok());
     let status = status.ok_or(io::ErrorKind::InvalidData)?;
     let headers =
         lines.filter_map(|line| line.split_once(':')).map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned())).collect();
-    Ok(Some(Answer { status, headers, body: Vec::new() }))
+    Ok(Some(Answer { status, headers, head: raw, body: Vec::new() }))
 }
 
 pub(crate) async fn more(wire: &mut Box<dyn Wire>, buffer: &mut Vec<u8>) -> io::Result<bool> {
@@ -210,6 +217,8 @@ pub(crate) struct Event {
     pub(crate) id: Option<String>,
     pub(crate) retry: Option<String>,
     pub(crate) comment: bool,
+    /// Every line but the data, as it came: names, ids, comments.
+    pub(crate) rest: String,
 }
 
 pub(crate) struct Events {
@@ -283,6 +292,10 @@ fn parse_event(block: &str) -> Option<Event> {
     let mut lines = 0;
     for line in block.lines().filter(|line| !line.is_empty()) {
         lines += 1;
+        if !line.starts_with("data") {
+            event.rest.push_str(line);
+            event.rest.push('\n');
+        }
         if line.starts_with(':') {
             continue;
         }

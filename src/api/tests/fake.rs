@@ -3,20 +3,23 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
 
 use crate::api::service::{Confirmation, Service, SnapshotError, Snapshots, StreamGuard};
-use crate::domain::access::{Identity, may_read};
+use crate::domain::access::{Identity, may_read, needs_reason};
 use crate::domain::credential::{Credential, Environment};
 use crate::domain::environment::{Proof, Verdict};
 use crate::domain::ids::{InstallationId, InstanceName, Name, OperationId, VersionId};
 use crate::domain::material::{Material, Secret};
 use crate::domain::policy::{Application, Policies, Uptake};
 use crate::engine::audit::Actor;
-use crate::engine::errors::{ConfirmError, ReadError, ReleaseError, RotateError, SubmitError};
-use crate::engine::views::{Document, Listed, Plan, Previous, Status, Submitted};
+use crate::engine::errors::{
+    ConfirmError, ForgetError, PauseError, ReadError, ReleaseError, RevokeError, RollbackError, RotateError, SubmitError,
+};
+use crate::engine::views::{Document, Listed, Plan, Previous, RolledBack, Status, Submitted};
 use crate::engine::{Reader, VersionView};
 
 /// The values that no refusal may hold.
@@ -26,12 +29,16 @@ pub(super) struct Fake {
     policies: Mutex<Arc<Policies>>,
     /// Revision and value of what has a version.
     served: Mutex<BTreeMap<Name, (u64, String)>>,
-    pub(super) previous: Mutex<Option<Arc<Previous>>>,
+    previous: Mutex<Option<Arc<Previous>>>,
     pub(super) read: Mutex<Option<ReadError>>,
     pub(super) confirm: Mutex<Option<ConfirmError>>,
     pub(super) submit: Mutex<Option<SubmitError>>,
     pub(super) rotate: Mutex<Option<RotateError>>,
     pub(super) release: Mutex<Option<ReleaseError>>,
+    pub(super) rollback: Mutex<Option<RollbackError>>,
+    pub(super) revoke: Mutex<Option<RevokeError>>,
+    pub(super) forget: Mutex<Option<ForgetError>>,
+    pub(super) pause: Mutex<Option<PauseError>>,
     /// What it was asked, in words.
     log: Mutex<Vec<String>>,
     pub(super) streams: Arc<AtomicUsize>,
@@ -101,6 +108,10 @@ impl Fake {
             submit: Mutex::default(),
             rotate: Mutex::default(),
             release: Mutex::default(),
+            rollback: Mutex::default(),
+            revoke: Mutex::default(),
+            forget: Mutex::default(),
+            pause: Mutex::default(),
             log: Mutex::default(),
             streams: Arc::default(),
         }
@@ -112,6 +123,20 @@ impl Fake {
 
     pub(super) fn set_policies(&self, applications: Vec<Application>) {
         *self.policies.lock().unwrap() = Arc::new(policies(applications));
+    }
+
+    /// From now on this credential is production's.
+    pub(super) fn make_production(&self, text: &str) {
+        let mut policies = self.policies.lock().unwrap();
+        let document = Credential { environment: Environment::Production, ..credential(text) };
+        Arc::make_mut(&mut policies).credentials.insert(name(text), Arc::new(document));
+    }
+
+    /// From now on each document has a previous version to verify with.
+    pub(super) fn verify_with(&self, old: &str) {
+        let fields = [("signing_secret".parse().unwrap(), Secret::from(old.to_owned()))].into_iter().collect();
+        let valid_until = "2026-11-22T04:19:07Z".parse().unwrap();
+        *self.previous.lock().unwrap() = Some(Arc::new(Previous { version: version(0), fields, valid_until }));
     }
 
     /// What it was asked since the last call.
@@ -168,6 +193,10 @@ impl Service for Fake {
             Reader::Application { application, .. } => may_read(&policies, &policies.applications[application], name),
             Reader::Operator { .. } => policies.credentials.contains_key(name),
         };
+        let unexplained = matches!(reader, Reader::Operator { reason: None, .. });
+        if unexplained && policies.credentials.get(name).is_some_and(|credential| needs_reason(credential.environment)) {
+            return Err(ReadError::ReasonMissing);
+        }
         if !allowed {
             return Err(ReadError::Forbidden);
         }
@@ -229,15 +258,46 @@ impl Service for Fake {
         self.rotate.lock().unwrap().map_or(Ok(id), Err)
     }
 
+    async fn compromised(&self, actor: Actor, name: &Name, within: Duration) -> Result<OperationId, RotateError> {
+        self.note(format!("compromised {name} {} {actor:?}", within.as_secs()));
+        let id = OperationId::new(InstallationId(uuid::Uuid::nil()), name, 1, 1);
+        self.rotate.lock().unwrap().map_or(Ok(id), Err)
+    }
+
+    async fn roll_back(&self, actor: Actor, name: &Name) -> Result<RolledBack, RollbackError> {
+        self.note(format!("rollback {name} {actor:?}"));
+        self.rollback.lock().unwrap().map_or(Ok(RolledBack { version: version(3), revision: 3 }), Err)
+    }
+
+    async fn revoke_version(&self, _: Actor, name: &Name, version: &VersionId, force: bool) -> Result<(), RevokeError> {
+        self.note(format!("revoke {name} {version} {force}"));
+        self.revoke.lock().unwrap().clone().map_or(Ok(()), Err)
+    }
+
+    async fn forget(&self, _: Actor, name: &Name, force: bool) -> Result<(), ForgetError> {
+        self.note(format!("forget {name} {force}"));
+        self.forget.lock().unwrap().clone().map_or(Ok(()), Err)
+    }
+
+    async fn pause(&self, _: Actor, name: Option<&Name>) -> Result<(), PauseError> {
+        self.note(format!("pause {name:?}"));
+        self.pause.lock().unwrap().map_or(Ok(()), Err)
+    }
+
+    async fn resume(&self, _: Actor, name: Option<&Name>) -> Result<(), PauseError> {
+        self.note(format!("resume {name:?}"));
+        self.pause.lock().unwrap().map_or(Ok(()), Err)
+    }
+
     fn status(&self, name: Option<&Name>, after: Option<&Name>, limit: usize) -> Option<Status> {
         self.note(format!("status {name:?} {after:?} {limit}"));
         let known = name.is_none_or(|name| self.policies().credentials.contains_key(name));
-        known.then(|| Status { credentials: vec![], problems: vec![], next: None })
+        known.then(|| Status { credentials: vec![], problems: vec![], providers: vec![], next: None })
     }
 
     fn plan(&self, days: u32, after: Option<&Name>, limit: usize) -> Plan {
         self.note(format!("plan {days} {after:?} {limit}"));
-        Plan { plan: vec![], next: None }
+        Plan { plan: vec![], next: None, herds: vec![], uncounted: vec![] }
     }
 
     fn versions(&self, name: &Name) -> Option<Vec<VersionView>> {

@@ -153,7 +153,7 @@ async fn bodies_are_json_and_nothing_else() {
     ] {
         it.send(BOSS, line, bad).await.refused(400, "bad-request");
     }
-    it.send(BOSS, "POST /v1/credentials/one/rotations", r#"{"compromised":true}"#).await.refused(400, "bad-request");
+    it.send(BOSS, "POST /v1/credentials/one/rotations", r#"{"compromised":"yes"}"#).await.refused(400, "bad-request");
     it.call(BOSS, "GET /v1/status", "", "{}").await.refused(400, "bad-request");
 }
 

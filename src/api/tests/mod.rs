@@ -1,11 +1,14 @@
 //! The API over real sockets, with a scripted engine behind it.
 
 mod connections;
+mod documented;
 mod fake;
 mod input;
 mod problems;
+mod rights;
 mod routes;
 mod streams;
+mod tls;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -40,6 +43,7 @@ struct Running {
 
 fn quick() -> Limits {
     Limits {
+        handshake_timeout: Duration::from_millis(400),
         header_timeout: Duration::from_millis(400),
         body_timeout: Duration::from_millis(300),
         write_timeout: Duration::from_millis(400),
@@ -60,10 +64,14 @@ async fn start(limits: Limits) -> Running {
 }
 
 async fn start_for(limits: Limits, operators: Vec<Operator>) -> Running {
+    start_with(limits, operators, None).await
+}
+
+async fn start_with(limits: Limits, operators: Vec<Operator>, tls: Option<Arc<rustls::ServerConfig>>) -> Running {
     let folder = tempfile::tempdir().unwrap();
     let socket = bind_socket(&folder.path().join("socket")).unwrap();
-    let tcp = bind_address("127.0.0.1:0".parse().unwrap()).await.unwrap();
-    let address = tcp.local_addr().unwrap();
+    let tcp = bind_address("127.0.0.1:0".parse().unwrap(), tls).await.unwrap();
+    let address = tcp.address().unwrap();
     let (fake, hub, ready) = (Arc::new(Fake::new()), Arc::new(StreamHub::new()), Arc::new(AtomicBool::new(true)));
     let app = App {
         service: fake.clone(),
@@ -75,7 +83,7 @@ async fn start_for(limits: Limits, operators: Vec<Operator>) -> Running {
         limits,
     };
     let stop = CancellationToken::new();
-    let listeners = vec![Listener::Socket(socket), Listener::Address(tcp)];
+    let listeners = vec![Listener::Socket(socket), tcp];
     let serving = tokio::spawn(serve(listeners, app, stop.clone()));
     Running { address, folder, fake, hub, ready, stop, serving }
 }
@@ -146,7 +154,9 @@ fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
 async fn exchange(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), request: &[u8]) -> Reply {
     // The server may answer and close before it has taken everything.
     let _ = stream.write_all(request).await;
-    reply_of(stream).await
+    let reply = reply_of(stream).await;
+    documented::check(&String::from_utf8_lossy(request), &reply);
+    reply
 }
 
 impl Running {

@@ -4,7 +4,9 @@ use super::fake::CANARY;
 use super::*;
 use crate::api::Slug;
 use crate::domain::material::ValueProblem;
-use crate::engine::errors::{ConfirmError, FieldProblem, ReadError, ReleaseError, RotateError, SubmitError};
+use crate::engine::errors::{
+    ConfirmError, FieldProblem, ForgetError, PauseError, ReadError, ReleaseError, RevokeError, RollbackError, RotateError, SubmitError,
+};
 
 #[test]
 fn the_slugs_are_those_of_the_contract() {
@@ -96,15 +98,66 @@ async fn what_the_engine_refuses_to_begin_or_to_release_is_named() {
 }
 
 #[tokio::test]
+async fn what_the_engine_refuses_in_an_incident_is_named() {
+    let it = start(quick()).await;
+    for (error, status, slug) in [
+        (RollbackError::UnknownCredential, 404, "not-found"),
+        (RollbackError::NothingToGoBackTo, 409, "version-conflict"),
+        (RollbackError::BeingRevoked, 409, "version-conflict"),
+        (RollbackError::Stolen, 409, "version-conflict"),
+        (RollbackError::Refused, 422, "provider-refused"),
+        (RollbackError::StoreUnavailable, 503, "store-unavailable"),
+        (RollbackError::AuditUnavailable, 503, "audit-unavailable"),
+    ] {
+        *it.fake.rollback.lock().unwrap() = Some(error);
+        it.call(BOSS, "POST /v1/credentials/one/rollback", "", "").await.refused(status, slug);
+    }
+    for (error, status, slug) in [
+        (RevokeError::Unknown, 404, "not-found"),
+        (RevokeError::Current, 409, "not-revocable"),
+        (RevokeError::Held { who: "app/pod-1".to_owned() }, 409, "not-revocable"),
+        (RevokeError::NotNow("it is paused"), 409, "not-revocable"),
+        (RevokeError::Later { because: "the provider is away".to_owned() }, 409, "not-revocable"),
+        (RevokeError::StoreUnavailable, 503, "store-unavailable"),
+        (RevokeError::AuditUnavailable, 503, "audit-unavailable"),
+    ] {
+        *it.fake.revoke.lock().unwrap() = Some(error);
+        it.call(BOSS, "DELETE /v1/credentials/one/versions/v2", "", "").await.refused(status, slug);
+    }
+    for (error, status, slug) in [
+        (ForgetError::Unknown, 404, "not-found"),
+        (ForgetError::RotationOpen, 409, "rotation-open"),
+        (ForgetError::Documented, 409, "not-revocable"),
+        (ForgetError::Held { who: "app/pod-1".to_owned() }, 409, "not-revocable"),
+        (ForgetError::Paused, 503, "not-ready"),
+        (ForgetError::StoreUnavailable, 503, "store-unavailable"),
+        (ForgetError::AuditUnavailable, 503, "audit-unavailable"),
+    ] {
+        *it.fake.forget.lock().unwrap() = Some(error);
+        it.call(BOSS, "DELETE /v1/credentials/one", "", "").await.refused(status, slug);
+    }
+    for (error, status, slug) in [
+        (PauseError::Unknown, 404, "not-found"),
+        (PauseError::Unavailable, 503, "store-unavailable"),
+        (PauseError::AuditUnavailable, 503, "audit-unavailable"),
+    ] {
+        *it.fake.pause.lock().unwrap() = Some(error);
+        it.call(BOSS, "PUT /v1/pause", "", "").await.refused(status, slug);
+    }
+}
+
+#[tokio::test]
 async fn unknown_paths_and_wrong_methods_say_so() {
     let it = start(quick()).await;
-    for line in
-        ["GET /", "GET /v1/nothing", "GET /v1/openapi.json", "POST /v1/credentials/one/rollback", "DELETE /v1/credentials/one/versions/v1"]
-    {
+    for line in ["GET /", "GET /v1/nothing", "POST /v1/credentials/one/rollbacks", "DELETE /v1/pauses"] {
         it.call(BOSS, line, "", "").await.refused(404, "not-found");
     }
     for (line, allow) in [
-        ("POST /v1/credentials/one", "GET"),
+        ("POST /v1/credentials/one", "GET, DELETE"),
+        ("GET /v1/pause", "PUT, DELETE"),
+        ("POST /v1/credentials/one/pause", "PUT, DELETE"),
+        ("GET /v1/credentials/one/rollback", "POST"),
+        ("GET /v1/credentials/one/versions/v1", "DELETE"),
         ("HEAD /v1/credentials", "GET"),
         ("OPTIONS /healthz", "GET"),
         ("GET /v1/confirmations", "POST"),

@@ -87,6 +87,71 @@ async fn operators_submit_rotate_and_release() {
 }
 
 #[tokio::test]
+async fn operators_act_in_an_incident() {
+    let it = start(quick()).await;
+    let stolen = it.send(BOSS, "POST /v1/credentials/one/rotations", r#"{"compromised":true,"within":"30s"}"#).await;
+    assert_eq!(stolen.status, 202);
+    assert!(uuid::Uuid::parse_str(stolen.json()["operation_id"].as_str().unwrap()).is_ok());
+    assert_eq!(it.send(BOSS, "POST /v1/credentials/one/rotations", r#"{"compromised":true}"#).await.status, 202);
+    it.send(BOSS, "POST /v1/credentials/one/rotations", r#"{"compromised":true,"within":"2d"}"#).await.refused(400, "bad-request");
+    let back = it.call(BOSS, "POST /v1/credentials/one/rollback", "", "").await;
+    assert_eq!((back.status, back.json()), (200, serde_json::json!({"version": "v3", "revision": 3})));
+    for line in [
+        "DELETE /v1/credentials/one/versions/v2",
+        "DELETE /v1/credentials/one/versions/v2?force=true",
+        "DELETE /v1/credentials/one",
+        "DELETE /v1/credentials/one?force=true",
+        "PUT /v1/pause",
+        "DELETE /v1/pause",
+        "PUT /v1/credentials/one/pause",
+        "DELETE /v1/credentials/one/pause",
+    ] {
+        let done = it.call(BOSS, line, "", "").await;
+        assert_eq!((done.status, done.body.as_str()), (204, ""), "{line}");
+    }
+    for bad in ["?force=yes", "?force", "?force=true&force=true", "?within=1s"] {
+        it.call(BOSS, &format!("DELETE /v1/credentials/one/versions/v2{bad}"), "", "").await.refused(400, "bad-request");
+    }
+    it.send(BOSS, "PUT /v1/pause", "{}").await.refused(400, "bad-request");
+    let log: Vec<String> = it.fake.log().into_iter().map(|line| line.split(" Operator").next().unwrap().to_owned()).collect();
+    let asked = ["compromised one 30", "compromised one 600", "rollback one", "revoke one v2 false", "revoke one v2 true"];
+    let asked = asked.into_iter().chain(["forget one false", "forget one true", "pause None", "resume None"]);
+    let asked: Vec<&str> = asked.chain(["pause Some(Name(\"one\"))", "resume Some(Name(\"one\"))"]).collect();
+    assert_eq!(log, asked);
+}
+
+#[tokio::test]
+async fn what_ends_a_key_needs_its_own_right() {
+    let may = |right| Operator { identity: fake::token(BOSS), may: [right].into() };
+    let calls = [
+        "POST /v1/credentials/one/rollback",
+        "DELETE /v1/credentials/one/versions/v2",
+        "DELETE /v1/credentials/one",
+        "PUT /v1/pause",
+        "DELETE /v1/credentials/one/pause",
+    ];
+    let (plain, stolen) = ("{}", r#"{"compromised":true}"#);
+    for (right, rotates, revokes) in
+        [(Right::Rotate, 202, 403), (Right::Revoke, 403, 202), (Right::Read, 403, 403), (Right::Status, 403, 403)]
+    {
+        let it = start_for(quick(), vec![may(right)]).await;
+        assert_eq!(it.send(BOSS, "POST /v1/credentials/one/rotations", plain).await.status, rotates, "{right:?}");
+        assert_eq!(it.send(BOSS, "POST /v1/credentials/one/rotations", stolen).await.status, revokes, "{right:?}");
+        for line in calls {
+            let is_refused = it.call(BOSS, line, "", "").await.status == 403;
+            assert_eq!(is_refused, revokes == 403, "{right:?}: {line}");
+        }
+    }
+    let it = start(quick()).await;
+    for token in [APP, CLERK] {
+        for line in calls {
+            it.call(token, line, "", "").await.refused(403, "forbidden");
+        }
+    }
+    assert!(it.fake.log().is_empty());
+}
+
+#[tokio::test]
 async fn rights_are_needed_before_anything_is_read_of_the_body() {
     let it = start(quick()).await;
     for token in [APP, CLERK] {
@@ -173,10 +238,7 @@ async fn the_previous_version_is_in_the_document_while_it_is_good() {
     let plain = it.get(APP, "/v1/credentials/one").await;
     assert!(plain.json().get("previous").is_none(), "{plain:?}");
     let old = "old-\"quoted\"-value".to_owned();
-    let fields = [("signing_secret".parse().unwrap(), crate::domain::material::Secret::from(old.clone()))].into_iter().collect();
-    let valid_until = "2026-11-22T04:19:07Z".parse().unwrap();
-    let previous = crate::engine::views::Previous { version: "v0".parse().unwrap(), fields, valid_until };
-    *it.fake.previous.lock().unwrap() = Some(std::sync::Arc::new(previous));
+    it.fake.verify_with(&old);
     let during = it.get(APP, "/v1/credentials/one").await.json();
     let expected = serde_json::json!({"version": "v0", "fields": {"signing_secret": old}, "valid_until": "2026-11-22T04:19:07Z"});
     assert_eq!(during["previous"], expected);
@@ -199,15 +261,10 @@ async fn the_previous_version_is_in_the_document_while_it_is_good() {
 #[tokio::test]
 async fn a_backup_is_the_whole_store_and_for_those_who_may_read() {
     let it = start(Limits::default()).await;
-    let mut stream = it.tcp().await;
-    stream.write_all(request(BOSS, "GET /v1/backup", "connection: close\r\n", "").as_bytes()).await.unwrap();
-    let mut bytes = Vec::new();
-    timeout(Duration::from_secs(5), stream.read_to_end(&mut bytes)).await.unwrap().unwrap();
-    let body = find(&bytes, b"\r\n\r\n").unwrap() + 4;
-    let head = String::from_utf8_lossy(&bytes[..body]).into_owned();
-    assert!(head.starts_with("HTTP/1.1 200 OK") && head.contains("application/octet-stream"), "{head}");
-    assert!(head.contains(&format!("content-length: {}", bytes.len() - body)) && head.contains("cache-control: no-store"), "{head}");
-    assert_eq!(bytes[body..], super::fake::backup_bytes());
+    let reply = it.get(BOSS, "/v1/backup").await;
+    assert_eq!((reply.status, reply.header("content-type")), (200, Some("application/octet-stream")), "{}", reply.head);
+    assert_eq!(reply.header("content-length"), Some(reply.body.len().to_string().as_str()));
+    assert_eq!(reply.body.as_bytes(), super::fake::backup_bytes());
     assert!(it.fake.log().iter().any(|line| line.starts_with("backup Operator")));
     for token in [CLERK, APP, OTHER] {
         it.get(token, "/v1/backup").await.refused(403, "forbidden");

@@ -38,6 +38,7 @@ fn decision(policy: &RotationPolicy, provider: &Provider, now: &str, change: imp
         seen: None,
         installation: installation(),
         requested: false,
+        all_paused: false,
     };
     change(&mut ledger, &mut facts);
     decide(&Facts { ledger: &ledger, ..facts })
@@ -202,5 +203,32 @@ proptest! {
         let spread = Duration::try_from(unspread.duration_since(schedule.starts_at)).unwrap();
         prop_assert!(spread <= policy.spread);
         prop_assert_eq!(schedule.deadline_at, later(at(ISSUED), Duration::from_secs(max_age)));
+    }
+}
+
+/// A hundred thousand keys that were made in one hour come due together: the hash lays them over the spread. A minute's count is
+/// a sum of independent ones, so it varies by its root; ten minutes are enough for that to be small.
+#[test]
+fn a_fleet_made_in_one_hour_starts_evenly() {
+    const FLEET: usize = 100_000;
+    let policy = policy(90 * DAY, DAY, 7 * DAY);
+    let start_of = |number: usize, generation: u64| {
+        let credential = credential(&format!("tenant-{number}"), Environment::Production);
+        let made = later(at(ISSUED), Duration::from_millis(u64::try_from(number).unwrap() * 36));
+        let start = schedule(&credential, &policy, &provider(true), generation, &submitted(made)).starts_at;
+        start.duration_since(at(ISSUED)).as_secs()
+    };
+    for generation in [1, 2, 40] {
+        let starts: Vec<i64> = (0..FLEET).map(|number| start_of(number, generation)).collect();
+        let (first, last) = (*starts.iter().min().unwrap(), *starts.iter().max().unwrap());
+        assert!(last - first > 6 * 86_400, "over the whole spread");
+        for (window, most_times_the_mean) in [(600, 2.0), (60, 3.0)] {
+            let mut counts = vec![0_u32; usize::try_from((last - first) / window + 1).unwrap()];
+            starts.iter().for_each(|start| counts[usize::try_from((start - first) / window).unwrap()] += 1);
+            let mean = FLEET as f64 / counts.len() as f64;
+            let most = f64::from(*counts.iter().max().unwrap());
+            println!("generation {generation}, {window} s: {most} at most, {mean:.1} in the mean");
+            assert!(most <= mean * most_times_the_mean, "{most} in {window} s, {mean} in the mean");
+        }
     }
 }

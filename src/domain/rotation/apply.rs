@@ -1,5 +1,8 @@
 //! The one transition function. An event that doesn't fit is an error, never ignored.
 
+use std::collections::BTreeSet;
+
+use super::incident::{close_incident, compromised, forgotten, revocation_asked};
 use super::undo::{abandon, orphan, restored, rollback_planned};
 use super::{Event, POSSIBLE_ORPHANS_MAX, Phase, Plan, Rotation};
 use crate::domain::environment::Verdict;
@@ -55,8 +58,14 @@ pub fn apply(ledger: &Ledger, event: &Event) -> Applied {
             let tighter = |rotation: &mut Rotation| rotation.plan.terms = rotation.plan.terms.safer(*terms);
             in_phase(ledger, "terms-tightened", &ALL_PHASES, tighter)
         }
-        Event::Paused => Ok(Ledger { paused: true, ..ledger }),
-        Event::Resumed => Ok(Ledger { paused: false, ..ledger }),
+        Event::Paused { at } => Ok(Ledger { paused_since: ledger.paused_since.or(*at), paused: true, ..ledger }),
+        Event::Resumed => Ok(Ledger { paused: false, paused_since: None, ..ledger }),
+        Event::Compromised { at, within } => compromised(ledger, *at, *within),
+        Event::IncidentClosed { at, unknown_keys } => close_incident(ledger, *at, unknown_keys.as_ref()),
+        Event::RevocationAsked { asked, stragglers } => revocation_asked(ledger, *asked, stragglers),
+        Event::Forgotten => forgotten(ledger),
+        Event::Cleared if ledger.clearing => Ok(Ledger { clearing: false, ..ledger }),
+        Event::Cleared => illegal("cleared", "nothing is forgotten"),
         Event::Restored => Ok(restored(ledger)),
         Event::Snapshot { ledger } => Ok((**ledger).clone()),
     }
@@ -70,7 +79,7 @@ pub(super) fn illegal<T>(event: &'static str, why: &'static str) -> Result<T, Il
 }
 
 /// Changes the open rotation, if it stands in one of these phases and isn't being given up.
-fn in_phase(mut ledger: Ledger, event: &'static str, phases: &[Phase], change: impl FnOnce(&mut Rotation)) -> Applied {
+pub(super) fn in_phase(mut ledger: Ledger, event: &'static str, phases: &[Phase], change: impl FnOnce(&mut Rotation)) -> Applied {
     let Some(rotation) = ledger.rotation.as_mut() else { return illegal(event, "no rotation is open") };
     if rotation.abandoning.is_some() {
         return illegal(event, "the rotation is being abandoned");
@@ -101,6 +110,8 @@ pub(super) fn open(plan: &Plan, old: Option<VersionId>, phase: Phase) -> Rotatio
         retired_term: None,
         stragglers: Vec::new(),
         abandoning: None,
+        seen: BTreeSet::new(),
+        revocation: None,
         turned: None,
     }
 }
@@ -109,6 +120,9 @@ fn planned(mut ledger: Ledger, plan: &Plan) -> Applied {
     let superseded = ledger.rotation.take();
     if superseded.as_ref().is_some_and(|open| !(plan.origin == Origin::Submitted && open.gives_way(ledger.refused_since))) {
         return illegal("planned", "a rotation is open already");
+    }
+    if ledger.clearing {
+        return illegal("planned", "what was forgotten is still in the store");
     }
     if plan.generation != ledger.generation + 1 || plan.attempt != ledger.attempts + 1 {
         return illegal("planned", "generation and attempt aren't the next ones");
@@ -130,7 +144,7 @@ fn planned(mut ledger: Ledger, plan: &Plan) -> Applied {
 }
 
 fn create_intended(mut ledger: Ledger, event: &Event) -> Applied {
-    let Event::CreateIntended { attempt, operation, version, .. } = event else { return illegal("create-intended", "another event") };
+    let Event::CreateIntended { attempt, operation, version, seen } = event else { return illegal("create-intended", "another event") };
     let attempts = ledger.attempts;
     let mut grown = attempts;
     match &ledger.rotation {
@@ -145,6 +159,7 @@ fn create_intended(mut ledger: Ledger, event: &Event) -> Applied {
         rotation.attempt = *attempt;
         rotation.operation = *operation;
         rotation.version = version.clone();
+        rotation.seen.clone_from(seen);
         rotation.create_open = true;
         rotation.attempt_burned = false;
         grown = *attempt;
@@ -264,15 +279,16 @@ fn promoted(ledger: Ledger, event: &Event) -> Applied {
         // The way back is shut once this direction has succeeded.
         let turned = rotation.turned.take();
         superseded = turned.filter(|_| rotation.plan.origin == Origin::Submitted).map(|turned| turned.version);
-        next = Some((rotation.version.clone(), rotation.plan.generation));
+        next = Some((rotation.version.clone(), rotation.plan.generation, rotation.seen.clone()));
     })?;
     if let Some(dead) = superseded.and_then(|version| ledger.versions.get_mut(&version)) {
         dead.doomed = true;
         dead.ended = Some(Ended { at: at.wall, closure: Closure::Proved });
     }
-    if let Some((version, generation)) = next {
+    if let Some((version, generation, seen)) = next {
         ledger.current = Some(version);
         ledger.generation = generation;
+        ledger.seen = seen;
     }
     ledger.attempts = 0;
     ledger.revision += 1;
@@ -287,10 +303,14 @@ fn confirmed(ledger: Ledger, stragglers: &[Blocker]) -> Applied {
     if ledger.rotation.as_ref().is_some_and(|rotation| rotation.old.is_none()) {
         return illegal("confirmed", "there is no old version");
     }
-    in_phase(ledger, "confirmed", &[Phase::Promoted, Phase::Confirmed, Phase::Retired], |rotation| {
+    let mut ledger = in_phase(ledger, "confirmed", &[Phase::Promoted, Phase::Confirmed, Phase::Retired], |rotation| {
         rotation.phase = rotation.phase.max(Phase::Confirmed);
         rotation.stragglers = stragglers.to_vec();
-    })
+    })?;
+    if let Some(incident) = ledger.incident.as_mut().filter(|incident| incident.closed.is_none()) {
+        incident.name(stragglers);
+    }
+    Ok(ledger)
 }
 
 fn retired(ledger: Ledger, term: u64) -> Applied {

@@ -4,6 +4,7 @@
 //! [`next`] only computes; performing is the engine's.
 
 mod apply;
+mod incident;
 mod next;
 #[cfg(test)]
 mod tests;
@@ -91,6 +92,12 @@ pub struct Rotation {
     pub retired_term: Option<u64>,
     pub stragglers: Vec<Blocker>,
     pub abandoning: Option<AbandonReason>,
+    /// The provider's keys as they were listed before the new one was made.
+    #[serde(default)]
+    pub seen: BTreeSet<KeyId>,
+    /// A person asked for the old key's revocation: neither overlap nor windows count.
+    #[serde(default)]
+    pub revocation: Option<RevocationAsked>,
     /// The rotation that a rollback turned round, or that a submission superseded: it comes back if this one fails.
     pub turned: Option<Box<Rotation>>,
 }
@@ -102,6 +109,16 @@ impl Rotation {
         let stands_still = matches!(self.phase, Phase::Promoted | Phase::Confirmed | Phase::Retired);
         refused_since.is_some() && stands_still && self.old.is_some()
     }
+}
+
+/// How a person asked for the revocation of an old key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RevocationAsked {
+    /// Nobody held it, and nobody may when it goes.
+    IfUnheld,
+    /// Whoever holds it is named, and loses it.
+    Anyway,
 }
 
 /// What is fixed before a rotation does anything.
@@ -166,6 +183,8 @@ pub enum AbandonReason {
     NoFreeSlot,
     /// The provider refuses the current version, which should sign the create.
     CurrentRefused,
+    /// The administering credential can't sign the create, and a person submitted a key instead.
+    NoAdministrator,
     /// The candidate is refused again and again.
     CandidateRefused,
     /// The candidate belongs to the other environment, or its value is known elsewhere.
@@ -184,6 +203,8 @@ pub enum AbandonReason {
     SealedCopyDamaged,
     /// A value of our own that came back from a backup: nobody can be asked whether it was ended since.
     Restored,
+    /// A person asked for the candidate's revocation.
+    RevokedByHand,
 }
 
 impl AbandonReason {
@@ -192,6 +213,7 @@ impl AbandonReason {
             AbandonReason::CreateRefused => "create-refused",
             AbandonReason::NoFreeSlot => "no-free-slot",
             AbandonReason::CurrentRefused => "current-refused",
+            AbandonReason::NoAdministrator => "no-administrator",
             AbandonReason::CandidateRefused => "candidate-refused",
             AbandonReason::EnvironmentMismatch => "environment-mismatch",
             AbandonReason::Undetermined => "undetermined",
@@ -201,6 +223,7 @@ impl AbandonReason {
             AbandonReason::SubmissionInterrupted => "submission-interrupted",
             AbandonReason::SealedCopyDamaged => "sealed-copy-damaged",
             AbandonReason::Restored => "restored",
+            AbandonReason::RevokedByHand => "revoked-by-hand",
         }
     }
 }
@@ -287,10 +310,32 @@ pub enum Event {
     TermsTightened {
         terms: Terms,
     },
-    Paused,
+    Paused {
+        #[serde(default)]
+        at: Option<Timestamp>,
+    },
     Resumed,
     /// All before this came back from a backup: what happened since isn't known.
     Restored,
+    /// Somebody else may have the current key. It and all older ones are replaced, and die within this time, held or not.
+    Compromised {
+        at: Instant,
+        within: Duration,
+    },
+    /// All keys of the incident are dead, and the provider's keys were looked through once more.
+    IncidentClosed {
+        at: Timestamp,
+        unknown_keys: Option<BTreeSet<KeyId>>,
+    },
+    /// A person asks for the old key's revocation now. Who holds it is named here, before it goes.
+    RevocationAsked {
+        asked: RevocationAsked,
+        stragglers: Vec<Blocker>,
+    },
+    /// The credential is removed here. Its keys live on at the provider. Also the intent to clear the store.
+    Forgotten,
+    /// The store holds nothing of a forgotten credential any more.
+    Cleared,
     /// The whole ledger: replaces all events before it.
     Snapshot {
         ledger: Box<Ledger>,
@@ -322,6 +367,10 @@ pub enum Step {
     },
     /// Remove the candidate from the store, and the sealed copy.
     Discard,
+    /// List the provider's keys once more at the end of an incident: a thief may have made some.
+    CloseIncident,
+    /// Remove all that the store holds of a forgotten credential.
+    Clear,
     Journal(Event),
     Wait(Wait),
 }
@@ -389,4 +438,13 @@ pub struct Facts<'a> {
     pub installation: InstallationId,
     /// An operator asked for a rotation.
     pub requested: bool,
+    /// Everything is paused, not this credential alone.
+    pub all_paused: bool,
+}
+
+impl Facts<'_> {
+    /// Whether all that destroys waits for a person.
+    pub fn paused(&self) -> bool {
+        self.ledger.paused || self.all_paused
+    }
 }

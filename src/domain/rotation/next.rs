@@ -5,7 +5,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::{
-    AbandonReason, CANDIDATE_REFUSALS_MAX, CREATE_ATTEMPTS_MAX, Event, Facts, POSSIBLE_ORPHANS_MAX, Phase, Rotation, Step, Wait, WaitReason,
+    AbandonReason, CANDIDATE_REFUSALS_MAX, CREATE_ATTEMPTS_MAX, Event, Facts, POSSIBLE_ORPHANS_MAX, Phase, RevocationAsked, Rotation, Step,
+    Wait, WaitReason,
 };
 use crate::domain::due::deadline_of;
 use crate::domain::holders::Blocker;
@@ -17,7 +18,7 @@ use crate::domain::windows;
 /// The next step. `rotation` is the open one of `facts.ledger`.
 pub fn next(rotation: &Rotation, facts: &Facts<'_>) -> Step {
     if let Some(key_id) = facts.ledger.orphans.first() {
-        if !facts.ledger.paused {
+        if !facts.paused() {
             return Step::RevokeOrphan { key_id: key_id.clone() };
         }
         // No further key while one too many lives. What is past its create goes on.
@@ -119,14 +120,28 @@ fn confirm(rotation: &Rotation, facts: &Facts<'_>) -> Step {
     if facts.blockers.is_empty() {
         return Step::Journal(Event::Confirmed { stragglers: Vec::new() });
     }
-    let left = overlap_left(rotation, facts);
-    if left.is_zero() && rotation.plan.terms.unconfirmed == Unconfirmed::Revoke {
+    let left = left_to_holders(rotation, facts);
+    if left == Some(Duration::ZERO) {
         if !facts.now.trusted {
             return wait(WaitReason::ClockUntrusted, None);
         }
         return Step::Journal(Event::Confirmed { stragglers: facts.blockers.to_vec() });
     }
-    held(rotation, facts, left)
+    held(rotation, facts, left.unwrap_or_else(|| overlap_left(rotation, facts)))
+}
+
+/// How long those who hold the old key are waited for before it goes in spite of them; `None`: for as long as they hold it.
+fn left_to_holders(rotation: &Rotation, facts: &Facts<'_>) -> Option<Duration> {
+    let by_incident = facts.ledger.open_incident().map(|incident| incident.left(facts.now, facts.ledger.is_stolen(&rotation.version)));
+    let by_hand = (rotation.revocation == Some(RevocationAsked::Anyway)).then_some(Duration::ZERO);
+    // A policy that doesn't wait for holders leaves them the overlap, though it counts for nothing else.
+    let by_policy = (rotation.plan.terms.unconfirmed == Unconfirmed::Revoke).then(|| left_since_promotion(rotation, facts));
+    [by_incident, by_hand, by_policy].into_iter().flatten().min()
+}
+
+/// A stolen key, or a person who wants the old one gone: overlap and windows don't count.
+fn hurried(rotation: &Rotation, facts: &Facts<'_>) -> bool {
+    facts.ledger.open_incident().is_some() || rotation.revocation.is_some()
 }
 
 fn held(rotation: &Rotation, facts: &Facts<'_>, left: Duration) -> Step {
@@ -166,7 +181,7 @@ fn revoke(rotation: &Rotation, facts: &Facts<'_>) -> Step {
 }
 
 fn paused(facts: &Facts<'_>) -> Option<Step> {
-    facts.ledger.paused.then(|| wait(WaitReason::Paused, None))
+    facts.paused().then(|| wait(WaitReason::Paused, None))
 }
 
 /// What keeps the old key alive after its overlap, beside a clock that isn't believed.
@@ -176,12 +191,15 @@ fn held_back(rotation: &Rotation, facts: &Facts<'_>) -> Option<Step> {
     if !left.is_zero() {
         return Some(wait(WaitReason::Overlap, Some(later(facts, left))));
     }
-    if facts.ledger.paused {
+    if facts.paused() {
         return paused(facts);
     }
-    if !facts.blockers.is_empty() && terms.confirmation != Confirmation::None {
-        if terms.unconfirmed == Unconfirmed::Hold {
-            return Some(held(rotation, facts, Duration::ZERO));
+    let somebody_counts = terms.confirmation != Confirmation::None || hurried(rotation, facts);
+    if !facts.blockers.is_empty() && somebody_counts {
+        match left_to_holders(rotation, facts) {
+            None => return Some(held(rotation, facts, Duration::ZERO)),
+            Some(left) if !left.is_zero() => return Some(held(rotation, facts, left)),
+            Some(_) => {}
         }
         if let Some(names) = unnamed_stragglers(rotation, facts) {
             return Some(Step::Journal(Event::Confirmed { stragglers: names }));
@@ -199,7 +217,7 @@ fn unnamed_stragglers(rotation: &Rotation, facts: &Facts<'_>) -> Option<Vec<Bloc
 
 fn undo(rotation: &Rotation, facts: &Facts<'_>) -> Step {
     if rotation.plan.origin == Origin::Minted {
-        if facts.ledger.paused && rotation.key_id.is_some() {
+        if facts.paused() && rotation.key_id.is_some() {
             return wait(WaitReason::Paused, None);
         }
         if let Some(key_id) = &rotation.key_id {
@@ -228,6 +246,9 @@ fn undo_create(rotation: &Rotation, facts: &Facts<'_>) -> Step {
 /// A wait for the next window, unless none opens in time: then the deadline comes first. What follows the action takes
 /// `before_deadline`: a window that opens later than that is as good as none.
 fn window_closed(rotation: &Rotation, facts: &Facts<'_>, before_deadline: Duration) -> Option<Step> {
+    if hurried(rotation, facts) {
+        return None;
+    }
     let opens = windows::next_open(&facts.policy.windows, facts.now.wall)?;
     if opens <= facts.now.wall {
         return None;
@@ -244,6 +265,10 @@ fn overlap(rotation: &Rotation) -> Duration {
 
 /// How much of the overlap is left, by the smaller of wall time and running time (I13).
 fn overlap_left(rotation: &Rotation, facts: &Facts<'_>) -> Duration {
+    if hurried(rotation, facts) { Duration::ZERO } else { left_since_promotion(rotation, facts) }
+}
+
+fn left_since_promotion(rotation: &Rotation, facts: &Facts<'_>) -> Duration {
     match rotation.promoted {
         Some(at) => overlap(rotation).saturating_sub(facts.now.since(at)),
         None => overlap(rotation),

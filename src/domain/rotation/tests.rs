@@ -3,6 +3,7 @@
 
 mod abandoned;
 mod checks;
+mod incidents;
 mod perform;
 mod properties;
 mod rollback;
@@ -14,7 +15,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{AbandonReason, Event, Facts, Moment, Phase, Plan, Rotation, Step, WaitReason, apply};
+use super::{AbandonReason, Event, Facts, Moment, Phase, Plan, RevocationAsked, Rotation, Step, WaitReason, apply};
 use crate::domain::credential::{Credential, Environment};
 use crate::domain::due::{Decision, DueReason, decide};
 use crate::domain::fixtures::{DAY, at, credential, installation, policy, provider};
@@ -54,6 +55,7 @@ struct World {
     term: u64,
     blockers: Vec<Blocker>,
     requested: bool,
+    all_paused: bool,
     create_unsent: bool,
     seen: Option<BTreeSet<KeyId>>,
     /// The truth: the keys that the provider accepts, and which of them bear our marker with which operation.
@@ -69,6 +71,9 @@ struct World {
     revocations: usize,
     /// Keys that somebody else has revoked.
     killed_outside: BTreeSet<KeyId>,
+    /// Keys that somebody else has made, and keys of ours that were forgotten.
+    of_thieves: BTreeSet<KeyId>,
+    let_go: BTreeSet<KeyId>,
 }
 
 impl World {
@@ -84,6 +89,7 @@ impl World {
             term: 1,
             blockers: Vec::new(),
             requested: false,
+            all_paused: false,
             create_unsent: false,
             seen: None,
             alive: BTreeSet::new(),
@@ -95,6 +101,8 @@ impl World {
             candidate_works: true,
             revocations: 0,
             killed_outside: BTreeSet::new(),
+            of_thieves: BTreeSet::new(),
+            let_go: BTreeSet::new(),
         }
     }
 
@@ -135,6 +143,7 @@ impl World {
             seen: self.seen.as_ref(),
             installation: installation(),
             requested: self.requested,
+            all_paused: self.all_paused,
         }
     }
 
@@ -169,7 +178,7 @@ impl World {
 
     /// Whether it was taken: not while a rotation is open.
     fn submit(&mut self, value: &KeyId) -> bool {
-        if self.ledger.rotation.is_some() {
+        if self.ledger.rotation.is_some() || self.ledger.clearing {
             return false;
         }
         // As the engine would by fingerprint: the same value again is a copy; one that was revoked is refused.
@@ -269,6 +278,11 @@ impl World {
     fn journal(&mut self, event: Event) {
         if event == Event::RevokeIntended {
             self.check_last_moment();
+        }
+        if event == Event::Forgotten {
+            // What was made lives on, whether its reply came back or not.
+            let of_versions = self.ledger.versions.values().filter(|facts| facts.ended.is_none()).filter_map(|facts| facts.key_id.clone());
+            self.let_go.extend(of_versions.chain(self.made.keys().cloned()).collect::<Vec<_>>());
         }
         let before = std::mem::take(&mut self.ledger);
         self.ledger = apply(&before, &event).unwrap_or_else(|error| panic!("{error}: {before:#?}"));

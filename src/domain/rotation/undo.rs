@@ -114,6 +114,12 @@ pub(super) fn orphan(mut ledger: Ledger, event: &Event) -> Applied {
 
 pub(super) fn rollback_planned(mut ledger: Ledger, plan: &Plan) -> Applied {
     let Some(rotation) = ledger.rotation.take() else { return illegal("rollback-planned", "no rotation is open") };
+    if ledger.open_incident().is_some() {
+        return illegal("rollback-planned", "the old key is stolen");
+    }
+    if rotation.revocation.is_some() {
+        return illegal("rollback-planned", "the old key's revocation was asked for");
+    }
     if !matches!(rotation.phase, Phase::Promoted | Phase::Confirmed) {
         return illegal("rollback-planned", "there is a way back between promotion and retirement only");
     }

@@ -20,11 +20,32 @@ async fn what_is_not_listed_and_what_does_not_exist_are_answered_alike() {
     }
     let stranger = App::new("stranger", "one").reader();
     assert_eq!(scene.engine.read(&stranger, &name(CREDENTIAL)).await.unwrap_err(), ReadError::Forbidden);
-    let person = Reader::Operator { who: "uid 0".to_owned() };
+    let person = Reader::Operator { who: "uid 0".to_owned(), reason: Some("INC-7".parse().unwrap()) };
     assert_eq!(scene.engine.read(&person, &name("private")).await.unwrap_err(), ReadError::NoVersion);
     assert!(scene.engine.read(&person, &name(CREDENTIAL)).await.is_ok());
     let applications = row(&scene.engine).applications;
     assert!(applications.iter().all(|application| application.instance.is_none()), "a person holds nothing");
+}
+
+#[tokio::test]
+async fn a_persons_read_of_production_needs_a_reason_and_the_trail_keeps_it() {
+    let more = format!(
+        "{DOCUMENTS}---\napiVersion: keywright.dev/v1alpha1\nkind: Credential\nmetadata: {{name: play}}\n\
+         spec: {{provider: dinie, environment: sandbox, rotation: hourly}}\n"
+    );
+    let scene = Scene::new(&more).await;
+    let person = |reason: Option<&str>| Reader::Operator { who: "uid 0".to_owned(), reason: reason.map(|text| text.parse().unwrap()) };
+    let records = scene.world.audit.records().len();
+    assert_eq!(scene.engine.read(&person(None), &name(CREDENTIAL)).await.unwrap_err(), ReadError::ReasonMissing);
+    assert_eq!(scene.world.audit.records().len(), records, "nothing was disclosed");
+    assert_eq!(scene.engine.read(&person(None), &name("no-such")).await.unwrap_err(), ReadError::Forbidden);
+    assert_eq!(scene.engine.read(&person(None), &name("play")).await.unwrap_err(), ReadError::NoVersion, "sandbox needs none");
+    // Each time, though it is the same person and the same version.
+    for reason in ["INC-7: who holds this?", "INC-8"] {
+        assert!(scene.engine.read(&person(Some(reason)), &name(CREDENTIAL)).await.is_ok());
+        let (_, last) = scene.world.audit.records().pop().unwrap();
+        assert_eq!((last.action.as_str(), last.detail), ("disclosed", Some(format!("reason: {reason}"))));
+    }
 }
 
 #[tokio::test]

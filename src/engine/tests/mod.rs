@@ -1,14 +1,20 @@
 //! The engine among fakes: one story per test, with the clock and the provider in the test's hands.
 
+mod administrators;
 mod barrier;
+mod catch_up;
 mod current;
 mod disclosures;
 mod documents;
 mod generated;
+mod golden;
+mod incidents;
+mod jumps;
 mod keys;
 mod restored;
 mod submissions;
 mod times;
+mod unchecked;
 #[allow(unreachable_pub, dead_code, reason = "shared with the crash matrix")]
 #[path = "../../../tests/crash_matrix/world.rs"]
 mod world;

@@ -3,7 +3,8 @@
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::request::{Extras, Signer};
+use super::gate::Token;
+use super::request::{Extras, SignedBy, Signer};
 use super::{DeclarativeIssuer, refusal, unclear};
 use crate::domain::material::{Material, Secret, check_value};
 use crate::domain::provider::{Authentication, Meaning};
@@ -13,26 +14,31 @@ use crate::issuers::{IssuerError, ProbeOutcome, ProbeReport, Target};
 pub(super) struct TokenAnswer {
     pub meaning: Meaning,
     pub status: u16,
-    pub token: Option<Secret>,
+    pub token: Option<Token>,
     pub provider_time: Option<Timestamp>,
 }
 
 impl DeclarativeIssuer {
     /// # Errors
     /// [`IssuerError::Impossible`] without a token call; otherwise what the answer means, if it decides nothing about the key.
-    pub(super) async fn ask_for_token(&self, target: &Target, material: &Material) -> Result<TokenAnswer, IssuerError> {
+    pub(super) async fn ask_for_token(
+        &self,
+        target: &Target,
+        material: &Material,
+        pays_for_next: bool,
+    ) -> Result<TokenAnswer, IssuerError> {
         let call = target.provider.calls.token.as_ref().ok_or(IssuerError::Impossible("the description has no token call"))?;
-        let signer = Signer { acting: material, subject: Some(material), token: None };
-        let reply = self.ask(target, "token", call, signer, Extras::default()).await?;
+        let signer = Signer { acting: material, subject: Some(material), token: None, administrator: None };
+        let reply = self.ask(target, "token", call, signer, Extras { pays_for_next, ..Extras::default() }).await?;
         let meaning = reply.meaning(&call.rules);
         let token = match meaning {
             Meaning::Works => {
                 let pointer =
                     call.access_token.as_deref().ok_or(IssuerError::Impossible("the description doesn't say where the token stands"))?;
-                Some(usable_token(reply.json()?, pointer)?)
+                Some(Token::new(usable_token(reply.json()?, pointer)?, pays_for_next))
             }
             Meaning::Dead | Meaning::Narrow | Meaning::WrongEnvironment => None,
-            other => return Err(as_check(refusal(&reply, other, target), unclear(&reply))),
+            other => return Err(as_check(refusal(&reply, other, target, SignedBy::Acting), unclear(&reply))),
         };
         Ok(TokenAnswer { meaning, status: reply.status, token, provider_time: reply.date() })
     }
@@ -40,13 +46,14 @@ impl DeclarativeIssuer {
     /// The strongest check of the description, with a fresh token.
     pub(super) async fn check(&self, target: &Target, material: &Material) -> Result<ProbeReport, IssuerError> {
         let calls = &target.provider.calls;
-        if calls.token.is_none() && calls.probe.is_none() {
+        if !target.provider.has_check() {
             return Err(IssuerError::Impossible("the description has no check"));
         }
         let mut report = ProbeReport { outcome: ProbeOutcome::Works, proves_environment: false, provider_time: None };
         let mut token = None;
         if let Some(call) = &calls.token {
-            let answer = self.ask_for_token(target, material).await?;
+            let with_probe = calls.probe.as_ref().is_some_and(|probe| probe.authentication == Authentication::Token);
+            let answer = self.ask_for_token(target, material, with_probe).await?;
             report.provider_time = answer.provider_time;
             report.outcome = outcome_of(answer.meaning).ok_or(IssuerError::Unclear("no rule of the description fits it"))?;
             if report.outcome != ProbeOutcome::Works {
@@ -57,10 +64,11 @@ impl DeclarativeIssuer {
         }
         let Some(call) = &calls.probe else { return Ok(report) };
         let token = token.as_ref().filter(|_| call.authentication == Authentication::Token);
-        let signer = Signer { acting: material, subject: Some(material), token };
+        let signer = Signer { acting: material, subject: Some(material), token, administrator: None };
         let reply = self.ask(target, "probe", call, signer, Extras::default()).await?;
         let meaning = reply.meaning(&call.rules);
-        report.outcome = outcome_of(meaning).ok_or_else(|| as_check(refusal(&reply, meaning, target), unclear(&reply)))?;
+        report.outcome =
+            outcome_of(meaning).ok_or_else(|| as_check(refusal(&reply, meaning, target, SignedBy::Acting), unclear(&reply)))?;
         report.provider_time = reply.date().or(report.provider_time);
         match report.outcome {
             ProbeOutcome::Works => {
@@ -76,7 +84,7 @@ impl DeclarativeIssuer {
     /// At the token endpoint where there is one: a probe with an older token would still pass.
     pub(super) async fn check_death(&self, target: &Target, material: &Material) -> Result<bool, IssuerError> {
         let outcome = if target.provider.calls.token.is_some() {
-            outcome_of(self.ask_for_token(target, material).await?.meaning)
+            outcome_of(self.ask_for_token(target, material, false).await?.meaning)
         } else {
             Some(self.check(target, material).await?.outcome)
         };

@@ -7,24 +7,25 @@ use super::request::{Extras, Signer};
 use super::{DeclarativeIssuer, refusal};
 use crate::domain::ids::FieldName;
 use crate::domain::material::{Material, Secret, check_value};
-use crate::domain::provider::{Create, Meaning, Provider};
+use crate::domain::provider::{Create, Meaning, Provider, SignedCall};
 use crate::issuers::{CreateRequest, IssuerError, Minted, Target};
 
 impl DeclarativeIssuer {
     pub(super) async fn mint(&self, target: &Target, acting: &Material, request: &CreateRequest) -> Result<Minted, IssuerError> {
         let create = target.provider.calls.create.as_ref().ok_or(IssuerError::Impossible("the description has no create call"))?;
-        let token = self.token_for(target, &create.call, acting).await?;
-        let signer = Signer { acting, subject: None, token: token.as_ref() };
+        let administrator = target.administrator_for(SignedCall::Create);
+        let token = self.token_for(target, &create.call, acting, administrator).await?;
+        let signer = Signer { acting, subject: None, token: token.as_ref(), administrator };
         let operation = request.operation.to_string();
         let extras = Extras {
             headers: create.idempotency_headers.iter().map(|name| (name.clone(), operation.clone())).collect(),
             variables: vec![("marker", request.marker.clone()), ("operation_id", operation)],
-            query: Vec::new(),
+            ..Extras::default()
         };
         let reply = self.call(target, "create", &create.call, signer, extras).await?;
         match reply.meaning(&create.call.rules) {
             Meaning::Works => minted(create, &target.provider, reply.json()?, acting),
-            other => Err(refusal(&reply, other, target)),
+            other => Err(refusal(&reply, other, target, signer.signed_by(&create.call))),
         }
     }
 }

@@ -9,7 +9,7 @@ use super::request::{Extras, Signer};
 use super::{DeclarativeIssuer, refusal};
 use crate::domain::ids::KeyId;
 use crate::domain::material::Material;
-use crate::domain::provider::{List, ListedKey, Meaning, Paging};
+use crate::domain::provider::{List, ListedKey, Meaning, Paging, SignedCall};
 use crate::issuers::{IssuerError, Target};
 
 /// More pages than that are no account but a loop.
@@ -28,8 +28,9 @@ impl DeclarativeIssuer {
     /// The documentation of a provider doesn't always say which member the cursor is: those that it may be are tried in turn.
     async fn all_pages(&self, target: &Target, acting: &Material) -> Result<Vec<ListedKey>, IssuerError> {
         let list = target.provider.calls.list.as_ref().ok_or(IssuerError::Impossible("the provider can't list"))?;
-        let token = self.token_for(target, &list.call, acting).await?;
-        let signer = Signer { acting, subject: None, token: token.as_ref() };
+        let administrator = target.administrator_for(SignedCall::List);
+        let token = self.token_for(target, &list.call, acting, administrator).await?;
+        let signer = Signer { acting, subject: None, token: token.as_ref(), administrator };
         let first = self.page(target, list, signer, Extras::default()).await?;
         let Some(paging) = list.paging.as_ref().filter(|_| first.more) else { return Ok(first.keys) };
         let mut outcome = Err(NO_PROGRESS);
@@ -79,7 +80,7 @@ impl DeclarativeIssuer {
         let reply = self.ask(target, "list", &list.call, signer, extras).await?;
         match reply.meaning(&list.call.rules) {
             Meaning::Works => Page::read(list, reply.json()?),
-            other => Err(refusal(&reply, other, target)),
+            other => Err(refusal(&reply, other, target, signer.signed_by(&list.call))),
         }
     }
 }

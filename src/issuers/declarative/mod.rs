@@ -3,6 +3,7 @@
 mod address;
 mod check;
 mod create;
+mod gate;
 mod list;
 mod meter;
 mod reply;
@@ -19,14 +20,16 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use self::gate::{Gate, Token};
 use self::meter::Meter;
 use self::reply::Reply;
-use self::request::{Extras, Signer};
+use self::request::{Extras, SignedBy, Signer};
 use self::transport::Transport;
-use super::{CreateRequest, Issuer, IssuerError, Minted, ProbeReport, Revocation, Target};
+use super::pace::Demand;
+use super::{Administrator, CreateRequest, Issuer, IssuerError, Minted, ProbeReport, ProviderHealth, Revocation, Target};
 use crate::domain::ids::KeyId;
-use crate::domain::material::{Material, Secret};
-use crate::domain::provider::{Authentication, Call, ListedKey, Meaning};
+use crate::domain::material::Material;
+use crate::domain::provider::{Authentication, Call, ListedKey, Meaning, Signature};
 
 pub use self::meter::{RateLimit, RequestCount};
 
@@ -35,6 +38,7 @@ pub use self::meter::{RateLimit, RequestCount};
 pub struct DeclarativeIssuer {
     transport: Transport,
     meter: Meter,
+    gate: Gate,
     /// A list may take so long, all its pages together.
     list_timeout: Duration,
     /// Between two looks at whether a key that was just revoked is dead.
@@ -57,6 +61,7 @@ impl DeclarativeIssuer {
         DeclarativeIssuer {
             transport: Transport::new(timeout),
             meter: Meter::default(),
+            gate: Gate::new(timeout),
             list_timeout: timeout * 6,
             death_wait: timeout / 40,
             late_after: timeout / 4,
@@ -74,6 +79,8 @@ impl DeclarativeIssuer {
         self.meter.requests()
     }
 
+    /// One request. What creates or revokes is sent at once or not at all: what was decided before a wait may not be right after
+    /// it.
     async fn call(
         &self,
         target: &Target,
@@ -82,10 +89,33 @@ impl DeclarativeIssuer {
         signer: Signer<'_>,
         extras: Extras,
     ) -> Result<Reply, IssuerError> {
-        let answer = match request::build(target, call, signer, extras) {
-            Ok(prepared) => self.transport.send(prepared).await,
-            Err(error) => Err(error),
+        let may_wait = !matches!(name, "create" | "revoke");
+        self.call_in_turn(target, name, call, signer, (extras, may_wait)).await
+    }
+
+    async fn call_in_turn(
+        &self,
+        target: &Target,
+        name: &'static str,
+        call: &Call,
+        signer: Signer<'_>,
+        (extras, may_wait): (Extras, bool),
+    ) -> Result<Reply, IssuerError> {
+        let demand = match signer.token {
+            Some(token) => token.demand(),
+            None => Some(Demand { calls: if extras.pays_for_next { 2 } else { 1 }, begun: false, routine: target.routine }),
         };
+        let prepared = match request::build(target, call, signer, extras) {
+            Ok(prepared) => prepared,
+            Err(error) => {
+                let answer = Err(error);
+                self.meter.note(target, name, &answer);
+                return answer;
+            }
+        };
+        let entry = self.gate.enter(target, demand, may_wait).await?;
+        let answer = self.transport.send(prepared).await;
+        entry.told(&answer);
         self.meter.note(target, name, &answer);
         answer
     }
@@ -128,30 +158,50 @@ impl DeclarativeIssuer {
         let first = self.call(target, name, call, signer, extras.clone());
         let second = async {
             tokio::time::sleep(self.late_after).await;
-            self.call(target, name, call, signer, extras.clone()).await
+            // Not worth a wait: the first may come any moment.
+            self.call_in_turn(target, name, call, signer, (extras.clone(), false)).await
         };
         tokio::pin!(first, second);
         tokio::select! {
             biased;
             answer = &mut first => answer,
-            answer = &mut second => if again_after(&answer, call, target).is_none() { answer } else { first.await },
+            answer = &mut second => if answer.is_ok() && again_after(&answer, call, target).is_none() { answer } else { first.await },
         }
     }
 
     /// A token for one call, where the description asks for one. Whatever goes wrong here, the call itself wasn't sent.
-    async fn token_for(&self, target: &Target, call: &Call, acting: &Material) -> Result<Option<Secret>, IssuerError> {
+    async fn token_for(
+        &self,
+        target: &Target,
+        call: &Call,
+        acting: &Material,
+        administrator: Option<&Administrator>,
+    ) -> Result<Option<Token>, IssuerError> {
+        if let Some(administrator) = administrator {
+            return self.token_of(administrator).await;
+        }
         if call.authentication != Authentication::Token {
             return Ok(None);
         }
-        let answer = self.ask_for_token(target, acting).await.map_err(|error| match error {
-            IssuerError::Unclear(_) | IssuerError::BadValue => IssuerError::Unreachable("the token endpoint's answer tells nothing"),
-            other => other,
-        })?;
+        let answer = self.ask_for_token(target, acting, true).await.map_err(unsent)?;
         match answer.token {
             Some(token) => Ok(Some(token)),
             None if answer.meaning == Meaning::Dead => Err(IssuerError::Unauthenticated),
             None => Err(IssuerError::Refused { status: answer.status }),
         }
+    }
+
+    /// The administering credential's token, from its own provider. That none is given says nothing of whom it signs for.
+    async fn token_of(&self, administrator: &Administrator) -> Result<Option<Token>, IssuerError> {
+        if administrator.target.provider.signs != Some(Signature::Token) {
+            return Ok(None);
+        }
+        let answer = self.ask_for_token(&administrator.target, &administrator.material, false).await;
+        let answer = answer.map_err(|error| match unsent(error) {
+            IssuerError::Refused { .. } => IssuerError::AdministratorRefused,
+            other => other,
+        })?;
+        answer.token.map(Some).ok_or(IssuerError::AdministratorRefused)
     }
 }
 
@@ -168,10 +218,23 @@ fn again_after(answer: &Result<Reply, IssuerError>, call: &Call, target: &Target
     }
 }
 
-/// What an answer means that brought nothing useful, for calls whose effect matters.
-fn refusal(reply: &Reply, meaning: Meaning, target: &Target) -> IssuerError {
+/// What went wrong with the token call, said of the call that the token was for.
+fn unsent(error: IssuerError) -> IssuerError {
+    match error {
+        IssuerError::Unclear(_) | IssuerError::BadValue => IssuerError::Unreachable("the token endpoint's answer tells nothing"),
+        other => other,
+    }
+}
+
+/// What an answer means that brought nothing useful, for calls whose effect matters. A signature that isn't accepted is said of
+/// the one whose it is, and of no other.
+fn refusal(reply: &Reply, meaning: Meaning, target: &Target, by: SignedBy) -> IssuerError {
     match meaning {
-        Meaning::Dead => IssuerError::Unauthenticated,
+        Meaning::Dead => match by {
+            SignedBy::Acting => IssuerError::Unauthenticated,
+            SignedBy::Administrator => IssuerError::AdministratorRefused,
+            SignedBy::Subject | SignedBy::Nobody => IssuerError::Refused { status: reply.status },
+        },
         Meaning::Refused | Meaning::Narrow | Meaning::WrongEnvironment | Meaning::Gone => IssuerError::Refused { status: reply.status },
         Meaning::Full => IssuerError::Full,
         Meaning::Throttled => reply.throttled(&target.provider.limits),
@@ -213,6 +276,10 @@ impl Issuer for DeclarativeIssuer {
         doomed: Option<&Material>,
     ) -> Result<Revocation, IssuerError> {
         self.end(target, acting, key_id, doomed).await
+    }
+
+    fn health(&self) -> Vec<ProviderHealth> {
+        self.gate.health()
     }
 }
 

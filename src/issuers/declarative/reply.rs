@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use crate::domain::provider::{Limits, Meaning, Rule};
 use crate::issuers::IssuerError;
+use crate::issuers::pace::Told;
 
 /// One answer. No `Debug`: a provider may echo our secret.
 pub(super) struct Reply {
@@ -80,6 +81,13 @@ impl Reply {
         let asked = self.header("retry-after").and_then(|text| self.wait(text));
         let reset = || self.reset(limits);
         IssuerError::Throttled { retry_after: asked.or_else(reset).map(|wait| wait.min(WAIT_MAX)) }
+    }
+
+    /// What it tells of the quota, for all calls of the account.
+    pub(super) fn quota(&self, limits: &Limits) -> Told {
+        let asked_to_wait = (self.status == 429).then(|| self.header("retry-after").and_then(|text| self.wait(text))).flatten();
+        let limit = limits.limit_header.as_deref().and_then(|name| self.header(name)?.parse().ok());
+        Told { limit, remaining: self.remaining(limits), reset: self.reset(limits), asked_to_wait }
     }
 
     pub(super) fn remaining(&self, limits: &Limits) -> Option<u64> {

@@ -7,11 +7,12 @@ use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderVal
 use zeroize::Zeroizing;
 
 use super::address::{self, Base, Reach};
+use super::gate::Token;
 use super::template::{Scope, percent_encoded};
 use crate::domain::ids::FieldName;
-use crate::domain::material::{Material, Secret};
-use crate::domain::provider::{Authentication, Body, Call, Method};
-use crate::issuers::{IssuerError, Target};
+use crate::domain::material::Material;
+use crate::domain::provider::{Authentication, Body, Call, Method, Signature};
+use crate::issuers::{Administrator, IssuerError, Target};
 
 /// Who signs, and on whose behalf.
 #[derive(Clone, Copy)]
@@ -20,8 +21,33 @@ pub(super) struct Signer<'a> {
     pub acting: &'a Material,
     /// The version that is acted upon, whose management fields open its own record.
     pub subject: Option<&'a Material>,
-    /// A token fetched for this call.
-    pub token: Option<&'a Secret>,
+    /// A token fetched for this call, by whoever signs it.
+    pub token: Option<&'a Token>,
+    /// Signs in the place of the acting version, where it is the one that signs this call.
+    pub administrator: Option<&'a Administrator>,
+}
+
+/// Whose signature a call bears.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum SignedBy {
+    Nobody,
+    /// The acting version.
+    Acting,
+    /// The version that is acted upon, with its management fields.
+    Subject,
+    Administrator,
+}
+
+impl Signer<'_> {
+    pub(super) fn signed_by(self, call: &Call) -> SignedBy {
+        match call.authentication {
+            Authentication::Administrator => SignedBy::Administrator,
+            Authentication::Open if self.administrator.is_some() => SignedBy::Administrator,
+            Authentication::Open => SignedBy::Nobody,
+            Authentication::Management { .. } => SignedBy::Subject,
+            Authentication::Basic { .. } | Authentication::Bearer { .. } | Authentication::Token => SignedBy::Acting,
+        }
+    }
 }
 
 /// A request that is ready to be sent.
@@ -39,6 +65,8 @@ pub(super) struct Extras {
     pub query: Vec<(String, String)>,
     /// Beyond the description's own headers: the idempotency key.
     pub headers: Vec<(String, String)>,
+    /// The call that this one fetches a token for is counted along with it.
+    pub pays_for_next: bool,
 }
 
 /// # Errors
@@ -102,18 +130,33 @@ fn method_of(method: Method) -> reqwest::Method {
 
 fn authorization(authentication: &Authentication, signer: Signer<'_>) -> Result<Option<Zeroizing<String>>, IssuerError> {
     Ok(Some(match authentication {
-        Authentication::Open => return Ok(None),
+        Authentication::Open if signer.administrator.is_none() => return Ok(None),
+        Authentication::Open | Authentication::Administrator => by_administrator(signer)?,
         Authentication::Basic { username, password } => basic(text_of(signer.acting, username)?, text_of(signer.acting, password)?),
         Authentication::Bearer { field } => bearer(text_of(signer.acting, field)?),
-        Authentication::Token => {
-            let token = signer.token.and_then(Secret::expose_str);
-            bearer(token.ok_or(IssuerError::Impossible("the description has no token call"))?)
-        }
+        Authentication::Token => by_token(signer)?,
         Authentication::Management { field } => {
             let subject = signer.subject.ok_or(IssuerError::Impossible("the management fields of the key aren't at hand"))?;
             bearer(text_of(subject, field)?)
         }
     }))
+}
+
+/// The administering credential signs as its own description says, with its own fields.
+fn by_administrator(signer: Signer<'_>) -> Result<Zeroizing<String>, IssuerError> {
+    let administrator = signer.administrator.ok_or(IssuerError::Impossible("the credential that administers this one isn't at hand"))?;
+    let material = &administrator.material;
+    Ok(match &administrator.target.provider.signs {
+        Some(Signature::Basic { username, password }) => basic(text_of(material, username)?, text_of(material, password)?),
+        Some(Signature::Bearer { field }) => bearer(text_of(material, field)?),
+        Some(Signature::Token) => by_token(signer)?,
+        None => return Err(IssuerError::Impossible("the administering credential's description doesn't say how it signs")),
+    })
+}
+
+fn by_token(signer: Signer<'_>) -> Result<Zeroizing<String>, IssuerError> {
+    let token = signer.token.and_then(|token| token.secret.expose_str());
+    Ok(bearer(token.ok_or(IssuerError::Impossible("the description has no token call"))?))
 }
 
 fn text_of<'a>(material: &'a Material, field: &FieldName) -> Result<&'a str, IssuerError> {

@@ -5,7 +5,7 @@ use super::{DeclarativeIssuer, refusal};
 use crate::domain::ids::KeyId;
 use crate::domain::ledger::Closure;
 use crate::domain::material::{Material, Secret};
-use crate::domain::provider::{Authentication, Create, FieldClass, Meaning, Provider};
+use crate::domain::provider::{Create, FieldClass, Meaning, Provider, SignedCall};
 use crate::issuers::{IssuerError, Revocation, Target};
 
 /// How often a key that was just revoked is asked for: replicas of a provider may lag a little.
@@ -41,18 +41,15 @@ impl DeclarativeIssuer {
         if signs_itself(provider, acting, key_id, doomed) {
             return Err(IssuerError::Impossible("the key that signs is the one that would be revoked"));
         }
-        let token = self.token_for(target, call, acting).await?;
-        let signer = Signer { acting, subject: doomed, token: token.as_ref() };
+        let administrator = target.administrator_for(SignedCall::Revoke);
+        let token = self.token_for(target, call, acting, administrator).await?;
+        let signer = Signer { acting, subject: doomed, token: token.as_ref(), administrator };
         let extras = Extras { variables: vec![("key_id", key_id.as_str().to_owned())], ..Extras::default() };
         let reply = self.call(target, "revoke", call, signer, extras).await?;
         let acknowledged = match reply.meaning(&call.rules) {
             Meaning::Works => true,
             Meaning::Gone => false,
-            // Its own registration token isn't accepted: that says nothing of the key which signs other calls.
-            Meaning::Dead if matches!(call.authentication, Authentication::Management { .. }) => {
-                return Err(IssuerError::Refused { status: reply.status });
-            }
-            other => return Err(refusal(&reply, other, target)),
+            other => return Err(refusal(&reply, other, target, signer.signed_by(call))),
         };
         let closure = self.closure(target, acting, key_id, doomed, acknowledged).await?;
         Ok(Revocation { closure })

@@ -18,9 +18,9 @@ use super::{CreateRequest, Issuer, IssuerError, Minted, ProbeOutcome, ProbeRepor
 use crate::domain::credential::Environment;
 use crate::domain::ids::KeyId;
 use crate::domain::material::Material;
-use crate::domain::provider::ListedKey;
+use crate::domain::provider::{ListedKey, SignedCall};
 
-pub use self::truth::{Behaviour, SimKey};
+pub use self::truth::{Behaviour, SecretMaker, SimKey};
 
 /// Where a fault can strike, in the order of a rotation. The hook is asked once per call.
 pub const POINTS: [&str; 5] = ["issuer.create", "issuer.probe", "issuer.list", "issuer.revoke", "issuer.is_dead"];
@@ -92,6 +92,11 @@ impl MemoryIssuer {
 
     pub fn behave(&self, change: impl FnOnce(&mut Behaviour)) {
         change(&mut self.state().behaviour);
+    }
+
+    /// From now on secrets are made so: of any shape that a provider may come up with.
+    pub fn make_secrets(&self, maker: SecretMaker) {
+        self.state().secrets = Some(maker);
     }
 
     /// Asked at each point where no fault is queued.
@@ -200,6 +205,19 @@ impl MemoryIssuer {
     }
 }
 
+/// The key that signs: an administering one lives at this provider, too.
+fn signing<'a>(target: &'a Target, acting: &'a Material, call: SignedCall) -> &'a Material {
+    target.administrator_for(call).map_or(acting, |administrator| &administrator.material)
+}
+
+/// That a signature isn't accepted is said of the one whose it is.
+fn said_of(target: &Target, call: SignedCall, error: IssuerError) -> IssuerError {
+    match error {
+        IssuerError::Unauthenticated if target.administrator_for(call).is_some() => IssuerError::AdministratorRefused,
+        other => other,
+    }
+}
+
 #[async_trait]
 impl Issuer for MemoryIssuer {
     async fn probe(&self, target: &Target, material: &Material) -> Result<ProbeReport, IssuerError> {
@@ -220,20 +238,22 @@ impl Issuer for MemoryIssuer {
             if state.behaviour.blind {
                 return Err(IssuerError::Impossible("the provider can't list"));
             }
-            state.authenticate(target.environment, acting, now)?;
+            state.authenticate(target.environment, signing(target, acting, SignedCall::List), now)?;
             let keys = state.keys.iter().filter(|key| key.environment == target.environment);
             Ok(keys.map(|key| key.listed(now)).collect())
         })
         .await
+        .map_err(|error| said_of(target, SignedCall::List, error))
     }
 
     async fn create(&self, target: &Target, acting: &Material, request: &CreateRequest) -> Result<Minted, IssuerError> {
         self.at("issuer.create", |state, now| {
-            state.authenticate(target.environment, acting, now)?;
+            state.authenticate(target.environment, signing(target, acting, SignedCall::Create), now)?;
             let index = state.issue(target.environment, request, now)?;
             Ok(state.keys[index].minted())
         })
         .await
+        .map_err(|error| said_of(target, SignedCall::Create, error))
     }
 
     async fn revoke(
@@ -243,7 +263,10 @@ impl Issuer for MemoryIssuer {
         key_id: &KeyId,
         doomed: Option<&Material>,
     ) -> Result<Revocation, IssuerError> {
-        self.at("issuer.revoke", |state, now| state.revoke(target.environment, acting, key_id, doomed, now)).await
+        let signing = signing(target, acting, SignedCall::Revoke);
+        self.at("issuer.revoke", |state, now| state.revoke(target.environment, (acting, signing), key_id, doomed, now))
+            .await
+            .map_err(|error| said_of(target, SignedCall::Revoke, error))
     }
 }
 

@@ -34,6 +34,18 @@ async fn the_simulated_provider_keeps_the_contract() {
 }
 
 #[tokio::test]
+async fn an_administrator_signs_where_the_description_says_so() {
+    let (issuer, clock, _, current_key, current) = start();
+    let (_, administrator) = issuer.enrol(Environment::Sandbox, "the administrator");
+    let target = fixtures::target(fixtures::administered(), "http://127.0.0.1:1");
+    let target = fixtures::signed_by(target, fixtures::dinie(), "http://127.0.0.1:2", administrator);
+    issuer.behave(|behaviour| behaviour.idempotent = true);
+    let truth = issuer.clone();
+    let accepts = Arc::new(move |key: &KeyId| truth.accepts(key, clock.now()));
+    contract::run(&Subject { issuer, target, current, current_key, accepts, can_list: true, signed: false, idempotent: true }).await;
+}
+
+#[tokio::test]
 async fn a_new_key_works_after_its_propagation_and_flaps_before() {
     let (issuer, clock, target, _, current) = start();
     issuer.behave(|behaviour| behaviour.propagation = Duration::from_secs(60));

@@ -1,5 +1,6 @@
 //! What the simulated provider knows: every key that there ever was, and when it was accepted.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -66,10 +67,14 @@ impl SimKey {
     }
 }
 
+/// Makes the secret of a key from its number, which begins at 1.
+pub type SecretMaker = Arc<dyn Fn(u64) -> Secret + Send + Sync>;
+
 #[derive(Default)]
 pub(super) struct State {
     pub(super) behaviour: Behaviour,
     pub(super) keys: Vec<SimKey>,
+    pub(super) secrets: Option<SecretMaker>,
     made: u64,
     looks: u64,
 }
@@ -90,8 +95,8 @@ impl State {
         (key.accepted(now) || early).then_some(index)
     }
 
-    pub(super) fn authenticate(&mut self, environment: Environment, acting: &Material, now: Timestamp) -> Result<usize, IssuerError> {
-        self.look(environment, acting, now).ok_or(IssuerError::Unauthenticated)
+    pub(super) fn authenticate(&mut self, environment: Environment, signing: &Material, now: Timestamp) -> Result<usize, IssuerError> {
+        self.look(environment, signing, now).ok_or(IssuerError::Unauthenticated)
     }
 
     pub(super) fn issue(&mut self, environment: Environment, request: &CreateRequest, now: Timestamp) -> Result<usize, IssuerError> {
@@ -115,6 +120,8 @@ impl State {
         let number =
             |what: &str| Uuid::new_v5(&Uuid::NAMESPACE_OID, format!("{what}/{environment}/{}", self.made).as_bytes()).simple().to_string();
         let kind = if environment == Environment::Production { "live" } else { "test" };
+        let usual = || Secret::from(format!("dinie_cs_live_{}", number("secret")));
+        let secret = self.secrets.as_ref().map_or_else(usual, |make| make(self.made));
         let works_from = if self.behaviour.stillborn { Timestamp::MAX } else { later(now, self.behaviour.propagation) };
         self.keys.push(SimKey {
             key_id: made_id(&format!("dinie_ci_{kind}_{}", &number("id")[..24])),
@@ -125,7 +132,7 @@ impl State {
             expires_at: self.behaviour.life.map(|life| later(now, life)),
             dead_from: None,
             revoked: false,
-            secret: Secret::from(format!("dinie_cs_live_{}", number("secret"))),
+            secret,
             operation,
         });
         self.keys.len() - 1
@@ -134,7 +141,7 @@ impl State {
     pub(super) fn revoke(
         &mut self,
         environment: Environment,
-        acting: &Material,
+        (acting, signing): (&Material, &Material),
         key_id: &KeyId,
         doomed: Option<&Material>,
         now: Timestamp,
@@ -143,7 +150,7 @@ impl State {
         if signs_itself || doomed.is_some_and(|doomed| doomed.same_as(acting)) {
             return Err(IssuerError::Impossible("the key that signs is the one that would be revoked"));
         }
-        self.authenticate(environment, acting, now)?;
+        self.authenticate(environment, signing, now)?;
         let lag = self.behaviour.revocation_lag;
         let key = self.keys.iter_mut().find(|key| key.environment == environment && key.key_id == *key_id);
         let acknowledged = key.is_some();

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use crate::domain::ids::FieldName;
-use crate::domain::provider::{Authentication, Body, Call, Calls, Create, FieldClass, List, Meaning, Method, Paging, Rule, Template};
+use crate::domain::provider::{
+    Authentication, Body, Call, Calls, Create, FieldClass, Lifecycle, List, Meaning, Method, Paging, Rule, Signature, Template,
+};
 
 use super::super::problem::Sink;
 use super::super::reader::{Fields, boolean, choice, entries, list, text, whole_number};
@@ -11,11 +13,12 @@ use super::super::tree::{Kind, Node};
 use super::Scope;
 use super::request::{self, CallKind, Place, pointer};
 
-const RULES_MAX: usize = 64;
+pub(in super::super) const RULES_MAX: usize = 64;
 
-const METHODS: [(&str, Method); 4] = [("GET", Method::Get), ("POST", Method::Post), ("PUT", Method::Put), ("DELETE", Method::Delete)];
+pub(in super::super) const METHODS: [(&str, Method); 4] =
+    [("GET", Method::Get), ("POST", Method::Post), ("PUT", Method::Put), ("DELETE", Method::Delete)];
 
-const MEANINGS: [(&str, Meaning); 9] = [
+pub(in super::super) const MEANINGS: [(&str, Meaning); 9] = [
     ("works", Meaning::Works),
     ("narrow", Meaning::Narrow),
     ("dead", Meaning::Dead),
@@ -27,7 +30,7 @@ const MEANINGS: [(&str, Meaning); 9] = [
     ("inconclusive", Meaning::Inconclusive),
 ];
 
-pub(super) fn read_calls(node: &Node, scope: &Scope<'_>) -> Calls {
+pub(super) fn read_calls(node: &Node, scope: &Scope<'_>, lifecycle: Option<Lifecycle>) -> Calls {
     let Some(fields) = Fields::of(node, scope.sink) else { return Calls::default() };
     let has_token = fields.has("token");
     let call = |name, kind| fields.get(name).and_then(|node| read_plain(node, scope, kind, has_token));
@@ -38,8 +41,56 @@ pub(super) fn read_calls(node: &Node, scope: &Scope<'_>) -> Calls {
         list: fields.get("list").and_then(|node| read_list(node, scope, has_token)),
         revoke: call("revoke", CallKind::Revoke),
     };
+    if lifecycle == Some(Lifecycle::Manual) {
+        for key in ["create", "list", "revoke"].iter().filter_map(|name| fields.key(name)) {
+            let help = "a person makes and removes these keys: leave the call out, or write `lifecycle: pairs`";
+            scope.sink.report(key.place, "unused-call", "with `lifecycle: manual` nothing makes this call", help);
+        }
+    }
     fields.done();
     calls
+}
+
+/// How a credential of this provider signs for those that it administers: with its own fields, or a token of its own.
+pub(super) fn read_signs(node: &Node, scope: &Scope<'_>, has_token: bool) -> Option<Signature> {
+    let sink = scope.sink;
+    if let Kind::Map(_) = node.kind {
+        let fields = Fields::of(node, sink)?;
+        let (basic, bearer) = (fields.get("basic"), fields.get("bearer"));
+        fields.done();
+        return match (basic, bearer) {
+            (Some(basic), None) => read_basic(basic, scope).map(|(username, password)| Signature::Basic { username, password }),
+            (None, Some(bearer)) => Some(Signature::Bearer { field: request::field(bearer, scope, &ACTING)? }),
+            _ => bad_signature(node, sink),
+        };
+    }
+    match &node.kind {
+        Kind::Text(word) if word == "token" => {
+            if !has_token {
+                no_token_call(node, sink);
+            }
+            Some(Signature::Token)
+        }
+        _ => bad_signature(node, sink),
+    }
+}
+
+fn bad_signature<T>(node: &Node, sink: &Sink<'_>) -> Option<T> {
+    let help = "`{bearer: FIELD}`, `{basic: {username: FIELD, password: FIELD}}` or `token`";
+    sink.report(node.place, "bad-authentication", "this is no way to sign for others", help);
+    None
+}
+
+/// The classes of fields that sign.
+const ACTING: [FieldClass; 2] = [FieldClass::Public, FieldClass::Secret];
+
+fn read_basic(node: &Node, scope: &Scope<'_>) -> Option<(FieldName, FieldName)> {
+    let fields = Fields::of(node, scope.sink)?;
+    let part = |name, help| fields.need(name, help).and_then(|node| request::field(node, scope, &ACTING));
+    let username = part("username", "the field that is the user's name");
+    let password = part("password", "the field that is the password");
+    fields.done();
+    Some((username?, password?))
 }
 
 fn read_plain(node: &Node, scope: &Scope<'_>, kind: CallKind, has_token: bool) -> Option<Call> {
@@ -58,7 +109,7 @@ fn read_call(fields: &Fields<'_>, scope: &Scope<'_>, kind: CallKind, has_token: 
     let query = fields.get("query").map(|node| request::pairs(node, scope, Place::Address(kind))).unwrap_or_default();
     let headers = fields.get("headers").map(|node| request::headers(node, scope, kind)).unwrap_or_default();
     let authentication = fields
-        .need("authentication", "`basic`, `bearer`, `token`, `management` or `open`")
+        .need("authentication", "`basic`, `bearer`, `token`, `management`, `administrator` or `open`")
         .and_then(|node| read_authentication(node, scope, kind, has_token));
     let body = fields.get("body").map_or(Some(Body::None), |node| request::body(node, scope, kind, method));
     let rules = fields.get("rules").map(|node| read_rules(node, sink)).unwrap_or_default();
@@ -110,21 +161,13 @@ fn read_path(node: &Node, scope: &Scope<'_>, kind: CallKind) -> Option<Template>
 
 fn read_authentication(node: &Node, scope: &Scope<'_>, kind: CallKind, has_token: bool) -> Option<Authentication> {
     let sink = scope.sink;
-    let acting = [FieldClass::Public, FieldClass::Secret];
     if let Kind::Map(_) = node.kind {
         let fields = Fields::of(node, sink)?;
         let (basic, bearer, management) = (fields.get("basic"), fields.get("bearer"), fields.get("management"));
         fields.done();
         return match (basic, bearer, management) {
-            (Some(basic), None, None) => {
-                let fields = Fields::of(basic, sink)?;
-                let part = |name, help| fields.need(name, help).and_then(|node| request::field(node, scope, &acting));
-                let username = part("username", "the field that is the user's name");
-                let password = part("password", "the field that is the password");
-                fields.done();
-                Some(Authentication::Basic { username: username?, password: password? })
-            }
-            (None, Some(bearer), None) => Some(Authentication::Bearer { field: request::field(bearer, scope, &acting)? }),
+            (Some(basic), None, None) => read_basic(basic, scope).map(|(username, password)| Authentication::Basic { username, password }),
+            (None, Some(bearer), None) => Some(Authentication::Bearer { field: request::field(bearer, scope, &ACTING)? }),
             (None, None, Some(field)) => {
                 Some(Authentication::Management { field: request::field(field, scope, &[FieldClass::Management])? })
             }
@@ -135,17 +178,29 @@ fn read_authentication(node: &Node, scope: &Scope<'_>, kind: CallKind, has_token
         Kind::Text(word) if word == "open" => Some(Authentication::Open),
         Kind::Text(word) if word == "token" => {
             if kind == CallKind::Token || !has_token {
-                let help = "describe `calls.token`, which authenticates with `basic` or `bearer`";
-                sink.report(node.place, "no-token-call", "there is no token call to fetch a token with", help);
+                no_token_call(node, sink);
             }
             Some(Authentication::Token)
+        }
+        Kind::Text(word) if word == "administrator" => {
+            if matches!(kind, CallKind::Token | CallKind::Probe) {
+                let help = "write `basic`, `bearer` or `token`; an administrator signs `create`, `list` and `revoke`";
+                sink.report(node.place, "bad-authentication", "whether a key lives is asked with the key itself", help);
+            }
+            Some(Authentication::Administrator)
         }
         _ => bad_authentication(node, sink),
     }
 }
 
+fn no_token_call(node: &Node, sink: &Sink<'_>) {
+    let help = "describe `calls.token`, which authenticates with `basic` or `bearer`";
+    sink.report(node.place, "no-token-call", "there is no token call to fetch a token with", help);
+}
+
 fn bad_authentication<T>(node: &Node, sink: &Sink<'_>) -> Option<T> {
-    let help = "`{basic: {username: FIELD, password: FIELD}}`, `{bearer: FIELD}`, `{management: FIELD}`, `token` or `open`";
+    let help =
+        "`{basic: {username: FIELD, password: FIELD}}`, `{bearer: FIELD}`, `{management: FIELD}`, `token`, `administrator` or `open`";
     sink.report(node.place, "bad-authentication", "this is no authentication", help);
     None
 }

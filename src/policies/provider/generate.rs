@@ -11,11 +11,15 @@ use super::super::problem::{Sink, shown};
 use super::super::reader::{Fields, choice, text, whole_number};
 use super::super::tree::{Kind, Node};
 
-const PREFIX_LENGTH_MAX: usize = 32;
-const ALPHABET_MAX: usize = 94;
+pub(in super::super) const PREFIX_LENGTH_MAX: usize = 32;
+pub(in super::super) const ALPHABET_MAX: usize = 94;
+
+pub(in super::super) const USAGES: [(&str, Usage); 2] = [("sign", Usage::Sign), ("verify", Usage::Verify)];
+pub(in super::super) const ENCODINGS: [(&str, Encoding); 3] =
+    [("base64", Encoding::Base64), ("base64url", Encoding::Base64url), ("hex", Encoding::Hex)];
 
 pub(super) fn read_usage(node: &Node, sink: &Sink<'_>) -> Option<Usage> {
-    choice(node, sink, &[("sign", Usage::Sign), ("verify", Usage::Verify)]).map(|at| at.value)
+    choice(node, sink, &USAGES).map(|at| at.value)
 }
 
 /// `generate: {length, encoding | alphabet, prefix}`.
@@ -27,8 +31,7 @@ pub(super) fn read_recipe(node: &Node, sink: &Sink<'_>) -> Option<Recipe> {
         Some(node) => read_prefix(node, sink)?,
         None => String::new(),
     };
-    let encodings = [("base64", Encoding::Base64), ("base64url", Encoding::Base64url), ("hex", Encoding::Hex)];
-    let encoding = fields.get("encoding").map(|node| choice(node, sink, &encodings).map(|at| Writing::Encoded(at.value)));
+    let encoding = fields.get("encoding").map(|node| choice(node, sink, &ENCODINGS).map(|at| Writing::Encoded(at.value)));
     let alphabet = fields.get("alphabet").map(|node| read_alphabet(node, sink).map(Writing::Alphabet));
     let place = fields.place;
     fields.done();

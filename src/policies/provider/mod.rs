@@ -2,6 +2,7 @@
 
 mod calls;
 mod generate;
+mod limits;
 mod request;
 
 use std::collections::BTreeMap;
@@ -10,17 +11,26 @@ use regex::{Regex, RegexBuilder};
 
 use crate::domain::credential::Environment;
 use crate::domain::ids::{FieldName, Name};
-use crate::domain::provider::{Confidence, Fact, Field, FieldClass, Lifecycle, Limits, Provider, Template, Timing, Usage};
+use crate::domain::provider::{Confidence, Fact, Field, FieldClass, Lifecycle, Provider, Template, Timing, Usage};
 
 use super::problem::Sink;
 use super::reader::{Fields, boolean, choice, entries, list, text, unsupported};
 use super::tree::{Key, Node};
 use super::values::{ENVIRONMENTS, Scheme, check_url, name, span};
-use calls::read_calls;
+pub(super) use calls::{MEANINGS, METHODS, RULES_MAX};
+use calls::{read_calls, read_signs};
+pub(super) use generate::{ALPHABET_MAX, ENCODINGS, PREFIX_LENGTH_MAX, USAGES};
+use limits::read_limits;
+pub(super) use request::{OWN_HEADERS, RESERVED, TEMPLATE_LENGTH_MAX};
 
 /// What a pattern may need in memory once it is compiled, in bytes.
 const PATTERN_SIZE_MAX: usize = 1 << 18;
-const PATTERN_LENGTH_MAX: usize = 1_000;
+pub(super) const PATTERN_LENGTH_MAX: usize = 1_000;
+
+pub(super) const CLASSES: [(&str, FieldClass); 3] =
+    [("public", FieldClass::Public), ("secret", FieldClass::Secret), ("management", FieldClass::Management)];
+pub(super) const CONFIDENCES: [(&str, Confidence); 3] =
+    [("documented", Confidence::Documented), ("inferred", Confidence::Inferred), ("unknown", Confidence::Unknown)];
 
 /// What every call may refer to.
 struct Scope<'a> {
@@ -33,7 +43,8 @@ pub(super) fn read(name: &Name, node: &Node, sink: &Sink<'_>) -> Option<Provider
     let fields = Fields::of(node, sink)?;
     let title = fields.need("title", "what people call the provider").and_then(|node| text(node, sink));
     let retired = fields.get("retired").and_then(|node| boolean(node, sink)).unwrap_or(false);
-    let lifecycle = fields.need("lifecycle", "how keys come and go: `pairs` or `generated`").and_then(|node| lifecycle(node, sink));
+    let lifecycle =
+        fields.need("lifecycle", "how keys come and go: `pairs`, `manual` or `generated`").and_then(|node| lifecycle(node, sink));
     let variables = fields.get("variables").map(|node| read_variables(node, sink)).unwrap_or_default();
     let described = fields.need("fields", "what a credential consists of").map(|node| read_fields(node, sink)).unwrap_or_default();
     let classes = described.iter().map(|(name, field)| (name.clone(), field.class)).collect();
@@ -46,7 +57,8 @@ pub(super) fn read(name: &Name, node: &Node, sink: &Sink<'_>) -> Option<Provider
     if generated {
         generate::check_calls(&fields, sink);
     }
-    let calls = fields.get("calls").map(|node| read_calls(node, &scope)).unwrap_or_default();
+    let calls = fields.get("calls").map(|node| read_calls(node, &scope, lifecycle)).unwrap_or_default();
+    let signs = fields.get("signs").and_then(|node| read_signs(node, &scope, calls.token.is_some()));
     let timing = fields.get("timing").map(|node| read_timing(node, sink)).unwrap_or_default();
     let timing = Timing { propagation: timing[0], tokens_outlive: timing[1], manual_lead: timing[2] };
     let limits = fields.get("limits").map(|node| read_limits(node, sink)).unwrap_or_default();
@@ -60,6 +72,7 @@ pub(super) fn read(name: &Name, node: &Node, sink: &Sink<'_>) -> Option<Provider
         variables: scope.variables,
         fields: described,
         calls,
+        signs,
         lifecycle: lifecycle?,
         timing: if generated { generate::timing(timing) } else { timing },
         limits,
@@ -73,11 +86,11 @@ fn places(fields: &Fields<'_>, scope: &Scope<'_>) -> BTreeMap<Environment, Templ
 }
 
 fn lifecycle(node: &Node, sink: &Sink<'_>) -> Option<Lifecycle> {
-    let (pairs, generated) = (Some(Lifecycle::Pairs), Some(Lifecycle::Generated));
-    let words = [("pairs", pairs), ("generated", generated), ("slots", None), ("overlap", None), ("replace", None), ("manual", None)];
+    let (pairs, manual, generated) = (Some(Lifecycle::Pairs), Some(Lifecycle::Manual), Some(Lifecycle::Generated));
+    let words = [("pairs", pairs), ("manual", manual), ("generated", generated), ("slots", None), ("overlap", None), ("replace", None)];
     let word = choice(node, sink, &words)?;
     if word.value.is_none() {
-        unsupported(sink, node.place, "lifecycle: other than pairs and generated");
+        unsupported(sink, node.place, "lifecycle: other than pairs, manual and generated");
     }
     word.value
 }
@@ -185,8 +198,7 @@ fn read_fields(node: &Node, sink: &Sink<'_>) -> BTreeMap<FieldName, Field> {
 
 fn read_field(node: &Node, sink: &Sink<'_>) -> Option<Field> {
     let fields = Fields::of(node, sink)?;
-    let words = [("public", FieldClass::Public), ("secret", FieldClass::Secret), ("management", FieldClass::Management)];
-    let class = fields.need("class", "`public`, `secret` or `management`").and_then(|node| choice(node, sink, &words));
+    let class = fields.need("class", "`public`, `secret` or `management`").and_then(|node| choice(node, sink, &CLASSES));
     let bound = fields.get("bound").and_then(|node| boolean(node, sink));
     let served = fields.get("served").map(|node| (node.place, boolean(node, sink)));
     let patterns = fields.get("patterns").map(|node| read_patterns(node, sink)).unwrap_or_default();
@@ -251,21 +263,13 @@ fn read_timing(node: &Node, sink: &Sink<'_>) -> [Option<std::time::Duration>; 3]
     timing
 }
 
-fn read_limits(node: &Node, sink: &Sink<'_>) -> Limits {
-    let Some(fields) = Fields::of(node, sink) else { return Limits::default() };
-    let header = |name| fields.get(name).and_then(|node| request::header_name(node, sink));
-    let limits = Limits { remaining_header: header("remainingHeader"), reset_header: header("resetHeader") };
-    fields.done();
-    limits
-}
-
 fn read_facts(node: &Node, sink: &Sink<'_>) -> Vec<Fact> {
-    let words = [("documented", Confidence::Documented), ("inferred", Confidence::Inferred), ("unknown", Confidence::Unknown)];
     let facts = list(node, sink).unwrap_or_default().iter().filter_map(|node| {
         let fields = Fields::of(node, sink)?;
         let about = fields.need("about", "the field that the fact is about").and_then(|node| text(node, sink));
         let source = fields.need("source", "where the fact is from").and_then(|node| text(node, sink));
-        let confidence = fields.need("confidence", "`documented`, `inferred` or `unknown`").and_then(|node| choice(node, sink, &words));
+        let confidence =
+            fields.need("confidence", "`documented`, `inferred` or `unknown`").and_then(|node| choice(node, sink, &CONFIDENCES));
         fields.done();
         Some(Fact { about: about?.to_owned(), source: source?.to_owned(), confidence: confidence?.value })
     });

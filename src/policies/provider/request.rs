@@ -9,13 +9,13 @@ use super::super::tree::{Kind, Node};
 use super::Scope;
 
 /// Variables that the daemon fills in itself.
-pub(super) const RESERVED: [&str; 3] = ["key_id", "marker", "operation_id"];
+pub(in super::super) const RESERVED: [&str; 3] = ["key_id", "marker", "operation_id"];
 
 /// Headers that authentication, body and connection set themselves.
-const OWN_HEADERS: [&str; 8] =
+pub(in super::super) const OWN_HEADERS: [&str; 8] =
     ["authorization", "connection", "content-length", "content-type", "cookie", "host", "te", "transfer-encoding"];
 
-const TEMPLATE_LENGTH_MAX: usize = 4_096;
+pub(in super::super) const TEMPLATE_LENGTH_MAX: usize = 4_096;
 
 /// Where a template stands: decides which holes it may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -177,7 +177,7 @@ fn orphans_wait_while_paused_and_so_does_the_next_create() {
     let mut world = World::in_phase(Phase::Planned, true);
     world.fault = Some(Fault::ReplyLost);
     world.step_until(|world| !world.ledger.orphans.is_empty());
-    world.journal(Event::Paused);
+    world.journal(Event::Paused { at: None });
     assert_eq!(world.step(), Progress::Waits(WaitReason::Paused, None));
     world.journal(Event::Resumed);
     world.settle();

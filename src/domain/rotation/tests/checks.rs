@@ -1,10 +1,12 @@
 //! What must always hold, asked of the model after every event.
 
+use std::time::Duration;
+
 use super::World;
 use crate::domain::ids::KeyId;
 use crate::domain::ledger::Ledger;
 use crate::domain::policy::Unconfirmed;
-use crate::domain::rotation::Instant;
+use crate::domain::rotation::{Instant, RevocationAsked};
 
 impl World {
     /// I5, worked out here once more.
@@ -15,11 +17,23 @@ impl World {
         // Negative only where the wall clock was wrong at the promotion: it is trusted now.
         let wall = Some(self.now.wall.duration_since(promoted.wall).as_secs()).filter(|wall| *wall >= 0);
         let overlap = i64::try_from(rotation.plan.terms.overlap.as_secs()).unwrap();
-        assert!(running.min(wall.unwrap_or(running)) >= overlap, "I5, I13: by the smaller clock");
+        let overlap_over = running.min(wall.unwrap_or(running)) >= overlap;
+        let incident = self.ledger.incident.as_ref().filter(|incident| incident.closed.is_none());
+        let hurried = incident.is_some() || rotation.revocation.is_some();
+        assert!(overlap_over || hurried, "I5, I13: by the smaller clock");
         assert!(self.now.trusted && !self.ledger.paused && self.ledger.refused_since.is_none());
         assert_eq!(rotation.retired_term, Some(self.term), "the current version was verified afresh");
         let named = self.blockers.iter().all(|blocker| rotation.stragglers.contains(blocker));
-        assert!(self.blockers.is_empty() || (rotation.plan.terms.unconfirmed == Unconfirmed::Revoke && named), "held, or unnamed");
+        let by_policy = overlap_over && rotation.plan.terms.unconfirmed == Unconfirmed::Revoke;
+        let by_hand = rotation.revocation == Some(RevocationAsked::Anyway);
+        let by_incident = incident.is_some_and(|incident| {
+            let running = self.now.running.saturating_sub(incident.at.running);
+            let wall = Duration::try_from(self.now.wall.duration_since(incident.at.wall)).unwrap_or(running);
+            let part = if self.ledger.is_stolen(&rotation.version) { 2 } else { 1 };
+            assert!(self.blockers.iter().all(|blocker| incident.stragglers.contains(blocker)), "the incident names them, too");
+            running.min(wall) >= incident.within / part
+        });
+        assert!(self.blockers.is_empty() || (named && (by_policy || by_hand || by_incident)), "held, or unnamed");
     }
 
     /// What holds after every event.
@@ -35,7 +49,7 @@ impl World {
         }
         assert!(self.ledger.revision >= before.revision && self.ledger.generation >= before.generation);
         if self.provider.can_find_orphans() {
-            let ours = self.alive.iter().filter(|key| self.made.contains_key(*key)).count();
+            let ours = self.alive.iter().filter(|key| self.made.contains_key(*key) && !self.let_go.contains(*key)).count();
             assert!(ours <= 2, "I9: two slots are enough");
         }
     }
@@ -45,9 +59,10 @@ impl World {
         let current = self.ledger.current.as_ref();
         let same = current.map(|current| self.ledger.same_key(current)).unwrap_or_default();
         for (version, facts) in &self.ledger.versions {
-            assert!(facts.ended.is_some() || same.contains(version), "{version} is neither ended nor current");
+            let is_let_go = facts.key_id.as_ref().is_some_and(|key| self.let_go.contains(key));
+            assert!(facts.ended.is_some() || same.contains(version) || is_let_go, "{version} is neither ended nor current");
         }
-        let stray = |key: &&KeyId| self.made.contains_key(*key) && Some(*key) != self.current_key().as_ref();
+        let stray = |key: &&KeyId| self.made.contains_key(*key) && Some(*key) != self.current_key().as_ref() && !self.let_go.contains(*key);
         let strays = self.alive.iter().filter(stray).count();
         assert!(strays <= self.ledger.possible_orphans.len(), "I2: {strays} keys of ours live unknown");
         assert_eq!(self.store_current.as_ref(), current);

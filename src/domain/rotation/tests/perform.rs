@@ -45,6 +45,21 @@ impl World {
                 self.create_unsent = matches!(event, Event::CreateIntended { .. });
                 self.journal(event);
             }
+            Step::CloseIncident => {
+                let stray =
+                    |key: &&KeyId| self.made.contains_key(*key) && !self.ledger.knows_key(key) && !self.ledger.orphans.contains(*key);
+                let strays: Vec<KeyId> = self.alive.iter().filter(|_| self.provider.can_find_orphans()).filter(stray).cloned().collect();
+                if strays.is_empty() {
+                    let unknown = self.alive.iter().filter(|key| self.of_thieves.contains(*key)).cloned().collect();
+                    self.journal(Event::IncidentClosed { at: self.now.wall, unknown_keys: Some(unknown) });
+                }
+                strays.into_iter().for_each(|key_id| self.journal(Event::OrphanFound { key_id, burns_attempt: false }));
+            }
+            Step::Clear => {
+                self.bytes.clear();
+                self.left.extend(self.store_current.take());
+                self.journal(Event::Cleared);
+            }
             Step::Wait(_) => unreachable!("handled by its caller"),
         }
     }

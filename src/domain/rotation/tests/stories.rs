@@ -203,18 +203,18 @@ fn an_open_rotation_takes_over_only_what_is_safer() {
 #[test]
 fn pause_stops_what_destroys_and_nothing_else() {
     let mut world = World::in_phase(Phase::Planned, true);
-    world.journal(Event::Paused);
+    world.journal(Event::Paused { at: None });
     assert_eq!(waits(&mut world), WaitReason::Overlap);
     world.days(1);
     assert_eq!((waits(&mut world), world.phase()), (WaitReason::Paused, Some(Phase::Confirmed)));
     world.journal(Event::Resumed);
     world.step_until(|world| world.phase() == Some(Phase::Retired));
     world.step();
-    world.journal(Event::Paused);
+    world.journal(Event::Paused { at: None });
     assert_eq!(world.step(), Progress::Waits(WaitReason::Paused, None), "also after the intent");
     world.journal(Event::Resumed);
     world.settle();
-    world.journal(Event::Paused);
+    world.journal(Event::Paused { at: None });
     assert_eq!(world.step(), Progress::Rests(Decision::Blocked { reason: BlockReason::Paused, until: None }));
 }
 

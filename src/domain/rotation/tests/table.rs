@@ -59,16 +59,21 @@ fn event_for(name: &str, world: &World) -> Event {
         "current-accepted" => Event::CurrentAccepted,
         "rollback-planned" => Event::RollbackPlanned { plan: world.plan(Origin::RolledBack, "rollback") },
         "terms-tightened" => Event::TermsTightened { terms: world.policy.terms },
-        "paused" => Event::Paused,
+        "paused" => Event::Paused { at: Some(at) },
         "resumed" => Event::Resumed,
         "restored" => Event::Restored,
+        "compromised" => Event::Compromised { at: world.now.instant(), within: Duration::from_secs(600) },
+        "incident-closed" => Event::IncidentClosed { at, unknown_keys: None },
+        "revocation-asked" => Event::RevocationAsked { asked: RevocationAsked::IfUnheld, stragglers: Vec::new() },
+        "forgotten" => Event::Forgotten,
+        "cleared" => Event::Cleared,
         "snapshot" => Event::Snapshot { ledger: Box::new(world.ledger.clone()) },
         other => panic!("no such event: {other}"),
     }
 }
 
 /// Where each event fits. `*` is everywhere.
-const FITS: [(&str, &str); 26] = [
+const FITS: [(&str, &str); 31] = [
     ("planned", "enrolled"),
     ("create-intended", "planned intended"),
     ("issued", "intended"),
@@ -91,6 +96,11 @@ const FITS: [(&str, &str); 26] = [
     ("current-accepted", "*"),
     ("rollback-planned", "promoted confirmed"),
     ("terms-tightened", "planned intended issued stored verified promoted confirmed retired doomed revoked"),
+    ("compromised", "*"),
+    ("incident-closed", ""),
+    ("revocation-asked", "promoted confirmed retired doomed"),
+    ("forgotten", "*"),
+    ("cleared", ""),
     ("paused", "*"),
     ("resumed", "*"),
     ("restored", "*"),

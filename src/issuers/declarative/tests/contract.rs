@@ -14,9 +14,10 @@ use serde_json::{Value, json};
 
 use super::{SECRET, pair, quick};
 use crate::domain::ids::KeyId;
-use crate::domain::material::Secret;
+use crate::domain::material::{Material, Secret};
+use crate::domain::provider::{Provider, Signature};
 use crate::issuers::contract::{self, Subject};
-use crate::issuers::fixtures;
+use crate::issuers::{Target, fixtures};
 
 struct Key {
     client_id: String,
@@ -32,6 +33,8 @@ struct Fake(Arc<Mutex<Keys>>);
 #[derive(Default)]
 struct Keys {
     url: String,
+    /// What registration asks for, where it isn't open to all.
+    initial_access_token: Option<String>,
     keys: Vec<Key>,
     replies: BTreeMap<String, Value>,
 }
@@ -122,7 +125,11 @@ async fn dinie_revoke(State(fake): State<Fake>, headers: HeaderMap, Path(id): Pa
     }
 }
 
-async fn register(State(fake): State<Fake>, Json(body): Json<Value>) -> (StatusCode, Json<Value>) {
+async fn register(State(fake): State<Fake>, headers: HeaderMap, Json(body): Json<Value>) -> (StatusCode, Json<Value>) {
+    let wanted = fake.keys().initial_access_token.clone();
+    if wanted.is_some() && fake.holder(&headers, "") != wanted {
+        return (StatusCode::UNAUTHORIZED, Json(json!({"error": "invalid_token"})));
+    }
     let (client_id, secret) = fake.make(body["client_name"].as_str().unwrap());
     let reply = json!({
         "client_id": client_id, "client_secret": secret, "client_secret_expires_at": 0, "client_id_issued_at": 1_800_000_000,
@@ -170,18 +177,25 @@ async fn a_provider_of_dinies_shape_keeps_the_contract() {
     assert!(fake.accepts(&"dinie_ci_test_0".parse().unwrap()), "somebody else's key is untouched");
 }
 
-#[tokio::test]
-async fn a_server_of_rfc_7591_and_7592_keeps_the_contract() {
-    let router = Router::new().route("/token", post(token)).route("/reg", post(register)).route("/reg/{id}", delete(deregister));
-    let (fake, url) = serve(router).await;
+/// A living client, as its registration was answered.
+fn registered(fake: &Fake, url: &str) -> (KeyId, Material) {
     let (id, secret) = fake.make("made by hand");
     let mut current = pair(&id, &secret);
     current.insert(fixtures::field("registration_access_token"), Secret::from(format!("rat:{id}")));
     current.insert(fixtures::field("registration_client_uri"), Secret::from(format!("{url}/reg/{id}")));
-    let (truth, current_key) = (fake.clone(), id.parse().unwrap());
+    assert_ne!(secret, SECRET);
+    (id.parse().unwrap(), current)
+}
+
+fn registration_server() -> Router<Fake> {
+    Router::new().route("/token", post(token)).route("/reg", post(register)).route("/reg/{id}", delete(deregister))
+}
+
+async fn registration_keeps_the_contract(fake: Fake, target: Target, (current_key, current): (KeyId, Material)) {
+    let truth = fake.clone();
     contract::run(&Subject {
         issuer: Arc::new(quick()),
-        target: fixtures::target(fixtures::oauth_registration(), &url),
+        target,
         current,
         current_key,
         accepts: Arc::new(move |key| truth.accepts(key)),
@@ -192,5 +206,50 @@ async fn a_server_of_rfc_7591_and_7592_keeps_the_contract() {
     .await;
     let orphan = fake.keys().keys.iter().filter(|key| key.alive).count();
     assert_eq!(orphan, 1, "no key is left behind");
-    assert_ne!(secret, SECRET);
+}
+
+#[tokio::test]
+async fn a_server_of_rfc_7591_and_7592_keeps_the_contract() {
+    let (fake, url) = serve(registration_server()).await;
+    let current = registered(&fake, &url);
+    registration_keeps_the_contract(fake, fixtures::target(fixtures::oauth_registration(), &url), current).await;
+}
+
+#[tokio::test]
+async fn a_server_that_asks_for_an_initial_access_token_keeps_the_contract() {
+    let (fake, url) = serve(registration_server()).await;
+    fake.keys().initial_access_token = Some("an-initial-access-token-8Kq2".to_owned());
+    let current = registered(&fake, &url);
+    let open = fixtures::target(fixtures::oauth_registration(), &url);
+    let administrator = [(fixtures::field("client_secret"), Secret::from("an-initial-access-token-8Kq2".to_owned()))].into_iter().collect();
+    let signs = Some(Signature::Bearer { field: fixtures::field("client_secret") });
+    let target = fixtures::signed_by(open.clone(), Provider { signs, ..fixtures::dinie() }, "http://127.0.0.1:1", administrator);
+    registration_keeps_the_contract(fake, target, current).await;
+}
+
+/// Two servers: at home the administrator's key becomes a token, and the other one takes that token.
+#[tokio::test]
+async fn keys_that_an_administrator_makes_with_its_token_keep_the_contract() {
+    let (home, home_url) = serve(Router::new().route("/token", post(token))).await;
+    let (id, secret) = home.make("the administrator");
+    let router = Router::new()
+        .route("/v3/auth/token", post(token))
+        .route("/v3/auth/credentials", post(dinie_create).get(dinie_list))
+        .route("/v3/auth/credentials/{id}", delete(dinie_revoke));
+    let (fake, url) = serve(router).await;
+    let (current_id, current_secret) = fake.make("made by hand");
+    let at_home = Provider { signs: Some(Signature::Token), ..fixtures::oauth_registration() };
+    let target = fixtures::target(fixtures::administered(), &format!("{url}/v3"));
+    let (truth, current_key) = (fake.clone(), current_id.parse().unwrap());
+    contract::run(&Subject {
+        issuer: Arc::new(quick()),
+        target: fixtures::signed_by(target, at_home, &home_url, pair(&id, &secret)),
+        current: pair(&current_id, &current_secret),
+        current_key,
+        accepts: Arc::new(move |key| truth.accepts(key)),
+        can_list: true,
+        signed: false,
+        idempotent: true,
+    })
+    .await;
 }

@@ -1,8 +1,10 @@
 //! The declarative issuer against fakes on the loopback: the contract, and every bad reply.
 
 mod addresses;
+mod administrator;
 mod bad_replies;
 mod contract;
+mod gates;
 mod meanings;
 mod pages;
 mod raw;

@@ -1,0 +1,71 @@
+//! How the providers stand, and the numbers of all credentials in one go.
+
+use std::collections::BTreeMap;
+
+use super::Engine;
+use super::cell::Cell;
+use super::views::{CredentialMeasure, ProviderStatus, StatusProblem};
+use crate::domain::credential::Environment;
+use crate::domain::due::deadline_of;
+use crate::domain::ids::Name;
+use crate::issuers::{BreakerState, ProviderHealth};
+
+impl Engine {
+    /// The environments that these credentials are called at, each once.
+    pub(super) fn providers_of<'a>(&self, cells: impl Iterator<Item = &'a Cell>) -> Vec<ProviderStatus> {
+        let health = self.seams.issuer.health();
+        let health: BTreeMap<(&Name, Environment), &ProviderHealth> =
+            health.iter().map(|one| ((&one.provider, one.environment), one)).collect();
+        let now = self.seams.clock.now().wall;
+        let mut rows = BTreeMap::new();
+        for context in cells.filter_map(|cell| self.context(&cell.name)) {
+            let (name, environment) = (context.provider.name.clone(), context.credential.environment);
+            let known = health.get(&(&name, environment));
+            let row = ProviderStatus {
+                name: name.clone(),
+                environment,
+                endpoint: self.base_url(&context).url,
+                breaker: known.map_or(BreakerState::Closed, |one| one.breaker),
+                retry_at: known.and_then(|one| now.checked_add(one.retry_in?).ok()),
+            };
+            rows.insert((name, environment, row.endpoint.clone()), row);
+        }
+        rows.into_values().collect()
+    }
+
+    /// Nothing of these goes on until the provider is well again.
+    pub(super) fn provider_problems(&self) -> Vec<StatusProblem> {
+        let broken = self.seams.issuer.health().into_iter().filter(|one| one.breaker != BreakerState::Closed);
+        let problems = broken.map(|one| StatusProblem {
+            credential: None,
+            code: "provider-breaker-open".to_owned(),
+            message: format!(
+                "{} fails in {} again and again: it is tried with one call now and then until it answers; look whether it can be reached",
+                one.provider, one.environment
+            ),
+        });
+        problems.collect()
+    }
+
+    /// The numbers of every credential that has a document, in one pass.
+    pub fn measures(&self) -> Vec<CredentialMeasure> {
+        self.all_cells().iter().filter_map(|cell| self.measure(cell)).collect()
+    }
+
+    fn measure(&self, cell: &Cell) -> Option<CredentialMeasure> {
+        let context = self.context(&cell.name)?;
+        let ledger = cell.ledger();
+        let now = self.seams.clock.now().wall;
+        let current = ledger.current_facts();
+        let dying = ledger.previous().and_then(|version| ledger.versions.get(version)).or(current);
+        Some(CredentialMeasure {
+            name: cell.name.clone(),
+            provider: context.provider.name.clone(),
+            environment: context.credential.environment,
+            age: current.map(|facts| now.duration_since(facts.issued_at)),
+            until_deadline: dying.map(|facts| deadline_of(facts, &context.policy).duration_since(now)),
+            verdict: current.and_then(|facts| facts.proof.as_ref()).map(|proof| proof.verdict),
+            holders_of_previous: self.blockers(&context, &ledger).len(),
+        })
+    }
+}

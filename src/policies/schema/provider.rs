@@ -1,0 +1,220 @@
+//! The schema of `Provider` documents: the description language.
+
+use serde_json::{Value, json};
+
+use super::super::provider::{
+    ALPHABET_MAX, CLASSES, CONFIDENCES, ENCODINGS, MEANINGS, METHODS, OWN_HEADERS, PATTERN_LENGTH_MAX, PREFIX_LENGTH_MAX, RESERVED,
+    RULES_MAX, TEMPLATE_LENGTH_MAX, USAGES,
+};
+use super::super::values::ENVIRONMENTS;
+use super::{described, object, one_of, words};
+use crate::domain::ids::FieldName;
+use crate::domain::recipe::LENGTH_MAX;
+
+/// Holes are `{name}` or `{field:name}`.
+const TEMPLATE: &str = r"^([^{}]|\{[a-z_]+\}|\{field:[a-z][a-z0-9_]*\})*$";
+
+pub(super) fn spec() -> Value {
+    let text = json!({"$ref": "#/$defs/text"});
+    let duration = json!({"$ref": "#/$defs/duration"});
+    let header = json!({"$ref": "#/$defs/header"});
+    let environment = object(&["base"], json!({"base": described("https; plain http on loopback only.", json!({"$ref": "#/$defs/base"}))}));
+    let quota = object(
+        &["calls", "per"],
+        json!({"calls": {"type": "integer", "minimum": 1, "maximum": 1_000_000}, "per": described("The time that they are counted over.", duration.clone())}),
+    );
+    let fact = object(&["about", "source", "confidence"], json!({"about": text, "source": text, "confidence": words(&CONFIDENCES)}));
+    let mut spec = object(
+        &["title", "lifecycle", "fields"],
+        json!({
+            "title": described("What people call the provider.", text.clone()),
+            "retired": {"description": "Nothing new is enrolled, checks still work. [false]", "type": "boolean"},
+            "lifecycle": {"description": "How keys come and go: `manual`, a person brings each one; `generated`, we make the values.", "enum": ["pairs", "manual", "generated"]},
+            "signs": described("How a credential of this provider signs for those that it administers.", json!({"$ref": "#/$defs/signature"})),
+            "environments": by_environment(1, environment),
+            "variables": {"description": "A value is the default; without one each credential gives its own.", "type": "object",
+                "propertyNames": {"pattern": "^[a-z_]{1,63}$", "not": {"enum": RESERVED}},
+                "additionalProperties": {"anyOf": [{"$ref": "#/$defs/name"}, {"type": "null"}]}},
+            "fields": {"description": "What a credential consists of.", "type": "object",
+                "propertyNames": {"pattern": FieldName::PATTERN}, "additionalProperties": field()},
+            "calls": calls(),
+            "timing": object(&[], json!({
+                "propagation": described("How long a fresh key may still be refused. [min(120s, overlap)]", duration.clone()),
+                "tokensOutlive": described("How long access tokens outlive their key.", duration.clone()),
+                "manualLead": described("How long a person takes.", duration),
+            })),
+            "limits": object(&[], json!({
+                "quota": quota,
+                "share": {"description": "Our part of the quota. [50%]", "type": "string", "pattern": "^0*([1-9][0-9]?|100)%$"},
+                "limitHeader": header, "remainingHeader": header, "resetHeader": header,
+            })),
+            "facts": {"description": "Where each part is known from.", "type": "array", "items": fact},
+        }),
+    );
+    let lives = |word: &str| json!({"properties": {"lifecycle": {"const": word}}, "required": ["lifecycle"]});
+    spec["allOf"] = json!([
+        {"if": lives("manual"), "then": {"properties": {"calls": {"properties": {"create": false, "list": false, "revoke": false}}}}},
+        // All fields are made here and nobody is asked, or none is and there is a provider.
+        {
+            "if": lives("generated"),
+            "then": {"properties": {"environments": false, "calls": false, "fields": {"additionalProperties": {"required": ["generate"]}}}},
+            "else": {"required": ["environments"], "properties": {"fields": {"additionalProperties": {"properties": {"generate": false}}}}},
+        },
+    ]);
+    spec
+}
+
+fn by_environment(at_least: u32, schema: Value) -> Value {
+    let both = ENVIRONMENTS.map(|(word, _)| (word.to_owned(), schema.clone()));
+    let mut object = object(&[], Value::Object(both.into_iter().collect()));
+    object["minProperties"] = at_least.into();
+    object
+}
+
+fn field() -> Value {
+    let pattern = json!({"description": "A regular expression from ^ to $ that fits the values of this environment, and not those of the other one.",
+        "type": "string", "maxLength": PATTERN_LENGTH_MAX, "pattern": r"^\^[\s\S]*\$$"});
+    let mut field = object(
+        &["class"],
+        json!({
+            "class": described("`management` authorises changes of the credential itself and is never served.", words(&CLASSES)),
+            "bound": {"description": "One value belongs to one environment and one credential. [true, for public: false]", "type": "boolean"},
+            "served": {"description": "Whether applications get it. [true, for management: false]", "type": "boolean"},
+            "patterns": by_environment(0, pattern),
+            "use": described("What applications do with it: `verify` gives them the previous one too. [sign]", words(&USAGES)),
+            "generate": described("How we make it, with `lifecycle: generated`.", recipe()),
+        }),
+    );
+    field["if"] = json!({"properties": {"class": {"const": "management"}}, "required": ["class"]});
+    field["then"] = json!({"properties": {"served": {"const": false}}});
+    field
+}
+
+fn recipe() -> Value {
+    let graphic = |least: usize, most: usize| format!("^[!-~]{{{least},{most}}}$");
+    let mut recipe = object(
+        &["length"],
+        json!({
+            "length": {"description": "Random bytes with an encoding, characters with an alphabet; 128 bits of chance at least.",
+                "type": "integer", "minimum": 1, "maximum": LENGTH_MAX},
+            "encoding": words(&ENCODINGS),
+            "alphabet": {"description": "Printable ASCII, each character once.", "type": ["string", "number"], "pattern": graphic(2, ALPHABET_MAX)},
+            "prefix": {"description": "Stands before the random part.", "type": ["string", "number"], "pattern": graphic(0, PREFIX_LENGTH_MAX)},
+        }),
+    );
+    recipe["oneOf"] = json!([{"required": ["encoding"]}, {"required": ["alphabet"]}]);
+    recipe
+}
+
+fn calls() -> Value {
+    let pointer = json!({"$ref": "#/$defs/pointer"});
+    let proves = json!({"provesEnvironment": {"description": "A living key here proves the environment. [false]", "type": "boolean"}});
+    let mut token = proves.clone();
+    token["accessToken"] = described("Where the access token stands.", pointer.clone());
+    let values = json!({"type": "array", "minItems": 1, "items": {"$ref": "#/$defs/text"}});
+    let paging = object(
+        &["more", "parameter", "cursor"],
+        json!({
+            "more": pointer,
+            "parameter": {"$ref": "#/$defs/text"},
+            "cursor": {"anyOf": [pointer, {"type": "array", "minItems": 1, "items": pointer}]},
+        }),
+    );
+    let administered = json!({"$ref": "#/$defs/administered"});
+    let create = json!({
+        "authentication": administered,
+        "keyId": pointer, "issuedAt": pointer, "expiresAt": pointer,
+        "fields": {"type": "object", "propertyNames": {"pattern": FieldName::PATTERN}, "additionalProperties": pointer},
+        "idempotencyHeaders": {"type": "array", "items": {"$ref": "#/$defs/header"}},
+    });
+    let list = json!({
+        "authentication": administered,
+        "items": pointer, "keyId": pointer, "marker": pointer, "issuedAt": pointer, "expiresAt": pointer,
+        "alive": object(&["pointer", "values"], json!({"pointer": pointer, "values": values})),
+        "paging": paging,
+    });
+    object(
+        &[],
+        json!({
+            "token": call(&["accessToken"], token),
+            "probe": call(&[], proves),
+            "create": call(&["keyId", "fields"], create),
+            "list": call(&["items", "keyId"], list),
+            "revoke": call(&[], json!({"authentication": administered})),
+        }),
+    )
+}
+
+/// What all calls share, and what this one has of its own.
+fn call(required: &[&str], own: Value) -> Value {
+    let templates = json!({"type": "object", "additionalProperties": {"$ref": "#/$defs/template"}});
+    let mut properties = json!({
+        "method": words(&METHODS),
+        "path": described("Below the base URL.", json!({"$ref": "#/$defs/path"})),
+        "urlField": described("The management field that holds the whole address.", json!({"$ref": "#/$defs/field"})),
+        "query": templates,
+        "headers": {"type": "object", "propertyNames": {"$ref": "#/$defs/header"},
+            "additionalProperties": {"allOf": [{"$ref": "#/$defs/template"}, {"pattern": "^[ -~]*$"}]}},
+        "authentication": {"$ref": "#/$defs/authentication"},
+        "body": one_of("A form, or any JSON whose texts are templates.", json!({"form": templates, "json": {"not": {"type": "null"}}})),
+        "rules": {"description": "The first that fits decides.", "type": "array", "maxItems": RULES_MAX, "items": {"$ref": "#/$defs/rule"}},
+    });
+    if let (Some(all), Value::Object(own)) = (properties.as_object_mut(), own) {
+        all.extend(own);
+    }
+    let mut call = object(&[&["method", "authentication"], required].concat(), properties);
+    call["oneOf"] = json!([{"required": ["path"]}, {"required": ["urlField"]}]);
+    call["if"] = json!({"properties": {"method": {"const": "GET"}}, "required": ["method"]});
+    call["then"] = json!({"properties": {"body": false}});
+    call
+}
+
+pub(super) fn shared() -> [(&'static str, Value); 10] {
+    let field = json!({"$ref": "#/$defs/field"});
+    let value = json!({"type": ["string", "number", "boolean"]});
+    let statuses = json!({"description": "Without it the rule fits all.", "type": "array", "minItems": 1, "items": {"type": "integer", "minimum": 100, "maximum": 599}});
+    let equals = object(&["pointer", "value"], json!({"pointer": {"$ref": "#/$defs/pointer"}, "value": value}));
+    let basic = object(&["username", "password"], json!({"username": field, "password": field}));
+    let by_own_field = one_of("By fields of the credential.", json!({"basic": basic, "bearer": field}));
+    let by_field = one_of("By fields of the credential.", json!({"basic": basic, "bearer": field, "management": field}));
+    let own_headers: Vec<String> = OWN_HEADERS.iter().map(|name| in_any_case(name)).collect();
+    [
+        ("field", json!({"description": "The name of a described field.", "type": "string", "pattern": FieldName::PATTERN})),
+        (
+            "template",
+            json!({"description": "Holes are {name} and {field:name}.", "type": ["string", "number"], "maxLength": TEMPLATE_LENGTH_MAX, "pattern": TEMPLATE}),
+        ),
+        (
+            "base",
+            json!({"type": "string", "allOf": [
+                {"pattern": TEMPLATE},
+                {"pattern": r"^(https://|http://(localhost|127\.[0-9.]+|\[::1\])([:/]|$))[!-\x22$->@-\x5b\x5d-~]*$"},
+            ]}),
+        ),
+        (
+            "path",
+            json!({"type": "string", "maxLength": TEMPLATE_LENGTH_MAX, "allOf": [
+                {"pattern": TEMPLATE},
+                {"pattern": r"^/[!-\x22$&->@-\x5b\x5d-~]*$"},
+                {"not": {"pattern": r"//|/\.\.?(/|$)"}},
+            ]}),
+        ),
+        (
+            "header",
+            json!({"type": "string", "pattern": "^[A-Za-z0-9_-]{1,63}$", "not": {"pattern": format!("^({})$", own_headers.join("|"))}}),
+        ),
+        (
+            "pointer",
+            json!({"description": "A JSON pointer (RFC 6901).", "type": "string", "maxLength": 256, "pattern": "^(/([^~]|~[01])*)?$"}),
+        ),
+        ("authentication", json!({"oneOf": [{"enum": ["token", "open"]}, by_field.clone()]})),
+        ("administered", json!({"oneOf": [{"enum": ["token", "open", "administrator"]}, by_field]})),
+        ("signature", json!({"oneOf": [{"const": "token"}, by_own_field]})),
+        ("rule", object(&["means"], json!({"status": statuses, "equals": equals, "means": words(&MEANINGS)}))),
+    ]
+}
+
+fn in_any_case(name: &str) -> String {
+    let letter = |c: char| if c.is_ascii_alphabetic() { format!("[{}{c}]", c.to_ascii_uppercase()) } else { c.to_string() };
+    name.chars().map(letter).collect()
+}
