@@ -39,7 +39,7 @@ pub struct Previous {
     pub version: VersionId,
     /// The fields whose use is to verify.
     pub fields: Material,
-    /// The end of the overlap. It stays listed for longer while somebody still holds it: as long as it is listed, it is good.
+    /// The end of the overlap, or of the time that an incident leaves. It stays listed for longer while somebody still holds it: as long as it is listed, it is good.
     pub valid_until: Timestamp,
 }
 
@@ -69,7 +69,7 @@ pub struct CredentialStatus {
     pub name: Name,
     pub provider: Name,
     pub environment: Environment,
-    /// The base URL in use; `None` for values of our own.
+    /// The base URL in use; `null` for values of our own.
     pub endpoint: Option<String>,
     pub proof: Option<Proof>,
     pub version: Option<VersionId>,

@@ -74,6 +74,8 @@ struct World {
     /// Keys that somebody else has made, and keys of ours that were forgotten.
     of_thieves: BTreeSet<KeyId>,
     let_go: BTreeSet<KeyId>,
+    /// Versions that were forgotten alive: a value of our own has no key.
+    forgotten: BTreeSet<VersionId>,
 }
 
 impl World {
@@ -103,6 +105,7 @@ impl World {
             killed_outside: BTreeSet::new(),
             of_thieves: BTreeSet::new(),
             let_go: BTreeSet::new(),
+            forgotten: BTreeSet::new(),
         }
     }
 
@@ -281,6 +284,8 @@ impl World {
         }
         if event == Event::Forgotten {
             // What was made lives on, whether its reply came back or not.
+            let living = self.ledger.versions.iter().filter(|(_, facts)| facts.ended.is_none());
+            self.forgotten.extend(living.map(|(version, _)| version.clone()));
             let of_versions = self.ledger.versions.values().filter(|facts| facts.ended.is_none()).filter_map(|facts| facts.key_id.clone());
             self.let_go.extend(of_versions.chain(self.made.keys().cloned()).collect::<Vec<_>>());
         }

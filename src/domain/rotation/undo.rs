@@ -1,7 +1,10 @@
 //! The way back: giving a rotation up, turning it round, and keys that nobody knows.
 
+use jiff::Timestamp;
+
 use super::apply::{Applied, illegal, open};
-use super::{AbandonReason, Event, Phase, Plan};
+use super::{AbandonReason, Event, Phase, Plan, Rotation};
+use crate::domain::ids::VersionId;
 use crate::domain::ledger::{Closure, Ended, Failure, Ledger, Origin, PossibleOrphan, VersionFacts};
 
 pub(super) fn abandon(mut ledger: Ledger, event: &Event) -> Applied {
@@ -62,24 +65,33 @@ pub(super) fn restored(mut ledger: Ledger) -> Ledger {
     if ledger.origin_of(&rotation.version).unwrap_or(rotation.plan.origin) != Origin::Chosen {
         return ledger;
     }
-    let promoted = rotation.promoted;
-    let old = rotation.old.as_ref().filter(|_| promoted.is_some() && rotation.phase < Phase::Revoked).cloned();
-    if let (Some(old), Some(at)) = (&old, promoted) {
-        for version in ledger.same_key(old) {
+    let mut ends = Vec::new();
+    if let Some(rotation) = ledger.rotation.as_mut() {
+        ends.extend(carry_nothing_on(rotation));
+        // A rollback that is given up would go on with what it turned round.
+        ends.extend(rotation.turned.as_deref_mut().and_then(carry_nothing_on));
+    }
+    for (old, at) in ends {
+        for version in ledger.same_key(&old) {
             if let Some(facts) = ledger.versions.get_mut(&version) {
                 facts.doomed = true;
-                facts.ended.get_or_insert(Ended { at: at.wall, closure: Closure::Unproved });
+                facts.ended.get_or_insert(Ended { at, closure: Closure::Unproved });
             }
         }
     }
-    if let Some(rotation) = ledger.rotation.as_mut() {
-        match promoted {
-            None => drop(rotation.abandoning.get_or_insert(AbandonReason::Restored)),
-            Some(_) if rotation.old.is_some() => rotation.phase = Phase::Revoked,
-            Some(_) => {}
-        }
-    }
     ledger
+}
+
+/// A rotation of values of our own ends here. Its old version, and when that was replaced, if it lived until now.
+fn carry_nothing_on(rotation: &mut Rotation) -> Option<(VersionId, Timestamp)> {
+    let Some(promoted) = rotation.promoted else {
+        rotation.abandoning.get_or_insert(AbandonReason::Restored);
+        return None;
+    };
+    let old = rotation.old.clone()?;
+    let lived = rotation.phase < Phase::Revoked;
+    rotation.phase = Phase::Revoked;
+    lived.then_some((old, promoted.wall))
 }
 
 pub(super) fn orphan(mut ledger: Ledger, event: &Event) -> Applied {

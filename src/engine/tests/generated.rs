@@ -141,6 +141,44 @@ async fn a_signer_that_has_not_changed_over_keeps_the_previous_one_listed() {
 }
 
 #[tokio::test]
+async fn a_stolen_one_is_replaced_and_those_who_sign_with_it_have_until_the_limit() {
+    let world = World::with(Backend::memory(), &hooks());
+    let engine = world.start().await.unwrap();
+    let one = app("one");
+    let _stream = engine.open_stream(&one.application, &one.instance);
+    let first = next_version(&world, &engine, None).await;
+    read(&engine, &one).await;
+    let within = Duration::from_secs(300);
+    engine.compromised(operator(), &name(HOOK), within).await.unwrap();
+    let second = next_version(&world, &engine, Some(&first)).await;
+    let open = hook_row(&engine).incident.unwrap();
+    let during = read(&engine, &one).await;
+    let previous = during.previous.as_ref().unwrap();
+    assert_eq!((&during.version, &previous.version, previous.valid_until), (&second, &first, open.limit_at));
+    // Nobody confirms: it ends at the limit all the same, and who still signs with it is named.
+    world.live(&engine, Duration::from_secs(290)).await;
+    assert!(read(&engine, &one).await.previous.is_some());
+    world.live(&engine, Duration::from_secs(15)).await;
+    assert!(read(&engine, &one).await.previous.is_none());
+    let closed = hook_row(&engine).incident.unwrap();
+    assert!(closed.closed_at.is_some() && closed.revoked_at.is_some());
+    assert_eq!((closed.replaced_by, closed.stragglers.len()), (Some(second), 1));
+    assert_eq!(closed.unknown_keys, Some(BTreeSet::new()), "there is no provider where a thief could have made one");
+    assert_eq!(world.issuer.calls("issuer.list"), 0);
+}
+
+#[tokio::test]
+async fn what_is_forgotten_begins_anew_by_itself_while_its_document_is_there() {
+    let world = World::with(Backend::memory(), &hooks());
+    let engine = world.start().await.unwrap();
+    let first = next_version(&world, &engine, None).await;
+    let before = signing_secret(&read(&engine, &app("one")).await.fields);
+    engine.forget(operator(), &name(HOOK), true).await.unwrap();
+    next_version(&world, &engine, Some(&first)).await;
+    assert_ne!(signing_secret(&read(&engine, &app("one")).await.fields), before);
+}
+
+#[tokio::test]
 async fn a_value_of_somebody_else_is_taken_where_the_policy_takes_what_nobody_proves() {
     let brought = || -> Material {
         [("signing_secret".parse().unwrap(), Secret::from("whsec_cmFuZG9tcmFuZG9tcmFuZG9t".to_owned()))].into_iter().collect()

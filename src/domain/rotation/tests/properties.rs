@@ -186,9 +186,11 @@ proptest! {
         let (mut world, mut skew) = live_in(World::generating(), &life);
         world.calm(&mut skew);
         // What was given up before the first one was there is tried again after its wait.
-        world.step_until(|world| world.ledger.rotation.is_none());
+        world.step_until(|world| world.ledger.rotation.is_none() && !world.ledger.clearing);
         world.advance(Duration::from_secs(301));
         world.step_until(|world| world.ledger.rotation.is_none() && world.ledger.current.is_some());
+        // A stolen value is replaced, and its incident ends.
+        world.step_until(|world| world.ledger.rotation.is_none() && world.ledger.open_incident().is_none());
         world.check_at_rest();
         prop_assert!(world.ledger.possible_orphans.is_empty() && world.ledger.orphans.is_empty());
         let chosen = world.events.iter().filter(|event| matches!(event, Event::CreateIntended { .. })).count();
