@@ -211,3 +211,97 @@ async fn what_a_former_installation_made_is_shown_and_left_alone() {
     assert!(restore(&Restore { backup: Some(&other_key), ..asked }).is_err(), "that is no store");
     assert_eq!(std::fs::read(directory.join("keywright.redb")).unwrap(), before);
 }
+
+async fn back_up(world: &World, backup: &std::path::Path) {
+    let mut copy = world.backend.embedded_file().snapshot().await.unwrap();
+    std::io::copy(&mut copy, &mut std::fs::File::create_new(backup).unwrap()).unwrap();
+}
+
+/// The backup comes back in place of what this world lived on since, and is started.
+async fn bring_back(world: &World, engine: Arc<Engine>, backup: &std::path::Path) -> Arc<Engine> {
+    world.bury(engine);
+    let directory = world.backend.directory();
+    let key_file = directory.join("keywright.key");
+    restore(&Restore { directory: &directory, key_file: &key_file, backup: Some(backup), force: true, has_trail: false }).unwrap();
+    world.start().await.unwrap()
+}
+
+#[tokio::test]
+async fn an_incident_replaces_what_came_back_only_after_it_was_looked_at() {
+    for died_since in [false, true] {
+        let folder = tempfile::tempdir().unwrap();
+        let backup = folder.path().join("backup");
+        let world = World::with(Backend::embedded(), DOCUMENTS);
+        let engine = world.start().await.unwrap();
+        let (first, material) = world.made_by_hand();
+        engine.submit(operator(), &name(CREDENTIAL), material).await.unwrap();
+        back_up(&world, &backup).await;
+        let engine = bring_back(&world, engine, &backup).await;
+        if died_since {
+            world.issuer.kill(&first);
+        }
+        engine.compromised(operator(), &name(CREDENTIAL), Duration::ZERO).await.unwrap();
+        let reader = App::new(APPLICATION, "one").reader();
+        let early = engine.read(&reader, &name(CREDENTIAL)).await.unwrap_err();
+        assert!(matches!(early, ReadError::NotVerified), "{early}");
+        world.live(&engine, Duration::from_secs(600)).await;
+        if died_since {
+            assert!(codes(&engine).contains(&"current-refused".to_owned()), "{:#?}", status(&engine));
+            assert_eq!(world.issuer.calls("issuer.create"), 0, "nothing is made with a key that isn't accepted");
+            let (_, working) = world.made_by_hand();
+            engine.submit(operator(), &name(CREDENTIAL), working).await.unwrap();
+            world.live(&engine, Duration::from_secs(600)).await;
+        }
+        let document = engine.read(&reader, &name(CREDENTIAL)).await.unwrap();
+        assert!(world.accepts(&document.fields) && !world.alive_now(&first));
+        assert!(row(&engine).incident.unwrap().closed_at.is_some(), "{:#?}", status(&engine));
+    }
+}
+
+#[tokio::test]
+async fn a_pause_of_what_is_not_in_the_backup_keeps_its_revisions_above_those_that_were_seen() {
+    let folder = tempfile::tempdir().unwrap();
+    let backup = folder.path().join("backup");
+    let world = World::with(Backend::embedded(), DOCUMENTS);
+    let engine = world.start().await.unwrap();
+    back_up(&world, &backup).await;
+    let submit = async |engine: &Engine| engine.submit(operator(), &name(CREDENTIAL), world.made_by_hand().1).await.unwrap();
+    submit(&engine).await;
+    engine.rotate(operator(), &name(CREDENTIAL)).await.unwrap();
+    world.live(&engine, Duration::from_secs(20)).await;
+    let (_, seen) = engine.current(&name(CREDENTIAL)).unwrap();
+    let engine = bring_back(&world, engine, &backup).await;
+    engine.pause(operator(), Some(&name(CREDENTIAL))).await.unwrap();
+    engine.resume(operator(), Some(&name(CREDENTIAL))).await.unwrap();
+    submit(&engine).await;
+    let (_, revision) = engine.current(&name(CREDENTIAL)).unwrap();
+    assert!(revision > seen, "{revision} isn't above {seen}");
+}
+
+#[tokio::test]
+async fn a_restore_in_the_midst_of_a_rollback_of_our_own_value_ends_both() {
+    let folder = tempfile::tempdir().unwrap();
+    let backup = folder.path().join("backup");
+    let world = World::with(Backend::embedded(), &both());
+    let engine = world.start().await.unwrap();
+    world.live(&engine, Duration::from_secs(2)).await;
+    let one = app_of(HOOK);
+    let hook = async |engine: &Engine| engine.read(&one.reader(), &name(HOOK)).await;
+    let mut had = BTreeSet::from([value(&hook(&engine).await.unwrap().fields)]);
+    engine.rotate(operator(), &name(HOOK)).await.unwrap();
+    world.live(&engine, Duration::from_secs(2)).await;
+    had.insert(value(&hook(&engine).await.unwrap().fields));
+    assert_eq!(had.len(), 2);
+    // The daemon dies when the rollback is journaled and nothing of it done.
+    // Two records of the audit trail come first.
+    world.faults.crash_at(world.faults.count() + 2, keywright::faults::When::After);
+    let _died = engine.roll_back(operator(), &name(HOOK)).await;
+    assert_eq!(world.faults.fired(), Some("journal.append rollback-planned"));
+    back_up(&world, &backup).await;
+    let engine = bring_back(&world, engine, &backup).await;
+    let _stream = engine.open_stream(&one.application, &one.instance);
+    world.live(&engine, Duration::from_secs(60)).await;
+    let document = hook(&engine).await.unwrap();
+    assert!(!had.contains(&value(&document.fields)), "nothing that may have been ended since is served");
+    assert!(document.previous.is_none());
+}
