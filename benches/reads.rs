@@ -65,6 +65,7 @@ async fn start(folder: &Path, stop: CancellationToken) -> SocketAddr {
         hub,
         operators: Vec::new(),
         metrics: Arc::new(|_| String::new()),
+        snapshots: None,
         ready: Arc::new(AtomicBool::new(true)),
         limits: Limits::default(),
     };

@@ -45,7 +45,7 @@ const MAY_SEE: [(&str, &str, &str); 1] = [("api", "delivery::stream", "the API i
 
 /// Where secret bytes are read, how often, and why. Each new place is a decision.
 const MAY_EXPOSE: [(&str, usize, &str); 17] = [
-    ("api/document.rs", 2, "the document of an application that may read it"),
+    ("api/document.rs", 2, "the document of an application that may read it, and the version before it where that verifies"),
     ("cli/demo/application.rs", 1, "the demo's application uses its key"),
     ("cli/demo/loopback.rs", 2, "the demo's application calls the simulated provider"),
     ("cli/demo/provider.rs", 1, "the simulated provider compares what it is shown"),

@@ -50,4 +50,19 @@ pub(super) struct ReadDocument {
     stale: bool,
     /// The served fields of this one version.
     fields: BTreeMap<FieldName, String>,
+    /// During the overlap, where a field's use is to verify: accept what either of the two signed.
+    #[schemars(with = "ReadPrevious", skip_serializing_if = "Option::is_none")]
+    previous: Option<ReadPrevious>,
+}
+
+/// The version before, as long as it is good.
+#[derive(JsonSchema)]
+#[schemars(rename = "Previous")]
+#[allow(dead_code, reason = "a type for its form")]
+struct ReadPrevious {
+    version: VersionId,
+    /// The end of the overlap. It stays listed for longer while somebody still holds it.
+    valid_until: Timestamp,
+    /// The fields whose use is to verify.
+    fields: BTreeMap<FieldName, String>,
 }

@@ -26,6 +26,11 @@ const DISCARD_TIME: Duration = Duration::from_secs(1);
 pub(super) enum Body {
     Full(Option<Bytes>),
     Events(Events),
+    /// So many bytes, as they come. Where they end early the connection breaks off: nobody takes a part for the whole.
+    Sized {
+        frames: mpsc::Receiver<Bytes>,
+        left: u64,
+    },
 }
 
 /// Events as they come, and a comment line whenever there was nothing to say for a while.
@@ -74,17 +79,23 @@ impl HttpBody for Body {
         match &mut *self {
             Body::Full(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Body::Events(events) => events.poll_next(cx).map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes)))),
+            Body::Sized { frames, left } => frames.poll_recv(cx).map(|bytes| {
+                let bytes = bytes?;
+                *left = left.saturating_sub(bytes.len() as u64);
+                Some(Ok(Frame::data(bytes)))
+            }),
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        matches!(self, Body::Full(None))
+        matches!(self, Body::Full(None) | Body::Sized { left: 0, .. })
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Body::Full(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
             Body::Events(_) => SizeHint::default(),
+            Body::Sized { left, .. } => SizeHint::with_exact(*left),
         }
     }
 }

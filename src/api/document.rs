@@ -29,12 +29,19 @@ fn write(document: &Document, head: &str, tail: &str) -> Zeroizing<Vec<u8>> {
         "{head}{{\"name\":\"{}\",\"provider\":\"{}\",\"environment\":\"{}\",\"version\":\"{}\",\"revision\":{},\"issued_at\":\"{}\",\"stale\":{},\"fields\":",
         document.name, document.provider, document.environment, document.version, document.revision, document.issued_at, document.stale,
     );
+    let previous = document.previous.as_ref().map(|previous| {
+        let front =
+            format!(",\"previous\":{{\"version\":\"{}\",\"valid_until\":\"{}\",\"fields\":", previous.version, previous.valid_until);
+        (front, previous.fields.to_json())
+    });
     let fields = document.fields.to_json();
+    let mut pieces = vec![front.as_bytes(), fields.expose()];
+    if let Some((front, fields)) = &previous {
+        pieces.extend([front.as_bytes(), fields.expose(), b"}".as_slice()]);
+    }
+    pieces.extend([b"}".as_slice(), tail.as_bytes()]);
     // Reserved once: growing would leave unwiped copies behind.
-    let mut out = Zeroizing::new(Vec::with_capacity(front.len() + fields.expose().len() + 1 + tail.len()));
-    out.extend_from_slice(front.as_bytes());
-    out.extend_from_slice(fields.expose());
-    out.push(b'}');
-    out.extend_from_slice(tail.as_bytes());
+    let mut out = Zeroizing::new(Vec::with_capacity(pieces.iter().map(|piece| piece.len()).sum()));
+    pieces.iter().for_each(|piece| out.extend_from_slice(piece));
     out
 }

@@ -24,7 +24,7 @@ use super::limits::{Counters, Limits};
 use super::path::{self, Query, Route};
 use super::problem::{Problem, REQUEST_ID, Slug};
 use super::routes::{Endpoint, Who};
-use super::service::Service;
+use super::service::{Service, Snapshots};
 use super::{credentials, incident, openapi, operate};
 use crate::delivery::stream::StreamHub;
 use crate::domain::access::{Operator, Right};
@@ -40,6 +40,8 @@ pub struct App {
     pub hub: Arc<StreamHub>,
     pub operators: Vec<Operator>,
     pub metrics: Metrics,
+    /// Copies of the store, where it is ours to copy.
+    pub snapshots: Option<Arc<dyn Snapshots>>,
     /// What `/readyz` says. Whoever starts the daemon sets it.
     pub ready: Arc<AtomicBool>,
     pub limits: Limits,
@@ -60,6 +62,7 @@ pub(super) struct Api {
     pub(super) stop: CancellationToken,
     operators: Vec<Operator>,
     metrics: Metrics,
+    pub(super) snapshots: Option<Arc<dyn Snapshots>>,
     ready: Arc<AtomicBool>,
 }
 
@@ -67,8 +70,8 @@ pub(super) type Answered = Result<Response<Body>, Problem>;
 
 impl Api {
     pub(super) fn new(app: App, stop: CancellationToken) -> Arc<Api> {
-        let App { service, hub, operators, metrics, ready, limits } = app;
-        Arc::new(Api { service, hub, counters: Counters::new(&limits), limits, stop, operators, metrics, ready })
+        let App { service, hub, operators, metrics, snapshots, ready, limits } = app;
+        Arc::new(Api { service, hub, counters: Counters::new(&limits), limits, stop, operators, metrics, snapshots, ready })
     }
 }
 
@@ -163,6 +166,7 @@ async fn dispatch(call: Call<'_>, caller: Caller, route: Route) -> Answered {
         Route::Status => operate::status(&call),
         Route::StatusOf(name) => operate::status_of(&call, &name),
         Route::Plan => operate::plan(&call).await,
+        Route::Backup => operate::backup(&call, &caller).await,
         Route::Submission(name) => operate::submit(call, &caller, name).await,
         Route::Rotations(name) => incident::rotate(call, &caller, name).await,
         Route::Rollback(name) => incident::roll_back(&call, &caller, name).await,

@@ -185,6 +185,7 @@ fn response(answer: &Answer, generator: &mut SchemaGenerator) -> Value {
         Content::Json(form) => ("application/json", form(generator).to_value()),
         Content::AnyJson => ("application/json", json!({"type": "object"})),
         Content::Text(kind) => (kind, json!({"type": "string"})),
+        Content::Bytes(kind) => (kind, json!({})),
     };
     response["content"] = json!({kind: {"schema": form}});
     response

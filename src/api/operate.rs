@@ -1,16 +1,27 @@
 //! What operators call; the right that each call needs stands in `Route::right` and was checked. Whatever changes something runs in a task of its own, so that it doesn't stop halfway because the
 //! caller hung up.
 
+use std::fs::File;
+use std::io::Read;
 use std::sync::Arc;
 
-use http::StatusCode;
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, Response, StatusCode};
+use tokio::sync::mpsc;
 
 use super::answers::Versions;
+use super::body::Body;
 use super::handle::{Answered, Call, empty, json};
 use super::identity::Caller;
 use super::input;
 use super::problem::Problem;
+use super::service::SnapshotError;
 use crate::domain::ids::{InstanceName, Name, VersionId};
+
+/// A backup is read and sent in chunks of so many bytes, so many ahead.
+const CHUNK_BYTES: usize = 64 << 10;
+const CHUNKS_WAITING_MAX: usize = 4;
 
 pub(super) fn status(call: &Call<'_>) -> Answered {
     let query = call.query()?;
@@ -44,6 +55,33 @@ pub(super) fn versions(call: &Call<'_>, name: &Name) -> Answered {
     versions.truncate(limit);
     let next = versions.last().filter(|_| more).map(|view| view.version.clone());
     json(StatusCode::OK, &Versions { versions, next })
+}
+
+/// The whole store as it is now, sealed as it is.
+pub(super) async fn backup(call: &Call<'_>, caller: &Caller) -> Answered {
+    let actor = caller.actor()?;
+    let snapshots = call.api.snapshots.as_ref().ok_or_else(Problem::not_found)?;
+    let file = snapshots.take(actor).await?;
+    let left = file.metadata().map_err(|_| SnapshotError::Unavailable)?.len();
+    let (out, frames) = mpsc::channel(CHUNKS_WAITING_MAX);
+    // A reader that stalls is cut off by its connection's timeout; that ends this thread's work.
+    tokio::task::spawn_blocking(move || pump(file, &out));
+    let mut answer = Response::new(Body::Sized { frames, left });
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+    Ok(answer)
+}
+
+fn pump(mut file: File, out: &mpsc::Sender<Bytes>) {
+    loop {
+        let mut chunk = vec![0; CHUNK_BYTES];
+        match file.read(&mut chunk) {
+            Ok(0) | Err(_) => return,
+            Ok(length) => chunk.truncate(length),
+        }
+        if out.blocking_send(Bytes::from(chunk)).is_err() {
+            return;
+        }
+    }
 }
 
 pub(super) async fn submit(mut call: Call<'_>, caller: &Caller, name: Name) -> Answered {

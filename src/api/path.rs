@@ -24,6 +24,7 @@ pub(super) enum Route {
     Status,
     StatusOf(Name),
     Plan,
+    Backup,
     Submission(Name),
     Rotations(Name),
     Rollback(Name),

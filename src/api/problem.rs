@@ -8,6 +8,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::body::Body;
+use super::service::SnapshotError;
 use crate::domain::access::Right;
 use crate::engine::errors::{
     ConfirmError, ForgetError, PauseError, ReadError, ReleaseError, RevokeError, RollbackError, RotateError, SubmitError,
@@ -189,9 +190,20 @@ impl From<ReadError> for Problem {
             ReadError::Forbidden => return Problem::forbidden(),
             ReadError::ReasonMissing => Slug::BadRequest,
             ReadError::NoVersion => Slug::NoVersion,
+            ReadError::NotVerified => Slug::NotReady,
             ReadError::TooManyInstances => Slug::TooMany,
             ReadError::StoreUnavailable => Slug::StoreUnavailable,
             ReadError::AuditUnavailable => Slug::AuditUnavailable,
+        };
+        Problem::new(slug, error.to_string())
+    }
+}
+
+impl From<SnapshotError> for Problem {
+    fn from(error: SnapshotError) -> Problem {
+        let slug = match error {
+            SnapshotError::Unavailable => Slug::StoreUnavailable,
+            SnapshotError::AuditUnavailable => Slug::AuditUnavailable,
         };
         Problem::new(slug, error.to_string())
     }

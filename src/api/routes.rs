@@ -74,6 +74,7 @@ pub(super) enum Content {
     /// Any JSON document.
     AnyJson,
     Text(&'static str),
+    Bytes(&'static str),
 }
 
 fn form<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
@@ -194,6 +195,20 @@ sent, and whoever names the version in `If-None-Match` counts as holding it.",
 starts of the credentials of this page, later ones included, by account and day: add the rows up over the pages.",
         answers: &[json::<Plan>(200, "One page, by name.")],
         ..row("GET", "/v1/plan", "plan", |_| Ok(Route::Plan))
+    },
+    Endpoint {
+        who: Who::Operator(Right::Read),
+        summary: "Back the store up",
+        about: "The whole store at one moment, sealed as it is: it opens with the key file only. Not found where the store isn't a file \
+of ours.",
+        answers: &[Answer {
+            status: 200,
+            about: "What `keywright restore` brings back.",
+            content: Content::Bytes("application/octet-stream"),
+            tagged: false,
+        }],
+        problems: &[Slug::NotFound, Slug::StoreUnavailable, Slug::AuditUnavailable],
+        ..row("GET", "/v1/backup", "backup", |_| Ok(Route::Backup))
     },
     Endpoint {
         who: Who::Operator(Right::Rotate),

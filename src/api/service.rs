@@ -30,6 +30,22 @@ pub struct Confirmation {
     pub proof: String,
 }
 
+/// Why there is no copy of the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SnapshotError {
+    #[error("the store can't be copied: look whether its disk is full")]
+    Unavailable,
+    #[error("the audit trail can't be written")]
+    AuditUnavailable,
+}
+
+/// Copies of the store, for backups.
+#[async_trait]
+pub trait Snapshots: Send + Sync {
+    /// All of it at one moment, sealed as it is, read from its beginning. Audited before it is made.
+    async fn take(&self, actor: Actor) -> Result<std::fs::File, SnapshotError>;
+}
+
 /// The engine, as far as the API needs it. The rights of operators are checked here in the API, those of applications
 /// in the engine.
 #[async_trait]

@@ -1,5 +1,7 @@
 //! A small HTTP client over the daemon's Unix socket: bounded in time and in size, every refusal as a [`Failure`].
 
+use std::fs::File;
+use std::io::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -83,14 +85,42 @@ impl Client {
         self.send(Call::get(path)).await?.parse()
     }
 
-    async fn exchange(&self, call: Call) -> Result<Reply, Failure> {
+    /// Writes an answer of any length into a file. How many bytes it has.
+    ///
+    /// # Errors
+    /// As [`Client::send`]; what was written is then a part.
+    pub(crate) async fn download(&self, call: Call, file: &mut File) -> Result<u64, Failure> {
+        let timeout = call.timeout;
+        let late = |_| no_answer(&format!("nothing came for {} seconds", timeout.as_secs()));
+        let response = tokio::time::timeout(timeout, self.ask(call)).await.map_err(late)??;
+        let status = response.status();
+        let mut body = response.into_body();
+        if !status.is_success() {
+            let body = collect(body, REPLY_LENGTH_MAX).await.unwrap_or_default();
+            return Err(refusal(status, &body));
+        }
+        let mut written = 0;
+        while let Some(frame) = tokio::time::timeout(timeout, body.frame()).await.map_err(late)? {
+            let frame = frame.map_err(|_| no_answer("the answer broke off"))?;
+            let Ok(data) = frame.into_data() else { continue };
+            file.write_all(&data).map_err(|error| Failure::io("writing the answer", &error))?;
+            written += data.len() as u64;
+        }
+        Ok(written)
+    }
+
+    async fn ask(&self, call: Call) -> Result<Response<Incoming>, Failure> {
         let stream = match tokio::time::timeout(CONNECT_TIMEOUT, UnixStream::connect(&self.socket)).await {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) => return Err(Failure::no_daemon(&self.socket, &error.kind().to_string())),
             Err(_) => return Err(Failure::no_daemon(&self.socket, "it doesn't accept connections")),
         };
         let request = self.request(call)?;
-        let response = exchange(stream, request).await.map_err(|_| no_answer("the connection broke before the answer"))?;
+        exchange(stream, request).await.map_err(|_| no_answer("the connection broke before the answer"))
+    }
+
+    async fn exchange(&self, call: Call) -> Result<Reply, Failure> {
+        let response = self.ask(call).await?;
         let status = response.status();
         let body =
             collect(response.into_body(), REPLY_LENGTH_MAX).await.ok_or_else(|| no_answer("the answer broke off, or is too long"))?;

@@ -16,15 +16,18 @@ use crate::embedded::Embedded;
 use crate::engine::audit::{Action, Actor, Audit};
 use crate::engine::{Engine, Options, Seams};
 use crate::issuers::declarative::DeclarativeIssuer;
+use crate::issuers::dispatch::Dispatch;
+use crate::issuers::generated::GeneratedIssuer;
 use crate::journal::{Anchor, Journal};
 use crate::policies::Problems;
-use crate::runtime::audit::{AuditFile, Head, VerifyError, verify};
+use crate::runtime::audit::{AuditFile, Head, Leading, STARTED, VerifyError, last_leading, verify};
 use crate::runtime::clock::{SystemClock, wall_now};
 use crate::runtime::config::Config;
 use crate::runtime::metrics::Metrics;
 use crate::runtime::reload::{LOOK_EVERY, Watch};
 use crate::runtime::shutdown::Shutdown;
 
+use super::backup::StoreSnapshots;
 use super::certificate::Tls;
 use super::failure::Failure;
 use super::measures::{Counting, render};
@@ -98,16 +101,17 @@ pub(super) async fn start_daemon(config: Config, shutdown: Shutdown) -> Result<D
         store: Arc::new(opened.embedded.store()),
         journal: Arc::new(opened.embedded.journal()),
         promoter: Arc::new(opened.embedded.store()),
-        issuer: Arc::clone(&issuer) as _,
+        issuer: Arc::new(Dispatch::new(Arc::clone(&issuer) as _, Arc::new(GeneratedIssuer))),
         audit: Arc::clone(&opened.audit) as _,
         clock: opened.clock,
         delivery: Arc::clone(&hub) as _,
         meter: Arc::new(Counting(metrics.clone())),
         keyring: opened.embedded.keyring(),
     };
-    announce_start(opened.audit.as_ref(), &opened.policies).await?;
+    let digest = opened.policies.digest.clone();
     let options = Options { base_urls: config.providers.clone() };
     let engine = Engine::start(seams, opened.policies, options).await.map_err(|error| cannot_start("the engine can't start", &error))?;
+    announce_start(opened.audit.as_ref(), &digest, &engine).await?;
     let (listeners, address) = listen(&config, opened.tls.as_ref()).await?;
     let ready = Arc::new(AtomicBool::new(false));
     let app = App {
@@ -115,6 +119,7 @@ pub(super) async fn start_daemon(config: Config, shutdown: Shutdown) -> Result<D
         hub,
         operators: config.operators.clone(),
         metrics: render(metrics, Arc::clone(&engine), issuer),
+        snapshots: Some(Arc::new(StoreSnapshots { embedded: opened.embedded.clone(), audit: Arc::clone(&opened.audit) })),
         ready: Arc::clone(&ready),
         limits: Limits::default(),
     };
@@ -158,6 +163,7 @@ async fn open(config: &Config, shutdown: &Shutdown) -> Result<Opened, Failure> {
         blocking(move || Embedded::open(&directory, &key)).await?.map_err(|error| cannot_start("the store can't be opened", &error))?;
     let audit = blocking(move || AuditFile::open(&trail, wall_now())).await?;
     let audit = audit.map_err(|error| cannot_start("the audit trail can't be opened", &error))?;
+    check_age(&embedded, config.audit.clone()).await?;
     let heartbeat = embedded.journal().heartbeat().await.map_err(|error| cannot_start("the journal can't be read", &error))?;
     let anchor = heartbeat.audit.clone();
     Ok(Opened { embedded, audit: Arc::new(audit), clock: Arc::new(SystemClock::new(heartbeat)), policies, watch, tls, anchor })
@@ -176,9 +182,27 @@ async fn listen(config: &Config, tls: Option<&Tls>) -> Result<(Vec<Listener>, So
     Ok((vec![Listener::Socket(socket), tcp], address))
 }
 
-async fn announce_start(audit: &AuditFile, policies: &Policies) -> Result<(), Failure> {
-    let detail = Some(format!("digest {}", policies.digest));
-    let action = Action { actor: Actor::Daemon, action: "started".to_owned(), credential: None, version: None, detail };
+/// A store that is older than what led last by this trail was put back by hand: what it calls current may be long dead (I10).
+async fn check_age(embedded: &Embedded, trail: PathBuf) -> Result<(), Failure> {
+    let unreadable = |what: String| Failure::failed("cannot-start", "the audit trail and the store can't be compared", what);
+    let standing = embedded.standing().await.map_err(|what| unreadable(what.to_owned()))?;
+    let last = blocking(move || last_leading(&trail)).await?.map_err(|error| unreadable(error.kind().to_string()))?;
+    let (Some(last), Some(installation), false) = (last, standing.installation, standing.is_empty) else { return Ok(()) };
+    if !last.is_ahead_of(installation, &standing.former, standing.term) {
+        return Ok(());
+    }
+    let ours = Leading { installation, term: standing.term };
+    let detail =
+        format!("by the audit trail {last} led last; the store is at {ours}: an older copy of it was put back, or another store's");
+    Err(Failure::failed("older-store", "the store is older than the audit trail remembers", detail)
+        .then("`keywright restore` takes it over as a backup: nothing of it is served before it was verified again"))
+}
+
+/// Before anything is done: which policies hold, and who leads.
+async fn announce_start(audit: &AuditFile, digest: &str, engine: &Engine) -> Result<(), Failure> {
+    let (installation, term) = engine.leading();
+    let detail = Some(format!("digest {digest}; {}", Leading { installation, term }));
+    let action = Action { actor: Actor::Daemon, action: STARTED.to_owned(), credential: None, version: None, detail };
     audit.record(wall_now(), action).await.map_err(|error| cannot_start("the audit trail can't be written", &error))
 }
 

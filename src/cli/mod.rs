@@ -1,6 +1,7 @@
 //! The command line: one file per command.
 
 mod audit;
+mod backup;
 mod certificate;
 mod check;
 mod client;
@@ -146,6 +147,19 @@ enum Command {
         #[arg(long, value_name = "TEXT")]
         reason: Option<Reason>,
     },
+    /// Copy the store while the daemon runs, sealed as it is: into a new file
+    Backup {
+        /// Where to; it must not exist
+        file: PathBuf,
+    },
+    /// Bring a backup back, without a daemon: nothing of it is served before it was verified again
+    Restore {
+        /// The backup [default: the store in the data folder, which was put back by hand]
+        file: Option<PathBuf>,
+        /// Put a store that is in the data folder aside
+        #[arg(long)]
+        force: bool,
+    },
     /// Look at the audit trail
     #[command(subcommand)]
     Audit(AuditCommand),
@@ -213,6 +227,8 @@ fn dispatch(arguments: Arguments, terminal: Terminal) -> Result<ExitCode, Failur
         Command::Demo(options) => on_all_cores(demo::demo(options, terminal)),
         Command::Check { path } => check::check(path, &settings, terminal),
         Command::Audit(AuditCommand::Verify { file }) => audit::verify_trail(file, &settings, terminal),
+        Command::Backup { file } => asking(async { backup::backup(&file, &settings.client()?, terminal).await }),
+        Command::Restore { file, force } => asking(backup::bring_back(file, force, &settings, terminal)),
         Command::Schema => schema::schema(terminal),
         Command::Completions { shell } => completions::completions(shell, Arguments::command(), terminal),
         Command::Man { dir } => man::man(dir.as_deref(), Arguments::command(), terminal),

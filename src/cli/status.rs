@@ -78,7 +78,7 @@ fn holders(applications: &[ApplicationView]) -> String {
 fn details(credential: &CredentialView) -> String {
     let mut lines = vec![String::new(), format!("{BOLD}{}{BOLD:#}", printable(&credential.name))];
     let mut row = |label: &str, text: String| lines.push(format!("  {DIM}{label:<18}{DIM:#}{text}"));
-    row("address", printable(&credential.endpoint));
+    row("address", text_or_dash(credential.endpoint.as_deref()));
     row("generation", credential.generation.to_string());
     row("issued", moment(credential.issued_at));
     row("previous version", text_or_dash(credential.previous_version.as_deref()));

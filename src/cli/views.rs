@@ -20,7 +20,7 @@ pub(super) struct CredentialView {
     pub(super) provider: String,
     pub(super) account: String,
     pub(super) environment: String,
-    pub(super) endpoint: String,
+    pub(super) endpoint: Option<String>,
     pub(super) proof: Option<ProofView>,
     pub(super) version: Option<String>,
     pub(super) previous_version: Option<String>,

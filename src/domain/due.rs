@@ -49,6 +49,8 @@ pub enum DueReason {
     Requested,
     /// Somebody else may have the current key.
     Compromised,
+    /// A value of our own that isn't there yet: nobody needs to bring it.
+    FirstVersion,
     /// The policy's `maxAge` comes near.
     MaxAge,
     /// The provider itself ends the key, before `maxAge` does.
@@ -93,6 +95,7 @@ macro_rules! reason_texts {
 reason_texts!(DueReason {
     Requested => "requested",
     Compromised => "compromised",
+    FirstVersion => "first-version",
     MaxAge => "max-age",
     Expires => "expires",
     NoWindowBeforeDeadline => "no-window-before-deadline",
@@ -139,7 +142,9 @@ fn continue_open(facts: &Facts<'_>) -> Option<Decision> {
 }
 
 fn missing(facts: &Facts<'_>) -> Option<Decision> {
-    facts.ledger.current.is_none().then_some(Decision::Missing)
+    // What we make ourselves begins by itself; a provider that has ceased gets nothing new.
+    let begins_by_itself = facts.provider.is_generated() && !facts.provider.retired;
+    (facts.ledger.current.is_none() && !begins_by_itself).then_some(Decision::Missing)
 }
 
 fn current_refused(facts: &Facts<'_>) -> Option<Decision> {
@@ -179,12 +184,12 @@ fn possible_orphans(facts: &Facts<'_>) -> Option<Decision> {
 }
 
 fn by_time(facts: &Facts<'_>) -> Decision {
-    let Some(current) = facts.ledger.current_facts() else { return Decision::Missing };
     // A clock that isn't believed can't say "not yet" either: what was due stays due when it jumps back (I13).
     if !facts.now.trusted && !is_on(Mutant::StartedUnderJumpedClock) {
         return Decision::Blocked { reason: BlockReason::ClockUntrusted, until: None };
     }
     let now = facts.now.wall;
+    let Some(current) = facts.ledger.current_facts() else { return start_unless_failing(facts, DueReason::FirstVersion) };
     let wanted = wanted_start(facts.credential, facts.policy, facts.provider, facts.ledger.generation, current);
     if now < wanted {
         // Windows can only move it later, and are searched for when the time has come: most looks end here.
@@ -194,17 +199,22 @@ fn by_time(facts: &Facts<'_>) -> Decision {
     if now < schedule.starts_at {
         return Decision::Steady { wake_at: schedule.starts_at };
     }
+    start_unless_failing(facts, schedule.reason)
+}
+
+fn start_unless_failing(facts: &Facts<'_>, reason: DueReason) -> Decision {
+    // A time further away than any wait was set by a clock that ran ahead.
+    let furthest = later(facts.now.wall, facts.policy.retry_wait_max());
     match &facts.ledger.failure {
-        // A wait that is longer than any was noted under a clock that was ahead: it isn't over in ten years, but now (I13).
-        Some(failure) if now < failure.next_try_at && failure.next_try_at <= later(now, facts.policy.retry_wait_max()) => {
+        Some(failure) if facts.now.wall < failure.next_try_at && failure.next_try_at <= furthest => {
             Decision::Blocked { reason: BlockReason::RetryLater, until: Some(failure.next_try_at) }
         }
-        _ => start(facts, schedule.reason),
+        _ => start(facts, reason),
     }
 }
 
 fn start(facts: &Facts<'_>, reason: DueReason) -> Decision {
-    if !facts.provider.can_mint() {
+    if !facts.provider.can_issue() {
         return Decision::Stuck { reason: StuckReason::NoCreateCall };
     }
     Decision::Due { reason }

@@ -192,7 +192,9 @@ fn pattern_evidence(provider: &Provider, environment: Environment, material: &Ma
 }
 
 fn url_evidence(provider: &Provider, material: &Material, base_url: &BaseUrl) -> Vec<Evidence> {
-    let own = if base_url.overridden {
+    let own = if provider.is_generated() {
+        Evidence::new(EvidenceKind::Url, Says::Nothing, "no provider has it, so that there is no address to judge it by")
+    } else if base_url.overridden {
         Evidence::new(EvidenceKind::Url, Says::Nothing, "the address is the configuration's and tells nothing")
     } else {
         Evidence::new(

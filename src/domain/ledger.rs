@@ -40,6 +40,9 @@ pub struct Ledger {
     pub orphans: BTreeSet<KeyId>,
     /// Since when the provider refuses the current version, if it does.
     pub refused_since: Option<Timestamp>,
+    /// Restored from a backup, and not looked at since: whatever became of it meanwhile isn't known, so it isn't served (I10).
+    #[serde(default)]
+    pub unverified: bool,
     /// The provider's keys as listed before the current one was made.
     #[serde(default)]
     pub seen: BTreeSet<KeyId>,
@@ -77,8 +80,17 @@ pub struct VersionFacts {
 pub enum Origin {
     Submitted,
     Minted,
+    /// We made the value ourselves.
+    Chosen,
     /// A new version with older material.
     RolledBack,
+}
+
+impl Origin {
+    /// It came to be by policy, without a person: windows bind it, and a failure waits before the next try.
+    pub const fn is_by_policy(self) -> bool {
+        matches!(self, Origin::Minted | Origin::Chosen)
+    }
 }
 
 /// A keyed hash of one field's value, lower-case hex: tells that a value was met before, and nothing else.
@@ -159,6 +171,11 @@ impl Ledger {
         let old = rotation.old.as_ref()?;
         let beside = self.current.as_ref() == Some(&rotation.version) && self.versions.get(old)?.ended.is_none();
         beside.then_some(old)
+    }
+
+    /// Where the key of a version comes from: a rollback's copy is what its original was.
+    pub fn origin_of(&self, version: &VersionId) -> Option<Origin> {
+        self.versions.get(self.root_of(version)).map(|facts| facts.origin)
     }
 
     /// All versions that carry the same key as this one.

@@ -19,6 +19,7 @@ pub mod mutants;
 pub mod policy;
 pub mod provider;
 pub mod reason;
+pub mod recipe;
 pub mod rotation;
 pub mod span;
 pub mod windows;

@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::credential::Environment;
 use super::ids::{FieldName, KeyId, Name};
+use super::recipe::Recipe;
 
 /// A validated `Provider` document.
 #[derive(Debug, Clone)]
@@ -70,6 +71,19 @@ pub struct Field {
     pub served: bool,
     /// Anchored pattern that a value of this environment, and of no other, matches. Empty: the form is no evidence.
     pub patterns: BTreeMap<Environment, regex::Regex>,
+    pub usage: Usage,
+    /// How we make it, with [`Lifecycle::Generated`].
+    pub recipe: Option<Recipe>,
+}
+
+/// What an application does with a field.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Usage {
+    /// It shows or signs with it: the current one only.
+    Sign,
+    /// It checks what others signed: the previous one too, while they change over.
+    Verify,
 }
 
 /// How a new key comes to be and an old one goes.
@@ -80,6 +94,8 @@ pub enum Lifecycle {
     Pairs,
     /// A person makes and removes keys in the provider's dashboard.
     Manual,
+    /// We make the values ourselves, and nobody but our applications uses them (chosen).
+    Generated,
 }
 
 /// The calls that the daemon knows how to use. Each is optional: what isn't described isn't done.
@@ -433,6 +449,21 @@ impl Provider {
 
     pub fn can_mint(&self) -> bool {
         self.lifecycle == Lifecycle::Pairs && self.calls.create.is_some()
+    }
+
+    /// Whether we make the values ourselves: there is nobody to ask.
+    pub fn is_generated(&self) -> bool {
+        self.lifecycle == Lifecycle::Generated
+    }
+
+    /// Whether a new version comes to be without a person.
+    pub fn can_issue(&self) -> bool {
+        self.can_mint() || self.is_generated()
+    }
+
+    /// Whether applications also get the previous version's fields while both are good.
+    pub fn serves_previous(&self) -> bool {
+        self.fields.values().any(|field| field.served && field.usage == Usage::Verify)
     }
 }
 

@@ -3,6 +3,7 @@
 //! **Architecture invariant:** nothing secret lies in it in clear, and nothing in it is believed unchecked: values are sealed,
 //! every other row carries a keyed code, the events of a journal are chained.
 
+mod backup;
 mod header;
 mod open;
 pub(crate) mod rows;
@@ -24,6 +25,8 @@ use crate::stores::embedded::EmbeddedStore;
 use rows::Broken;
 use writer::Writer;
 
+pub use crate::journal::embedded::Standing;
+pub use backup::{Restore, RestoreError, Restored, restore};
 pub use open::{FILE_NAME, OpenError};
 
 /// The open file. Its copies are the same file; it is closed with the last of them, and of the stores and journals made of it.
@@ -33,6 +36,7 @@ pub struct Embedded {
     writer: Arc<Writer>,
     database: Arc<Database>,
     keyring: Arc<Keyring>,
+    directory: Arc<Path>,
     _lock: Arc<File>,
 }
 
@@ -48,7 +52,7 @@ impl Embedded {
         let keyring = Arc::new(opened.keyring);
         let writer = Writer::start(Arc::clone(&database), Arc::clone(&keyring));
         let writer = writer.map_err(|error| OpenError::Unreadable { path: directory.join(FILE_NAME), kind: error.kind() })?;
-        Ok(Embedded { writer: Arc::new(writer), database, keyring, _lock: Arc::new(opened.lock) })
+        Ok(Embedded { writer: Arc::new(writer), database, keyring, directory: directory.into(), _lock: Arc::new(opened.lock) })
     }
 
     pub fn store(&self) -> EmbeddedStore {

@@ -30,8 +30,10 @@ pub enum OpenError {
     AlreadyOpen { directory: PathBuf },
     #[error(transparent)]
     Key(#[from] KeyError),
-    #[error("the store `{file}` was sealed with another key than that in `{key_file}`: put the right key back from your backup")]
-    WrongKey { file: PathBuf, key_file: PathBuf },
+    #[error(
+        "the store `{file}` was sealed with the key of id {needed}, and that in `{key_file}` is {found}: put the right key back from your backup"
+    )]
+    WrongKey { file: PathBuf, key_file: PathBuf, needed: String, found: String },
     #[error("the store `{file}` is damaged ({what}): restore it from a backup, then look for newer versions at the providers")]
     Damaged { file: PathBuf, what: &'static str },
     #[error("could not read or write `{path}`: {kind}")]
@@ -60,7 +62,7 @@ pub(super) fn open(directory: &Path, key_file: &Path) -> Result<Opened, OpenErro
     Ok(Opened { database, keyring, lock })
 }
 
-fn prepare_directory(directory: &Path) -> Result<(), OpenError> {
+pub(super) fn prepare_directory(directory: &Path) -> Result<(), OpenError> {
     let failed = |error: io::Error| unreadable(directory, &error);
     match DirBuilder::new().mode(0o700).create(directory) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(failed(error)),
@@ -76,7 +78,7 @@ fn prepare_directory(directory: &Path) -> Result<(), OpenError> {
 }
 
 /// Taken on the directory, before the file is looked at: redb has a lock of its own, but it is on a file that may not exist yet.
-fn lock_directory(directory: &Path) -> Result<File, OpenError> {
+pub(super) fn lock_directory(directory: &Path) -> Result<File, OpenError> {
     let lock = File::open(directory).map_err(|error| unreadable(directory, &error))?;
     match lock.try_lock() {
         Ok(()) => Ok(lock),
@@ -122,7 +124,7 @@ fn restrict(file: &Path) -> Result<(), OpenError> {
     Ok(())
 }
 
-fn open_checked(file: &Path, key_file: &Path, keyring: &Keyring) -> Result<Database, OpenError> {
+pub(super) fn open_checked(file: &Path, key_file: &Path, keyring: &Keyring) -> Result<Database, OpenError> {
     let damaged = |what| OpenError::Damaged { file: file.to_owned(), what };
     if fs::metadata(file).map_err(|error| unreadable(file, &error))?.len() == 0 {
         // redb would take it for a new one.
@@ -137,10 +139,14 @@ fn open_checked(file: &Path, key_file: &Path, keyring: &Keyring) -> Result<Datab
     // Every page against its checksum: a bit that flipped while we were away is found now, not when its page is needed.
     database.check_integrity().map_err(|error| open_error(file, database_error(error)))?;
     let sealed = read_check(&database).map_err(|broken| open_error(file, broken))?;
-    match keyring.unseal(&check_context(), &sealed.ok_or_else(|| damaged("its check record is missing"))?) {
+    let sealed = sealed.ok_or_else(|| damaged("its check record is missing"))?;
+    match keyring.unseal(&check_context(), &sealed) {
         Ok(check) if check.same_as(&Secret::from(CHECK.to_owned())) => Ok(database),
         Ok(_) => Err(damaged("it was written by a newer Keywright")),
-        Err(SealError::OtherKey) => Err(OpenError::WrongKey { file: file.to_owned(), key_file: key_file.to_owned() }),
+        Err(SealError::OtherKey) => {
+            let (needed, found) = (sealed.key_id().unwrap_or_default(), keyring.id());
+            Err(OpenError::WrongKey { file: file.to_owned(), key_file: key_file.to_owned(), needed, found })
+        }
         Err(_) => Err(damaged("its check record was altered")),
     }
 }
@@ -159,7 +165,7 @@ fn check_context() -> Context<'static> {
     Context { table: "meta", name: "check", version: "", part: "" }
 }
 
-fn database_error(error: DatabaseError) -> Broken {
+pub(super) fn database_error(error: DatabaseError) -> Broken {
     match error {
         DatabaseError::Storage(StorageError::Io(error)) if error.kind() == io::ErrorKind::InvalidData => Broken::File("it is no store"),
         DatabaseError::Storage(error) => error.into(),
@@ -168,7 +174,7 @@ fn database_error(error: DatabaseError) -> Broken {
     }
 }
 
-fn open_error(path: &Path, broken: Broken) -> OpenError {
+pub(super) fn open_error(path: &Path, broken: Broken) -> OpenError {
     match broken {
         Broken::Row(what) | Broken::File(what) => OpenError::Damaged { file: path.to_owned(), what },
         Broken::Away(_) => OpenError::Unreadable { path: path.to_owned(), kind: io::ErrorKind::Other },

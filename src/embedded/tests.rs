@@ -7,7 +7,7 @@ use std::sync::Mutex;
 
 use base64::Engine;
 
-use super::{Embedded, FILE_NAME, OpenError};
+use super::{Embedded, FILE_NAME, OpenError, Restore, RestoreError, restore};
 use crate::domain::credential::Environment;
 use crate::domain::holders::Holding;
 use crate::domain::ids::{Name, VersionId};
@@ -236,11 +236,15 @@ async fn only_one_opens_it() {
 async fn without_its_key_it_stays_shut() {
     let fresh = Fresh::default();
     let directory = fresh.directory();
-    drop(Fresh::open_in(&directory));
+    let id = Fresh::open_in(&directory).keyring().id();
     let key_file = directory.join("keywright.key");
     let key = fs::read(&key_file).unwrap();
     fs::write(&key_file, [7; 32]).unwrap();
-    assert_eq!(open(&directory).unwrap_err(), OpenError::WrongKey { file: directory.join(FILE_NAME), key_file: key_file.clone() });
+    let wrong = open(&directory).unwrap_err();
+    let OpenError::WrongKey { needed, found, .. } = &wrong else { panic!("{wrong:?}") };
+    assert_eq!(*needed, id, "the id of the key that is needed is named");
+    assert_ne!(found, needed);
+    assert!(wrong.to_string().contains(&id), "{wrong}");
     fs::remove_file(&key_file).unwrap();
     let missing = open(&directory).unwrap_err();
     assert_eq!(missing, OpenError::Key(KeyError::Missing { file: key_file.clone() }));
@@ -356,4 +360,78 @@ mod tampering {
         change(&mut row);
         table.insert(("dinie", to), row.as_slice()).unwrap();
     }
+}
+
+async fn write_snapshot(embedded: &Embedded, to: &Path) {
+    let mut copy = embedded.snapshot().await.unwrap();
+    std::io::copy(&mut copy, &mut fs::File::create_new(to).unwrap()).unwrap();
+}
+
+#[tokio::test]
+async fn a_copy_that_is_taken_under_writes_is_whole_and_of_one_moment() {
+    let fresh = Fresh::default();
+    let (directory, target) = (fresh.directory(), fresh.directory());
+    let embedded = Fresh::open_in(&directory);
+    let last = fill(&embedded).await;
+    let journal = embedded.journal();
+    let writing = async {
+        let mut position = last;
+        for number in 10..90 {
+            position = journal.append(&name("dinie"), position, position.term, &event(number), SealedCopy::Keep).await.unwrap();
+        }
+    };
+    let backup = directory.join("backup");
+    let ((), ()) = tokio::join!(writing, write_snapshot(&embedded, &backup));
+    let left: Vec<_> = fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left.len(), 3, "nothing is left over beside store, key and backup: {left:?}");
+
+    fs::create_dir(&target).unwrap();
+    fs::set_permissions(&target, fs::Permissions::from_mode(0o700)).unwrap();
+    let key_file = directory.join("keywright.key");
+    let asked = Restore { directory: &target, key_file: &key_file, backup: Some(&backup), force: false, has_trail: true };
+    // As if a restore before had been cut off half-way.
+    fs::write(target.join("keywright.redb.restored"), "half").unwrap();
+    let restored = restore(&asked).unwrap();
+    assert_eq!((restored.credentials, restored.replaced), (1, None));
+    let back = Embedded::open(&target, &key_file).unwrap();
+    let history = back.journal().load(&name("dinie")).await.unwrap();
+    assert_eq!(history.events.last(), Some(&crate::domain::rotation::Event::Restored));
+    assert!(history.position.term > last.term && history.events.len() >= 6, "{:?}", history.position);
+    let read = back.store().read(&slot(), &version("v1")).await.unwrap();
+    assert!(read.served.same_as(&bytes(&canary(1)).served));
+    let former = back.journal().former_installations().await.unwrap();
+    assert_eq!(back.journal().installation().await.unwrap(), restored.installation);
+    assert!(!former.contains(&restored.installation));
+}
+
+#[tokio::test]
+async fn a_restore_that_fails_changes_nothing() {
+    let fresh = Fresh::default();
+    let directory = fresh.directory();
+    let embedded = Fresh::open_in(&directory);
+    fill(&embedded).await;
+    let backup = directory.join("backup");
+    write_snapshot(&embedded, &backup).await;
+    let key_file = directory.join("keywright.key");
+    let asked = Restore { directory: &directory, key_file: &key_file, backup: Some(&backup), force: true, has_trail: true };
+    assert!(matches!(restore(&asked), Err(RestoreError::Open(OpenError::AlreadyOpen { .. }))), "the daemon has it open");
+    drop(embedded);
+    let before = fs::read(directory.join(FILE_NAME)).unwrap();
+    assert!(matches!(restore(&Restore { force: false, ..asked }), Err(RestoreError::Occupied { .. })));
+    let mut damaged = fs::read(&backup).unwrap();
+    damaged[4_096..40_960].fill(0x5a);
+    let bad = directory.join("damaged");
+    fs::write(&bad, damaged).unwrap();
+    let missing = directory.join("no-such-key");
+    for wrong in [
+        Restore { backup: Some(&bad), ..asked },
+        Restore { backup: Some(&missing), ..asked },
+        Restore { key_file: &missing, ..asked },
+        Restore { backup: Some(&key_file), ..asked },
+    ] {
+        let refused = restore(&wrong).unwrap_err();
+        assert_eq!(fs::read(directory.join(FILE_NAME)).unwrap(), before, "{refused}");
+        assert!(!directory.join("keywright.redb.restored").exists(), "{refused}");
+    }
+    open(&directory).unwrap();
 }

@@ -131,7 +131,7 @@ async fn power_lost_at_any_write_loses_nothing_acknowledged() {
     let database = Arc::new(Builder::new().create_with_backend(disk.clone()).unwrap());
     let writer = Arc::new(Writer::start(Arc::clone(&database), Arc::clone(&keyring)).unwrap());
     let lock = Arc::new(fs::File::open("/dev/null").unwrap());
-    work(&Embedded { writer, database, keyring, _lock: lock }, &disk, 2).await;
+    work(&Embedded { writer, database, keyring, directory: directory.as_path().into(), _lock: lock }, &disk, 2).await;
     let done = disk.0.lock().unwrap().1.clone();
     let (mut flushed, mut unflushed, mut acknowledged, mut images): (_, Vec<Did>, _, _) = (start, Vec::new(), 0, 0);
     for (at, did) in done.iter().enumerate() {

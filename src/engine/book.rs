@@ -148,6 +148,13 @@ impl Book {
         }
     }
 
+    /// Whether the disclosure of this version to this instance is on record.
+    pub(super) fn is_recorded(&self, application: &Name, instance: &InstanceName, credential: &Name, version: &VersionId) -> bool {
+        let pages = self.pages();
+        let known = pages.instances.get(&(application.clone(), instance.clone())).and_then(|entry| entry.holdings.get(credential));
+        known.is_some_and(|known| known.recorded.contains(version))
+    }
+
     /// What this instance holds of a credential.
     pub(super) fn holding(&self, application: &Name, instance: &InstanceName, credential: &Name) -> Option<Holding> {
         let pages = self.pages();

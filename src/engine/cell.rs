@@ -7,6 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::backoff::Backoff;
+use super::views::Previous;
 use crate::domain::ids::{KeyId, Name, VersionId};
 use crate::domain::ledger::Ledger;
 use crate::domain::material::Material;
@@ -23,6 +24,8 @@ pub(super) struct Cell {
     pub(super) work: tokio::sync::Mutex<Work>,
     /// The old version that was said in the log to be overdue: once each, not at every look.
     overdue_told: Mutex<Option<VersionId>>,
+    /// Living keys with the marker of a former installation, as last listed: for a person to look at.
+    former_keys: Mutex<Vec<KeyId>>,
     /// What last went wrong, for `status`; constant words, nothing of a reply.
     trouble: Mutex<Option<Trouble>>,
 }
@@ -34,6 +37,7 @@ pub(super) struct Served {
     pub(super) issued_at: Timestamp,
     /// Served fields only.
     pub(super) fields: Arc<Material>,
+    pub(super) previous: Option<Arc<Previous>>,
 }
 
 /// Belongs to the driving task.
@@ -102,6 +106,7 @@ impl Cell {
             served: RwLock::new(None),
             work: tokio::sync::Mutex::new(work),
             overdue_told: Mutex::new(None),
+            former_keys: Mutex::default(),
             trouble: Mutex::new(None),
         }
     }
@@ -132,6 +137,14 @@ impl Cell {
     pub(super) fn is_news_that_overdue(&self, old: &VersionId) -> bool {
         let mut told = self.overdue_told.lock().unwrap_or_else(PoisonError::into_inner);
         told.replace(old.clone()).as_ref() != Some(old)
+    }
+
+    pub(super) fn former_keys(&self) -> Vec<KeyId> {
+        self.former_keys.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn set_former_keys(&self, keys: Vec<KeyId>) {
+        *self.former_keys.lock().unwrap_or_else(PoisonError::into_inner) = keys;
     }
 
     pub(super) fn trouble(&self) -> Option<Trouble> {

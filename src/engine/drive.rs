@@ -84,6 +84,9 @@ impl Engine {
     pub(super) async fn drive(&self, cell: &Arc<Cell>) {
         let Ok(mut work) = cell.work.try_lock() else { return };
         let Some(context) = self.context(&cell.name) else { return };
+        if !self.verify_restored(cell, &mut work, &context).await {
+            return;
+        }
         self.advance(cell, &mut work, &context).await;
         self.upkeep(cell, &mut work, &context).await;
     }
@@ -171,8 +174,10 @@ impl Engine {
         context: &Context,
         reason: &str,
     ) -> Result<OperationId, Hindrance> {
-        let plan = self.new_plan(cell, context, Origin::Minted, reason);
+        let origin = if context.provider.is_generated() { Origin::Chosen } else { Origin::Minted };
+        let plan = self.new_plan(cell, context, origin, reason);
         let operation = plan.operation;
+        self.begin_journal(cell, work).await?;
         self.append(cell, work, &Event::Planned { plan }, SealedCopy::Keep).await?;
         Ok(operation)
     }
@@ -190,6 +195,8 @@ impl Engine {
             reason: reason.to_owned(),
             terms: context.policy.terms,
             planned_at: self.seams.clock.now().wall,
+            // What came back from a backup may have been ended since: it isn't handed out to verify with either (I10).
+            serves_previous: context.provider.serves_previous() && !ledger.unverified,
         }
     }
 
@@ -328,6 +335,7 @@ fn step_word(step: &Step) -> &'static str {
         Step::Survey => "survey",
         Step::RevokeOrphan { .. } => "revoke-orphan",
         Step::Create => "create",
+        Step::Choose => "choose",
         Step::Store => "store",
         Step::Verify => "verify",
         Step::Promote => "promote",
@@ -369,6 +377,7 @@ pub(super) fn event_word(event: &Event) -> &'static str {
         Event::TermsTightened { .. } => "terms-tightened",
         Event::Paused { .. } => "paused",
         Event::Resumed => "resumed",
+        Event::Restored => "restored",
         Event::Compromised { .. } => "compromised",
         Event::IncidentClosed { .. } => "incident-closed",
         Event::RevocationAsked { .. } => "revocation-asked",
@@ -400,7 +409,8 @@ fn audited(event: &Event) -> Option<(&'static str, Option<String>)> {
         // It is audited before the stage moves: the record says what is about to happen.
         Event::Promoted { .. } => return Some(("promoting", None)),
         Event::PossibleOrphan { .. } | Event::CurrentRefused { .. } | Event::CurrentAccepted => None,
-        Event::Paused { .. } | Event::Resumed | Event::RevocationAsked { .. } | Event::Forgotten | Event::TermsTightened { .. } => None,
+        Event::Paused { .. } | Event::Resumed | Event::RevocationAsked { .. } | Event::Forgotten => None,
+        Event::Restored | Event::TermsTightened { .. } => None,
         Event::Stored | Event::Verified { .. } | Event::Refused { .. } | Event::Retired { .. } => return None,
         Event::Closed | Event::Undone | Event::Cleared | Event::Snapshot { .. } => return None,
     };

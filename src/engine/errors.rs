@@ -16,6 +16,9 @@ pub enum ReadError {
     ReasonMissing,
     #[error("nothing was submitted for this credential yet, or nothing that may be served")]
     NoVersion,
+    /// Restored from a backup: the provider hasn't been asked yet.
+    #[error("this credential came back from a backup and isn't served before it was verified again: try again soon")]
+    NotVerified,
     #[error("this application has too many instances: give each copy one lasting name")]
     TooManyInstances,
     #[error("the store can't be reached and nothing is cached")]

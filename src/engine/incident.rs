@@ -176,6 +176,10 @@ impl Engine {
         let at = self.seams.clock.now().wall;
         let closed = |unknown_keys| Ok(vec![Performed::plain(Event::IncidentClosed { at, unknown_keys })]);
         let Some(incident) = ledger.open_incident() else { return Ok(Vec::new()) };
+        if context.provider.is_generated() {
+            // There is no provider where a thief could have made one.
+            return closed(Some(BTreeSet::new()));
+        }
         if context.provider.calls.list.is_none() {
             return closed(None);
         }
@@ -221,7 +225,7 @@ fn place_of(ledger: &Ledger, version: &VersionId) -> Place {
     let is_old = || open.old.as_ref().is_some_and(|old| ledger.same_key(old).contains(version));
     match open.phase {
         Phase::Promoted | Phase::Confirmed | Phase::Retired | Phase::Revoked if is_old() => Place::Old,
-        _ if open.version == *version && open.promoted.is_none() && open.plan.origin == Origin::Minted => Place::Candidate,
+        _ if open.version == *version && open.promoted.is_none() && open.plan.origin.is_by_policy() => Place::Candidate,
         _ => Place::Elsewhere("it is neither the old key of the open rotation nor a candidate that was made here"),
     }
 }

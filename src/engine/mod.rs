@@ -22,6 +22,7 @@ mod perform;
 mod plan;
 mod reads;
 mod reconcile;
+mod restored;
 mod start;
 mod status;
 mod submit;
@@ -124,6 +125,8 @@ pub struct Engine {
     seams: Seams,
     options: Options,
     installation: InstallationId,
+    /// What it was called before it was restored from backups.
+    former: Vec<InstallationId>,
     term: u64,
     policies: RwLock<Arc<Policies>>,
     cells: RwLock<BTreeMap<Name, Arc<Cell>>>,
@@ -149,6 +152,11 @@ impl fmt::Debug for Engine {
 }
 
 impl Engine {
+    /// Which installation leads, in which term.
+    pub fn leading(&self) -> (InstallationId, u64) {
+        (self.installation, self.term)
+    }
+
     pub fn policies(&self) -> Arc<Policies> {
         self.policies.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -247,7 +255,7 @@ impl Engine {
             ledger if ledger.current.is_none() => Err(RotateError::NoVersion),
             ledger if ledger.refused_since.is_some() => Err(RotateError::CurrentRefused),
             ledger if ledger.paused || self.all_paused().is_some() => Err(RotateError::Paused),
-            _ if !context.provider.can_mint() => Err(RotateError::CannotMint),
+            _ if !context.provider.can_issue() => Err(RotateError::CannotMint),
             _ => Ok(()),
         }
     }

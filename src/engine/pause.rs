@@ -7,6 +7,7 @@ use jiff::Timestamp;
 
 use super::Engine;
 use super::audit::{Action, Actor};
+use super::drive::Hindrance;
 use super::errors::PauseError;
 use crate::domain::ids::Name;
 use crate::domain::rotation::Event;
@@ -71,11 +72,12 @@ impl Engine {
         }
         let word = if pauses { "pause-requested" } else { "resume-requested" };
         self.audit(actor, word, name, None, None).await.map_err(|_| PauseError::AuditUnavailable)?;
-        let written = self.append(&cell, &mut work, event, SealedCopy::Keep).await;
-        written.map_err(|hindrance| match hindrance.trouble.code {
+        let refused = |hindrance: Hindrance| match hindrance.trouble.code {
             "audit-unavailable" => PauseError::AuditUnavailable,
             _ => PauseError::Unavailable,
-        })?;
+        };
+        self.begin_journal(&cell, &mut work).await.map_err(refused)?;
+        self.append(&cell, &mut work, event, SealedCopy::Keep).await.map_err(refused)?;
         drop(work);
         self.look_at(name);
         Ok(())

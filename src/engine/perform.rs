@@ -104,6 +104,7 @@ impl Engine {
     ) -> Outcome {
         match step {
             Step::Create => self.create(work, context, ledger, rotation).await,
+            Step::Choose => self.choose(context, rotation).await,
             Step::Store => self.store(work, context, ledger, rotation).await,
             Step::Verify => self.verify_candidate(context, ledger, rotation).await,
             Step::Promote => self.promote(cell, work, context, ledger, rotation).await,
@@ -149,6 +150,7 @@ impl Engine {
         };
         let accepted = if context.lists_by_administrator() { None } else { self.accepted_again(work, ledger) };
         let found: Vec<Performed> = accepted.into_iter().chain(self.strays(context, ledger, &keys)).collect();
+        self.note_former_keys(ledger, &context.credential.name, &keys);
         work.seen = Some(keys.into_iter().map(|key| key.key_id).collect());
         work.swept_at = Some(self.seams.clock.now().running);
         Ok(found)
@@ -243,6 +245,33 @@ impl Engine {
         }
     }
 
+    /// Makes a value of our own. It is sealed into the journal before anybody gets it, so that a crash loses nothing: what
+    /// isn't in the journal was never used.
+    async fn choose(&self, context: &Context, rotation: &Rotation) -> Outcome {
+        let now = self.seams.clock.now();
+        if !now.trusted {
+            return Err(Hindrance::new(
+                "clock-untrusted",
+                "the age of a new value would be counted by a clock that jumped: waiting until it is believed",
+            ));
+        }
+        let name = &context.credential.name;
+        let request = CreateRequest {
+            operation: rotation.operation,
+            marker: marker(self.installation, name, rotation.plan.generation, rotation.attempt),
+        };
+        let made = self.seams.issuer.create(&self.target(context), &Material::default(), &request).await?;
+        let sealed = self.seal(context, &rotation.version, &made.material)?;
+        let event = Event::Issued {
+            key_id: None,
+            issued_at: now.wall,
+            expires_at: None,
+            fingerprints: self.fingerprints(&context.provider, &made.material),
+            copy_of: None,
+        };
+        Ok(vec![Performed { event, sealed: SealedCopy::Put(sealed) }])
+    }
+
     fn create_failed(&self, work: &mut Work, context: &Context, ledger: &Ledger, error: IssuerError) -> Outcome {
         work.create_unsent = error.had_no_effect();
         if !work.create_unsent {
@@ -280,7 +309,7 @@ impl Engine {
                 let Some(original) = original else { return one(Event::Abandoning { reason: AbandonReason::SealedCopyDamaged }) };
                 self.full_material(context, &original).await?
             }
-            Origin::Minted | Origin::Submitted => {
+            Origin::Minted | Origin::Chosen | Origin::Submitted => {
                 let opened = work.sealed.as_ref().and_then(|sealed| self.unseal(context, &rotation.version, sealed));
                 let Some(material) = opened else { return one(Event::Abandoning { reason: AbandonReason::SealedCopyDamaged }) };
                 material

@@ -2,18 +2,23 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
+
 use super::audit::Action;
 use super::cell::{Cell, Served};
 use super::errors::ReadError;
 use super::gather::Context;
-use super::views::{Document, Listed};
+use super::status::overlap_end;
+use super::views::{Document, Listed, Previous};
 use super::{Engine, Reader};
 use crate::domain::access::{may_read, needs_reason};
 use crate::domain::environment::{Acceptance, Says, pure_evidence};
 use crate::domain::ids::{FieldName, Name, VersionId};
-use crate::domain::ledger::Ledger;
+use crate::domain::incident::Incident;
+use crate::domain::ledger::{Ledger, VersionFacts};
 use crate::domain::material::Material;
 use crate::domain::mutants::{Mutant, is_on};
+use crate::domain::provider::Usage;
 use crate::journal::HoldingChange;
 use crate::stores::StoreError;
 
@@ -32,9 +37,13 @@ impl Engine {
             let (Some(cell), Some(context)) = (self.cell(name), self.context(name)) else { return Err(ReadError::NoVersion) };
             let served = self.served(&cell, &context).await?;
             let taken_up = self.disclose(reader, name, &served.version).await?;
+            if let Some(previous) = &served.previous {
+                self.disclose_previous(reader, name, &previous.version).await?;
+            }
             // A promotion in between: the instance is on record for the old version, which holds it alive; it gets the new one.
             let ledger = cell.ledger();
-            if ledger.current.as_ref() != Some(&served.version) && !is_on(Mutant::OldValueServed) {
+            let outdated = ledger.current.as_ref() != Some(&served.version) || ledger.revision != served.revision;
+            if outdated && !is_on(Mutant::OldValueServed) {
                 continue;
             }
             if taken_up {
@@ -49,6 +58,7 @@ impl Engine {
                 issued_at: served.issued_at,
                 stale: false,
                 fields: served.fields.clone(),
+                previous: served.previous.clone(),
             });
         }
         Err(ReadError::StoreUnavailable)
@@ -81,6 +91,7 @@ impl Engine {
 
     /// The bytes of the current version: from memory, or read from the store once and judged.
     async fn served(&self, cell: &Arc<Cell>, context: &Context) -> Result<Arc<Served>, ReadError> {
+        verified(&cell.ledger())?;
         // A description that was read again may keep back what it gave before.
         let still_served = |served: &Arc<Served>| served.fields.iter().all(|(field, _)| is_served(context, field));
         let served = match cell.served().filter(still_served) {
@@ -92,6 +103,7 @@ impl Engine {
 
     async fn load_served(&self, cell: &Cell, context: &Context) -> Result<Arc<Served>, ReadError> {
         let ledger = cell.ledger();
+        verified(&ledger)?;
         let Some(current) = &ledger.current else { return Err(ReadError::NoVersion) };
         let Some(facts) = ledger.versions.get(current) else { return Err(ReadError::NoVersion) };
         let bytes = self.seams.store.read(&context.slot(), current).await.map_err(|error| match error {
@@ -99,10 +111,28 @@ impl Engine {
             _ => ReadError::StoreUnavailable,
         })?;
         let fields: Material = bytes.served.partition(|field| is_served(context, field)).0;
-        let served =
-            Arc::new(Served { version: current.clone(), revision: ledger.revision, issued_at: facts.issued_at, fields: Arc::new(fields) });
+        let previous = self.load_previous(&ledger, context).await?.map(Arc::new);
+        let (version, revision) = (current.clone(), ledger.revision);
+        let served = Arc::new(Served { version, revision, issued_at: facts.issued_at, fields: Arc::new(fields), previous });
         cell.set_served(Some(served.clone()));
         Ok(served)
+    }
+
+    /// The old version, for those who verify with it: until the intent to revoke it is journaled, which is a revision of its own.
+    async fn load_previous(&self, ledger: &Ledger, context: &Context) -> Result<Option<Previous>, ReadError> {
+        let open = ledger.rotation.as_ref().is_some_and(|rotation| rotation.plan.serves_previous);
+        let Some(version) = ledger.previous().filter(|_| open && context.provider.serves_previous()) else { return Ok(None) };
+        let going = ledger.versions.get(version).is_none_or(VersionFacts::is_going);
+        let (false, Some(valid_until)) = (going, good_until(ledger)) else { return Ok(None) };
+        let bytes = match self.seams.store.read(&context.slot(), version).await {
+            Ok(bytes) => bytes,
+            // Gone since the ledger was looked at: the caller looks again.
+            Err(StoreError::NotFound { .. }) => return Ok(None),
+            Err(_) => return Err(ReadError::StoreUnavailable),
+        };
+        let verifies =
+            |name: &FieldName| context.provider.fields.get(name).is_some_and(|field| field.served && field.usage == Usage::Verify);
+        Ok(Some(Previous { version: version.clone(), fields: bytes.served.partition(verifies).0, valid_until }))
     }
 
     /// At each read: the recorded verdict and the pure evidence, no network (I18).
@@ -147,6 +177,27 @@ impl Engine {
         Ok(holds_older)
     }
 
+    /// The old version goes out beside the current one, to verify with: it is on record, and nobody holds it for that.
+    async fn disclose_previous(&self, reader: &Reader, name: &Name, version: &VersionId) -> Result<(), ReadError> {
+        if let Reader::Application { application, instance } = reader
+            && self.book.is_recorded(application, instance, name, version)
+        {
+            return Ok(());
+        }
+        let action = Action {
+            actor: reader.actor(),
+            action: "disclosed".to_owned(),
+            credential: Some(name.to_string()),
+            version: Some(version.to_string()),
+            detail: Some(reader.reason().map_or_else(|| "as previous".to_owned(), |reason| format!("as previous; reason: {reason}"))),
+        };
+        self.seams.audit.record(self.seams.clock.now().wall, action).await.map_err(|_| ReadError::AuditUnavailable)?;
+        if let Reader::Application { application, instance } = reader {
+            self.book.recorded(application, instance, name, version);
+        }
+        Ok(())
+    }
+
     /// Writes what an instance holds, until what is durable is what the book says: another write may have come between.
     pub(super) async fn write_holdings(&self, mut changes: Vec<HoldingChange>) -> Result<(), crate::journal::JournalError> {
         for _ in 0..READ_TRIES {
@@ -173,7 +224,8 @@ impl Engine {
     /// Version and revision of what is current, without disclosing it.
     pub fn current(&self, name: &Name) -> Option<(VersionId, u64)> {
         let ledger = self.cell(name)?.ledger();
-        Some((ledger.current.clone()?, ledger.revision))
+        let served = ledger.current.clone().filter(|_| !ledger.unverified)?;
+        Some((served, ledger.revision))
     }
 
     /// What the caller may read, without fields.
@@ -186,7 +238,7 @@ impl Engine {
                 Listed {
                     name: credential.name.clone(),
                     environment: credential.environment,
-                    version: ledger.as_ref().and_then(|ledger| ledger.current.clone()),
+                    version: ledger.as_ref().and_then(|ledger| ledger.current.clone().filter(|_| !ledger.unverified)),
                     revision: ledger.map_or(0, |ledger| ledger.revision),
                 }
             })
@@ -194,6 +246,20 @@ impl Engine {
     }
 }
 
+/// What came back from a backup waits for its first look; what the provider refuses then is as good as none (I10).
+fn verified(ledger: &Ledger) -> Result<(), ReadError> {
+    match (ledger.unverified, ledger.refused_since) {
+        (false, _) => Ok(()),
+        (true, None) => Err(ReadError::NotVerified),
+        (true, Some(_)) => Err(ReadError::NoVersion),
+    }
+}
+
 fn is_served(context: &Context, field: &FieldName) -> bool {
     context.provider.fields.get(field).is_some_and(|field| field.served)
+}
+
+/// When who verifies with the old version is to stop. Once it is stolen, those who sign with it still have the incident's limit.
+fn good_until(ledger: &Ledger) -> Option<Timestamp> {
+    ledger.open_incident().map(Incident::limit_at).or_else(|| overlap_end(ledger))
 }

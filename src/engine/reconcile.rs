@@ -180,6 +180,9 @@ impl Engine {
         }
         let ledger = cell.ledger();
         let deadline = ledger.current_facts().map_or(now.wall, |facts| deadline_of(facts, &context.policy));
+        if self.must_be_verified(&context, &ledger) {
+            return Some(Look::Act { deadline });
+        }
         let upkeep = sweep_due(&work, &context, now.running) || check_due(&work, &context, &ledger, now);
         if upkeep && ledger.current.is_some() && !work.upkeep_backoff.is_waiting(now.running) {
             return Some(Look::Act { deadline });

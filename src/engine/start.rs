@@ -25,6 +25,7 @@ impl Engine {
     /// [`StartError`] if the journal can't be read or doesn't add up; nothing has been changed then but the term.
     pub async fn start(seams: Seams, policies: Policies, options: Options) -> Result<Arc<Engine>, StartError> {
         let installation = seams.journal.installation().await?;
+        let former = seams.journal.former_installations().await?;
         let term = seams.journal.begin_term().await?;
         let cells = load_cells(seams.journal.as_ref()).await?;
         let pause = seams.journal.pause().await?;
@@ -33,6 +34,7 @@ impl Engine {
             seams,
             options,
             installation,
+            former,
             term,
             policies: RwLock::new(Arc::new(policies)),
             cells: RwLock::new(cells),

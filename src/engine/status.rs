@@ -94,7 +94,7 @@ impl Engine {
             name: cell.name.clone(),
             provider: context.provider.name.clone(),
             environment: context.credential.environment,
-            endpoint: self.base_url(context).url,
+            endpoint: Some(self.base_url(context).url).filter(|url| !url.is_empty()),
             proof: current.and_then(|facts| facts.proof.clone()),
             version: ledger.current.clone(),
             previous_version: previous,
@@ -173,7 +173,7 @@ fn phase_of(ledger: &Ledger) -> String {
     }
 }
 
-fn overlap_end(ledger: &Ledger) -> Option<Timestamp> {
+pub(super) fn overlap_end(ledger: &Ledger) -> Option<Timestamp> {
     let rotation = ledger.rotation.as_ref()?;
     rotation.old.as_ref()?;
     if ledger.open_incident().is_some() || rotation.revocation.is_some() {
@@ -308,6 +308,15 @@ fn problems_of(cell: &Cell, context: &Context, standing: &Standing, now: Timesta
             "current-refused",
             format!("{} doesn't accept the current key: `keywright submit {}` a working one", context.provider.title, cell.name),
         );
+    }
+    if ledger.unverified && ledger.refused_since.is_none() {
+        add("unverified", "it came back from a backup and isn't served before it was verified again".to_owned());
+    }
+    let former = cell.former_keys();
+    if !former.is_empty() {
+        let keys = former.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        let why = "made by this installation before it was restored, or by a copy of it that lives on";
+        add("former-key", format!("{} has living keys that were {why} ({keys}): revoke there what nobody uses", context.provider.title));
     }
     if !ledger.possible_orphans.is_empty() {
         let count = ledger.possible_orphans.len();

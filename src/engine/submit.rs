@@ -92,7 +92,7 @@ impl Engine {
     /// The value is current already: submitting it again changes nothing, its age least of all (I12).
     async fn already_current(&self, cell: &Cell, context: &Context, material: &Material) -> Result<Option<Submitted>, SubmitError> {
         let ledger = cell.ledger();
-        let (Some(current), Some(facts)) = (&ledger.current, ledger.current_facts()) else { return Ok(None) };
+        let (Some(current), Some(facts), false) = (&ledger.current, ledger.current_facts(), ledger.unverified) else { return Ok(None) };
         let asked = self.fingerprints(&context.provider, material);
         let alike = !asked.is_empty() && asked.iter().all(|print| facts.fingerprints.contains(print));
         let (true, None, Some(proof)) = (alike, ledger.refused_since, &facts.proof) else { return Ok(None) };
@@ -216,6 +216,7 @@ impl Engine {
         let version = plan.version.clone();
         let sealed = self.seal(context, &version, material).map_err(unavailable)?;
         self.audit(actor, "submitted", &cell.name, Some(version.to_string()), None).await.map_err(|_| SubmitError::AuditUnavailable)?;
+        self.begin_journal(cell, work).await.map_err(unavailable)?;
         self.append(cell, work, &Event::Planned { plan }, SealedCopy::Keep).await.map_err(unavailable)?;
         let issued = Event::Issued {
             key_id: enrolled.key_id.clone(),

@@ -34,7 +34,13 @@ pub(super) struct Verification {
 impl Engine {
     /// Weighs all evidence, the provider's answer last. What the pure evidence disproves is never sent anywhere (I18).
     pub(super) async fn examine(&self, context: &Context, material: &Material) -> Result<Verification, IssuerError> {
+        self.examine_with(context, material, None).await
+    }
+
+    /// `known` is what we know of the value beside the value itself.
+    async fn examine_with(&self, context: &Context, material: &Material, known: Option<Evidence>) -> Result<Verification, IssuerError> {
         let mut evidence = self.evidence_at_hand(context, material);
+        evidence.extend(known);
         let disproved = !is_on(Mutant::EnvironmentUnchecked) && evidence.iter().any(|piece| piece.says == Says::Against);
         let mut outcome = None;
         if !disproved && context.provider.has_check() {
@@ -70,7 +76,8 @@ impl Engine {
         // Counted within one look: what was accepted before an error, some time ago, isn't "in a row".
         let mut accepted = 0;
         let verification = loop {
-            let verification = self.examine(context, &material).await?;
+            let made_here = self.made_here(context, ledger, &rotation.version, &material);
+            let verification = self.examine_with(context, &material, made_here).await?;
             let works = verification.outcome == Some(ProbeOutcome::Works) && verification.acceptance.is_enough();
             if is_on(Mutant::PromotedOnce) && works {
                 break verification;
@@ -92,6 +99,23 @@ impl Engine {
             return Err(Hindrance::new("candidate-not-yet-accepted", "the provider doesn't accept the new key yet"));
         }
         Ok(vec![Performed::plain(event)])
+    }
+
+    /// Where we made the value ourselves, its environment is the one that we made it for: nobody else knows it. The fingerprint
+    /// shows that what the store gives back is what was made, for values of our own the strongest check there is (I4).
+    fn made_here(&self, context: &Context, ledger: &Ledger, version: &VersionId, material: &Material) -> Option<Evidence> {
+        if !context.provider.is_generated() || ledger.origin_of(version) != Some(Origin::Chosen) {
+            return None;
+        }
+        let recorded = &ledger.versions.get(version)?.fingerprints;
+        let same = !recorded.is_empty() && *recorded == self.fingerprints(&context.provider, material);
+        let (says, why) = if same {
+            let environment = context.credential.environment;
+            (Says::For, format!("keywright made it for this {environment} credential, and the store gives back what was made"))
+        } else {
+            (Says::Against, "the store gives back another value than the one that was made".to_owned())
+        };
+        Some(Evidence::new(EvidenceKind::Fingerprint, says, why))
     }
 
     /// A fresh key that is refused counts as failed only after the propagation delay.

@@ -29,6 +29,18 @@ pub struct Document {
     pub stale: bool,
     /// Served fields only.
     pub fields: Arc<Material>,
+    /// During the overlap, where a field's use is to verify.
+    pub previous: Option<Arc<Previous>>,
+}
+
+/// The version before, for those who check what others signed with it.
+#[derive(Debug)]
+pub struct Previous {
+    pub version: VersionId,
+    /// The fields whose use is to verify.
+    pub fields: Material,
+    /// The end of the overlap, or of the time that an incident leaves. It stays listed for longer while somebody still holds it: as long as it is listed, it is good.
+    pub valid_until: Timestamp,
 }
 
 /// One row of `GET /v1/credentials`.
@@ -57,8 +69,8 @@ pub struct CredentialStatus {
     pub name: Name,
     pub provider: Name,
     pub environment: Environment,
-    /// The base URL in use.
-    pub endpoint: String,
+    /// The base URL in use; `null` for values of our own.
+    pub endpoint: Option<String>,
     pub proof: Option<Proof>,
     pub version: Option<VersionId>,
     pub previous_version: Option<VersionId>,

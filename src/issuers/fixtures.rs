@@ -172,7 +172,10 @@ fn pointers(fields: &[&str]) -> BTreeMap<FieldName, String> {
 }
 
 fn described(name: &str, class: FieldClass) -> (FieldName, Field) {
-    (field(name), Field { class, bound: true, served: class != FieldClass::Management, patterns: BTreeMap::new() })
+    (
+        field(name),
+        Field { class, bound: true, served: class != FieldClass::Management, patterns: BTreeMap::new(), usage: Usage::Sign, recipe: None },
+    )
 }
 
 fn empty(name: &str) -> Provider {

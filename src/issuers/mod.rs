@@ -5,8 +5,10 @@
 pub mod breaker;
 pub mod contract;
 pub mod declarative;
+pub mod dispatch;
 #[cfg(test)]
 pub(crate) mod fixtures;
+pub mod generated;
 pub mod memory;
 pub mod pace;
 

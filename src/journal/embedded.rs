@@ -3,7 +3,7 @@
 //! A credential's head says where its chain begins and ends; head, event and sealed copy change in one transaction.
 
 use async_trait::async_trait;
-use redb::{ReadTransaction, ReadableTable, WriteTransaction};
+use redb::{ReadTransaction, ReadableTable, ReadableTableMetadata, WriteTransaction};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -18,6 +18,7 @@ use crate::sealing::{Keyring, Sealed, sha256};
 type Code = [u8; CODE_LENGTH];
 
 const INSTALLATION: At<'static> = ("installation", "", "");
+const FORMER: At<'static> = ("former-installations", "", "");
 const TERM: At<'static> = ("term", "", "");
 const PAUSE: At<'static> = ("pause", "", "");
 const HEARTBEAT: At<'static> = ("heartbeat", "", "");
@@ -26,6 +27,18 @@ const HEARTBEAT: At<'static> = ("heartbeat", "", "");
 #[derive(Debug, Clone)]
 pub struct EmbeddedJournal {
     embedded: Embedded,
+}
+
+/// Which installation a store is, and how far it has come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standing {
+    /// `None` before the first start.
+    pub installation: Option<InstallationId>,
+    pub former: Vec<InstallationId>,
+    /// The highest leadership term begun.
+    pub term: u64,
+    /// No credential has a journal.
+    pub is_empty: bool,
 }
 
 /// Where the chain of one credential stands.
@@ -93,6 +106,11 @@ impl Journal for EmbeddedJournal {
             Ok(installation)
         });
         Ok(made.await?)
+    }
+
+    async fn former_installations(&self) -> Result<Vec<InstallationId>, JournalError> {
+        let known = self.embedded.read(|transaction, keyring| load(keyring, META, &transaction.open_table(META)?, FORMER));
+        Ok(known.await?.unwrap_or_default())
     }
 
     async fn begin_term(&self) -> Result<u64, JournalError> {
@@ -200,6 +218,52 @@ impl Journal for EmbeddedJournal {
         });
         Ok(written.await?)
     }
+}
+
+/// Makes a journal that came back from a backup one of its own: another installation, a higher term, and in each credential's
+/// journal the note that what happened since isn't known. How many credentials there are.
+///
+/// The record that the audit trail had come to is forgotten where there is no trail that could still hold it.
+pub(crate) fn renew(transaction: &WriteTransaction, keyring: &Keyring, has_trail: bool) -> Result<(InstallationId, usize), Broken> {
+    let mut names: Vec<(Name, Position)> = Vec::new();
+    for row in transaction.open_table(HEADS)?.iter()? {
+        let (at, row) = row?;
+        let head: Head = decode(keyring, HEADS, at.value(), row.value())?;
+        names.push((at.value().0.parse().map_err(|_| Broken::Row("a name was altered"))?, head.position));
+    }
+    let installation = InstallationId(Uuid::new_v4());
+    let term = {
+        let mut meta = transaction.open_table(META)?;
+        let mut former: Vec<InstallationId> = load(keyring, META, &meta, FORMER)?.unwrap_or_default();
+        former.extend(load::<InstallationId>(keyring, META, &meta, INSTALLATION)?);
+        meta.insert(FORMER, encode(keyring, META, FORMER, &former)?.as_slice())?;
+        meta.insert(INSTALLATION, encode(keyring, META, INSTALLATION, &installation)?.as_slice())?;
+        if !has_trail {
+            let heartbeat: Heartbeat = load(keyring, META, &meta, HEARTBEAT)?.unwrap_or_default();
+            let heartbeat = Heartbeat { audit: None, ..heartbeat };
+            meta.insert(HEARTBEAT, encode(keyring, META, HEARTBEAT, &heartbeat)?.as_slice())?;
+        }
+        let highest: u64 = load(keyring, META, &meta, TERM)?.unwrap_or_default();
+        highest.checked_add(1).ok_or(Broken::Row("the terms are used up"))?
+    };
+    let bytes = event_bytes(&Event::Restored).map_err(|_| Broken::Row("an event can't be written"))?;
+    for (name, position) in &names {
+        push(transaction, keyring, name, *position, term, &bytes, &Change::Append(SealedCopy::Keep))?
+            .ok_or(Broken::Row("a journal is ahead of the terms"))?;
+    }
+    Ok((installation, names.len()))
+}
+
+/// What a store says of itself, to be compared with what is remembered outside of it.
+pub(crate) fn standing(transaction: &ReadTransaction, keyring: &Keyring) -> Result<Standing, Broken> {
+    let meta = transaction.open_table(META)?;
+    let is_empty = transaction.open_table(HEADS)?.is_empty()?;
+    Ok(Standing {
+        installation: load(keyring, META, &meta, INSTALLATION)?,
+        former: load(keyring, META, &meta, FORMER)?.unwrap_or_default(),
+        term: load(keyring, META, &meta, TERM)?.unwrap_or_default(),
+        is_empty,
+    })
 }
 
 pub(crate) fn event_bytes(event: &Event) -> Result<Vec<u8>, JournalError> {

@@ -40,6 +40,11 @@ impl<J: Journal> Journal for FaultyJournal<J> {
         outcome
     }
 
+    async fn former_installations(&self) -> Result<Vec<InstallationId>, JournalError> {
+        self.faults.alive()?;
+        self.inner.former_installations().await
+    }
+
     async fn begin_term(&self) -> Result<u64, JournalError> {
         let point = self.faults.point("journal.begin_term");
         point.before()?;
@@ -148,6 +153,7 @@ pub fn append_point(event: &Event) -> &'static str {
         Event::TermsTightened { .. } => "journal.append terms-tightened",
         Event::Paused { .. } => "journal.append paused",
         Event::Resumed => "journal.append resumed",
+        Event::Restored => "journal.append restored",
         Event::Compromised { .. } => "journal.append compromised",
         Event::IncidentClosed { .. } => "journal.append incident-closed",
         Event::RevocationAsked { .. } => "journal.append revocation-asked",

@@ -120,6 +120,12 @@ pub trait Journal: Send + Sync {
     /// This installation's identity, made on first use.
     async fn installation(&self) -> Result<InstallationId, JournalError>;
 
+    /// What this installation was called before it was restored from backups: keys with these markers may be ours, or those of
+    /// a copy that lives on.
+    async fn former_installations(&self) -> Result<Vec<InstallationId>, JournalError> {
+        Ok(Vec::new())
+    }
+
     /// Begins a new leadership term, higher than all before, durable before it is returned.
     async fn begin_term(&self) -> Result<u64, JournalError>;
 

@@ -2,10 +2,11 @@
 
 use super::Source;
 
-const DESCRIPTIONS: [(&str, &str); 3] = [
+const DESCRIPTIONS: [(&str, &str); 4] = [
     ("dinie.yaml", include_str!("../../policies/providers/dinie.yaml")),
     ("oauth-initial-access.yaml", include_str!("../../policies/providers/oauth-initial-access.yaml")),
     ("oauth-registration.yaml", include_str!("../../policies/providers/oauth-registration.yaml")),
+    ("webhook-secret.yaml", include_str!("../../policies/providers/webhook-secret.yaml")),
 ];
 
 /// Named so that nobody looks for them in the folder.

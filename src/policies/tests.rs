@@ -192,6 +192,36 @@ fn descriptions(#[case] from: &str, #[case] to: &str, #[case] expected: &[&str])
     assert_eq!(problems_of(&(head("Provider", "acme") + &spec)), expected);
 }
 
+const GENERATED: &str = r#"spec:
+  title: Hooks
+  lifecycle: generated
+  fields:
+    id: {class: public, generate: {length: 26, alphabet: "0123456789abcdefghijklmnopqrstuvwxyz"}}
+    secret: {class: secret, use: verify, generate: {length: 32, encoding: base64, prefix: whsec_}}
+"#;
+
+#[rstest]
+#[case("", "", &[])]
+#[case("lifecycle: generated", "lifecycle: pairs", &["5:3 missing-field", "8:25 recipe-unused", "9:42 recipe-unused"])]
+#[case("generate: {length: 32, encoding: base64, prefix: whsec_}", "patterns: {}", &["9:5 missing-recipe"])]
+#[case("length: 32", "length: 15", &["9:52 guessable"])]
+#[case("length: 26", "length: 24", &["8:35 guessable"])]
+#[case("length: 32", "length: 2000", &["9:61 bad-type"])]
+#[case("encoding: base64", "encoding: rot13", &["9:75 bad-value"])]
+#[case(", encoding: base64", "", &["9:52 bad-recipe"])]
+#[case("encoding: base64", "encoding: base64, alphabet: ab", &["9:52 bad-recipe"])]
+#[case("0123456789abcdefghijklmnopqrstuvwxyz", "aab", &["8:58 bad-recipe"])]
+#[case("prefix: whsec_", "prefix: \"a b\"", &["9:91 bad-recipe"])]
+#[case("use: verify", "use: both", &["9:34 bad-value"])]
+#[case("class: secret", "class: public", &["8:5 no-secret-field"])]
+#[case("  title: Hooks", "  title: Hooks\n  environments: {sandbox: {base: \"https://a.example\"}}", &["6:3 not-generated"])]
+#[case("  title: Hooks", "  title: Hooks\n  calls: {}", &["6:3 not-generated"])]
+fn values_of_our_own(#[case] from: &str, #[case] to: &str, #[case] expected: &[&str]) {
+    assert!(GENERATED.contains(from), "{from}");
+    let spec = if from.is_empty() { GENERATED.to_owned() } else { GENERATED.replacen(from, to, 1) };
+    assert_eq!(problems_of(&(head("Provider", "hooks") + &spec)), expected);
+}
+
 #[test]
 fn all_problems_come_at_once_and_a_broken_document_hides_none_of_the_others() {
     let policy = head("RotationPolicy", "quarter") + "spec: {maxAge: x}\n---\n";
@@ -318,7 +348,7 @@ fn the_longest_wait_for_a_window_is_that_over_the_weekend() {
 fn the_built_in_descriptions_are_whole_and_a_folder_replaces_them() {
     let policies = parse(&[], now()).unwrap();
     let names: Vec<&str> = policies.providers.keys().map(Name::as_str).collect();
-    assert_eq!(names, ["dinie", "oauth-initial-access", "oauth-registration"]);
+    assert_eq!(names, ["dinie", "oauth-initial-access", "oauth-registration", "webhook-secret"]);
     let dinie = policies.providers.values().next().unwrap();
     assert!(dinie.can_mint() && dinie.can_find_orphans());
     assert_eq!(dinie.environments.len(), Environment::ALL.len());

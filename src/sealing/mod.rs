@@ -34,6 +34,13 @@ const HEADER_LENGTH: usize = 1 + ID_LENGTH + WRAPPED_LENGTH + NONCE_LENGTH;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sealed(pub Vec<u8>);
 
+impl Sealed {
+    /// Which key-encryption key opens it, as [`Keyring::id`] says; `None` for bytes that nothing opens.
+    pub fn key_id(&self) -> Option<String> {
+        self.0.get(1..=ID_LENGTH).filter(|_| self.0.first() == Some(&FORMAT)).map(hex::encode)
+    }
+}
+
 /// What a record is sealed for. It opens with the same four words only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Context<'a> {

@@ -17,6 +17,7 @@ mod support;
 
 mod acceptance;
 mod api;
+mod backup;
 mod barrier;
 mod canary;
 mod cli;
@@ -24,6 +25,7 @@ mod confirmations;
 mod demo;
 mod disk;
 mod fakes_test;
+mod generated;
 mod incident;
 mod metrics;
 mod oidc_test;

@@ -77,6 +77,7 @@ impl Process {
             service: Arc::new(EngineService(engine.clone())),
             hub,
             operators: vec![Operator { identity: Identity::Unix { uid }, may: Right::ALL.into() }],
+            snapshots: None,
             metrics: render(metrics, engine.clone()),
             ready: Arc::new(AtomicBool::new(true)),
             limits: Limits { retry_first: Duration::from_millis(2), drain: Duration::from_millis(200), ..Limits::default() },

@@ -21,6 +21,8 @@ use keywright::engine::meter::NoMeter;
 use keywright::engine::{Engine, Options, Reader, Seams};
 use keywright::faults::Faults;
 use keywright::issuers::Issuer;
+use keywright::issuers::dispatch::Dispatch;
+use keywright::issuers::generated::GeneratedIssuer;
 use keywright::issuers::memory::{FaultAction, MemoryIssuer, SimClock};
 use keywright::journal::memory::MemoryJournal;
 use keywright::journal::{FaultyJournal, Journal};
@@ -184,6 +186,18 @@ impl Backend {
         Some(opened)
     }
 
+    /// The data folder.
+    pub fn directory(&self) -> std::path::PathBuf {
+        match self {
+            Backend::Memory { .. } => panic!("memory has no folder"),
+            Backend::Embedded { folder, .. } => folder.path().to_owned(),
+        }
+    }
+
+    pub fn embedded_file(&self) -> Embedded {
+        self.file().unwrap()
+    }
+
     /// The file is closed with its last handle: the next use opens it anew.
     pub fn close(&self) {
         if let Backend::Embedded { open, .. } = self {
@@ -299,7 +313,7 @@ impl World {
             store,
             journal,
             promoter,
-            issuer,
+            issuer: Arc::new(Dispatch::new(issuer, Arc::new(GeneratedIssuer))),
             audit: Arc::new(FaultyAudit { inner: self.audit.clone(), faults: self.faults.clone() }),
             clock,
             delivery: self.pushes.clone(),
@@ -362,6 +376,10 @@ impl World {
     pub fn ours_living(&self) -> BTreeSet<KeyId> {
         let living = self.issuer.living(Environment::Production).into_iter().map(|(key_id, _)| key_id);
         living.filter(|key_id| !self.foreign.contains(key_id)).collect()
+    }
+
+    pub fn alive_now(&self, key_id: &KeyId) -> bool {
+        self.issuer.accepts(key_id, self.clocks.theirs.now())
     }
 
     pub fn foreign_live(&self) -> bool {

@@ -24,7 +24,7 @@ pub(super) fn check(request: &str, reply: &Reply) {
         assert_eq!(answer.tagged, reply.header("etag").is_some(), "{request}: {reply:?}");
         match answer.content {
             Content::Nothing => assert!(reply.body.is_empty(), "{request}: {reply:?}"),
-            Content::Text(described) => assert_eq!(kind, Some(described), "{request}"),
+            Content::Text(described) | Content::Bytes(described) => assert_eq!(kind, Some(described), "{request}"),
             Content::Json(_) | Content::AnyJson => valid(endpoint, "application/json", reply),
         }
         return;
@@ -74,10 +74,12 @@ fn status_and_plan_have_the_form_that_is_described() {
 #[tokio::test]
 async fn a_credential_has_the_members_that_are_described() {
     let it = start(quick()).await;
+    it.fake.verify_with("old-value");
     let json = it.get(APP, "/v1/credentials/one").await.json();
-    let described = document()["components"]["schemas"]["Credential"]["properties"].clone();
+    let schemas = document()["components"]["schemas"].clone();
     let keys = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
-    assert_eq!(keys(&json), keys(&described));
+    assert_eq!(keys(&json), keys(&schemas["Credential"]["properties"]));
+    assert_eq!(keys(&json["previous"]), keys(&schemas["Previous"]["properties"]));
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::Timestamp;
 
-use crate::api::service::{Confirmation, Service, StreamGuard};
+use crate::api::service::{Confirmation, Service, SnapshotError, Snapshots, StreamGuard};
 use crate::domain::access::{Identity, may_read, needs_reason};
 use crate::domain::credential::{Credential, Environment};
 use crate::domain::environment::{Proof, Verdict};
@@ -19,7 +19,7 @@ use crate::engine::audit::Actor;
 use crate::engine::errors::{
     ConfirmError, ForgetError, PauseError, ReadError, ReleaseError, RevokeError, RollbackError, RotateError, SubmitError,
 };
-use crate::engine::views::{Document, Listed, Plan, RolledBack, Status, Submitted};
+use crate::engine::views::{Document, Listed, Plan, Previous, RolledBack, Status, Submitted};
 use crate::engine::{Reader, VersionView};
 
 /// The values that no refusal may hold.
@@ -29,6 +29,7 @@ pub(super) struct Fake {
     policies: Mutex<Arc<Policies>>,
     /// Revision and value of what has a version.
     served: Mutex<BTreeMap<Name, (u64, String)>>,
+    previous: Mutex<Option<Arc<Previous>>>,
     pub(super) read: Mutex<Option<ReadError>>,
     pub(super) confirm: Mutex<Option<ConfirmError>>,
     pub(super) submit: Mutex<Option<SubmitError>>,
@@ -101,6 +102,7 @@ impl Fake {
         Fake {
             policies: Mutex::new(Arc::new(policies(applications()))),
             served: Mutex::new(served.into_iter().collect()),
+            previous: Mutex::default(),
             read: Mutex::default(),
             confirm: Mutex::default(),
             submit: Mutex::default(),
@@ -130,6 +132,13 @@ impl Fake {
         Arc::make_mut(&mut policies).credentials.insert(name(text), Arc::new(document));
     }
 
+    /// From now on each document has a previous version to verify with.
+    pub(super) fn verify_with(&self, old: &str) {
+        let fields = [("signing_secret".parse().unwrap(), Secret::from(old.to_owned()))].into_iter().collect();
+        let valid_until = "2026-11-22T04:19:07Z".parse().unwrap();
+        *self.previous.lock().unwrap() = Some(Arc::new(Previous { version: version(0), fields, valid_until }));
+    }
+
     /// What it was asked since the last call.
     pub(super) fn log(&self) -> Vec<String> {
         std::mem::take(&mut self.log.lock().unwrap())
@@ -150,6 +159,22 @@ impl Drop for Guard {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::SeqCst);
     }
+}
+
+#[async_trait]
+impl Snapshots for Fake {
+    async fn take(&self, actor: Actor) -> Result<std::fs::File, SnapshotError> {
+        use std::io::{Seek, Write};
+        self.note(format!("backup {actor:?}"));
+        let mut file = tempfile::tempfile().map_err(|_| SnapshotError::Unavailable)?;
+        file.write_all(&backup_bytes()).and_then(|()| file.rewind()).map_err(|_| SnapshotError::Unavailable)?;
+        Ok(file)
+    }
+}
+
+/// Longer than one chunk, and not a whole number of them.
+pub(super) fn backup_bytes() -> Vec<u8> {
+    b"0123456789".repeat(20_001)
 }
 
 #[async_trait]
@@ -186,6 +211,7 @@ impl Service for Fake {
             issued_at: Timestamp::UNIX_EPOCH,
             stale: false,
             fields: Arc::new(fields),
+            previous: self.previous.lock().unwrap().clone(),
         })
     }
 

@@ -77,6 +77,7 @@ async fn start_with(limits: Limits, operators: Vec<Operator>, tls: Option<Arc<ru
         service: fake.clone(),
         hub: hub.clone(),
         operators,
+        snapshots: Some(fake.clone()),
         metrics: Arc::new(|with_names| format!("# with names: {with_names}\n")),
         ready: ready.clone(),
         limits,

@@ -231,3 +231,43 @@ async fn one_connection_takes_many_requests() {
         exchange(&mut stream, request(APP, "GET /v1/credentials/foreign", "", "").as_bytes()).await.refused(403, "forbidden");
     }
 }
+
+#[tokio::test]
+async fn the_previous_version_is_in_the_document_while_it_is_good() {
+    let it = start(Limits::default()).await;
+    let plain = it.get(APP, "/v1/credentials/one").await;
+    assert!(plain.json().get("previous").is_none(), "{plain:?}");
+    let old = "old-\"quoted\"-value".to_owned();
+    it.fake.verify_with(&old);
+    let during = it.get(APP, "/v1/credentials/one").await.json();
+    let expected = serde_json::json!({"version": "v0", "fields": {"signing_secret": old}, "valid_until": "2026-11-22T04:19:07Z"});
+    assert_eq!(during["previous"], expected);
+    assert_eq!(during["version"], "v1", "the rest is as it was");
+
+    // The stream's data is the same document, on one line.
+    let mut stream = it.tcp().await;
+    stream.write_all(request(APP, "GET /v1/events?credentials=one", "", "").as_bytes()).await.unwrap();
+    let mut seen = String::new();
+    while !seen.contains("signing_secret") {
+        let mut bytes = [0; 4096];
+        let count = timeout(Duration::from_secs(5), stream.read(&mut bytes)).await.unwrap().unwrap();
+        assert!(count > 0, "{seen}");
+        seen.push_str(std::str::from_utf8(&bytes[..count]).unwrap());
+    }
+    let data = seen.lines().find_map(|line| line.strip_prefix("data: ")).unwrap();
+    assert_eq!(serde_json::from_str::<serde_json::Value>(data).unwrap()["previous"], expected);
+}
+
+#[tokio::test]
+async fn a_backup_is_the_whole_store_and_for_those_who_may_read() {
+    let it = start(Limits::default()).await;
+    let reply = it.get(BOSS, "/v1/backup").await;
+    assert_eq!((reply.status, reply.header("content-type")), (200, Some("application/octet-stream")), "{}", reply.head);
+    assert_eq!(reply.header("content-length"), Some(reply.body.len().to_string().as_str()));
+    assert_eq!(reply.body.as_bytes(), super::fake::backup_bytes());
+    assert!(it.fake.log().iter().any(|line| line.starts_with("backup Operator")));
+    for token in [CLERK, APP, OTHER] {
+        it.get(token, "/v1/backup").await.refused(403, "forbidden");
+    }
+    it.call(BOSS, "POST /v1/backup", "", "").await.refused(405, "method");
+}

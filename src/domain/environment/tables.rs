@@ -5,7 +5,7 @@ use rstest::rstest;
 use super::*;
 use crate::domain::fixtures::{credential, proof, provider};
 use crate::domain::material::Secret;
-use crate::domain::provider::Field;
+use crate::domain::provider::{Field, Usage};
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,9 @@ const TEST: &str = "^acme_test_[a-z0-9]+$";
 fn described(class: FieldClass, patterns: &[(Environment, &str)]) -> Provider {
     let patterns: BTreeMap<_, _> = patterns.iter().map(|(environment, text)| (*environment, regex::Regex::new(text).unwrap())).collect();
     let mut provider = provider(true);
-    provider.fields.insert("client_id".parse().unwrap(), Field { class, bound: true, served: true, patterns });
+    provider
+        .fields
+        .insert("client_id".parse().unwrap(), Field { class, bound: true, served: true, patterns, usage: Usage::Sign, recipe: None });
     provider
 }
 

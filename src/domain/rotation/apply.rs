@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::incident::{close_incident, compromised, forgotten, revocation_asked};
-use super::undo::{abandon, orphan, rollback_planned};
+use super::undo::{abandon, orphan, restored, rollback_planned};
 use super::{Event, POSSIBLE_ORPHANS_MAX, Phase, Plan, Rotation};
 use crate::domain::environment::Verdict;
 use crate::domain::holders::Blocker;
@@ -49,7 +49,11 @@ pub fn apply(ledger: &Ledger, event: &Event) -> Applied {
             illegal("current-refused", "there is no current version")
         }
         Event::CurrentRefused { at } => Ok(Ledger { refused_since: ledger.refused_since.or(Some(*at)), ..ledger }),
-        Event::CurrentAccepted => Ok(Ledger { refused_since: None, ..ledger }),
+        Event::CurrentAccepted => {
+            // What wasn't served before its first look is served from now on: a change that applications see.
+            let revision = ledger.revision + u64::from(ledger.unverified);
+            Ok(Ledger { refused_since: None, unverified: false, revision, ..ledger })
+        }
         Event::RollbackPlanned { plan } => rollback_planned(ledger, plan),
         Event::TermsTightened { terms } => {
             let tighter = |rotation: &mut Rotation| rotation.plan.terms = rotation.plan.terms.safer(*terms);
@@ -63,6 +67,7 @@ pub fn apply(ledger: &Ledger, event: &Event) -> Applied {
         Event::Forgotten => forgotten(ledger),
         Event::Cleared if ledger.clearing => Ok(Ledger { clearing: false, ..ledger }),
         Event::Cleared => illegal("cleared", "nothing is forgotten"),
+        Event::Restored => Ok(restored(ledger)),
         Event::Snapshot { ledger } => Ok((**ledger).clone()),
     }
 }
@@ -224,6 +229,9 @@ fn unfit_issue(ledger: &Ledger, rotation: &Rotation, event: &Event) -> Option<&'
         }
         return copy_of.is_some().then_some("a minted key is no copy");
     }
+    if rotation.plan.origin == Origin::Chosen && (key_id.is_some() || copy_of.is_some() || known_original(ledger, event).is_some()) {
+        return Some("a value of our own has no key at a provider, and is no copy");
+    }
     let original = copy_of.clone().or_else(|| known_original(ledger, event));
     match original.map(|original| ledger.versions.get(&original)) {
         Some(None) => Some("the original of the copy is unknown"),
@@ -290,6 +298,7 @@ fn promoted(ledger: Ledger, event: &Event) -> Applied {
     ledger.revision += 1;
     ledger.failure = None;
     ledger.refused_since = None;
+    ledger.unverified = false;
     Ok(ledger)
 }
 
@@ -333,6 +342,8 @@ fn revoke_intended(ledger: Ledger) -> Applied {
             facts.doomed = true;
         }
     }
+    // Who was given the old version to verify with sees that this ends.
+    ledger.revision += u64::from(ledger.rotation.as_ref().is_some_and(|rotation| rotation.plan.serves_previous));
     Ok(ledger)
 }
 

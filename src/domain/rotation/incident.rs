@@ -86,6 +86,7 @@ pub(super) fn forgotten(ledger: Ledger) -> Applied {
         failure: None,
         orphans: BTreeSet::new(),
         refused_since: None,
+        unverified: false,
         seen: BTreeSet::new(),
         incident: None,
         clearing: true,

@@ -132,6 +132,9 @@ pub struct Plan {
     pub reason: String,
     pub terms: Terms,
     pub planned_at: Timestamp,
+    /// Applications get the old version's fields too while both are good: that they end is a change which they see.
+    #[serde(default)]
+    pub serves_previous: bool,
 }
 
 /// A point in time on both clocks: the wall's, and the running time that the journal adds up (I13).
@@ -198,6 +201,8 @@ pub enum AbandonReason {
     SubmissionInterrupted,
     /// The sealed copy of the new key can't be opened.
     SealedCopyDamaged,
+    /// A value of our own that came back from a backup: nobody can be asked whether it was ended since.
+    Restored,
     /// A person asked for the candidate's revocation.
     RevokedByHand,
 }
@@ -217,6 +222,7 @@ impl AbandonReason {
             AbandonReason::CurrentChanged => "current-changed",
             AbandonReason::SubmissionInterrupted => "submission-interrupted",
             AbandonReason::SealedCopyDamaged => "sealed-copy-damaged",
+            AbandonReason::Restored => "restored",
             AbandonReason::RevokedByHand => "revoked-by-hand",
         }
     }
@@ -309,6 +315,8 @@ pub enum Event {
         at: Option<Timestamp>,
     },
     Resumed,
+    /// All before this came back from a backup: what happened since isn't known.
+    Restored,
     /// Somebody else may have the current key. It and all older ones are replaced, and die within this time, held or not.
     Compromised {
         at: Instant,
@@ -343,6 +351,8 @@ pub enum Step {
         key_id: KeyId,
     },
     Create,
+    /// Make the value ourselves. Nobody knows it before it is stored: done twice, it does no harm.
+    Choose,
     Store,
     Verify,
     Promote,

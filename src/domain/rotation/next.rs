@@ -59,8 +59,10 @@ fn wait(reason: WaitReason, until: Option<Timestamp>) -> Step {
 }
 
 fn issue(rotation: &Rotation, facts: &Facts<'_>) -> Step {
-    if rotation.plan.origin != Origin::Minted {
-        return abandon(AbandonReason::SubmissionInterrupted);
+    match rotation.plan.origin {
+        Origin::Minted => {}
+        Origin::Chosen => return choose(rotation, facts),
+        Origin::Submitted | Origin::RolledBack => return abandon(AbandonReason::SubmissionInterrupted),
     }
     if rotation.create_open && facts.create_unsent {
         return Step::Create;
@@ -90,6 +92,16 @@ fn issue(rotation: &Rotation, facts: &Facts<'_>) -> Step {
     Step::Journal(Event::CreateIntended { attempt, operation, version: operation.version(generation), seen: seen.clone() })
 }
 
+fn choose(rotation: &Rotation, facts: &Facts<'_>) -> Step {
+    changes_in_window(rotation, facts, overlap(rotation)).unwrap_or(Step::Choose)
+}
+
+/// As [`window_closed`], for what replaces a living version: where nothing is used yet, nothing needs a window.
+fn changes_in_window(rotation: &Rotation, facts: &Facts<'_>, before_deadline: Duration) -> Option<Step> {
+    let nothing_served = rotation.plan.origin == Origin::Chosen && (rotation.old.is_none() || facts.ledger.unverified);
+    if nothing_served { None } else { window_closed(rotation, facts, before_deadline) }
+}
+
 fn promote(rotation: &Rotation, facts: &Facts<'_>) -> Step {
     if rotation.refusals >= CANDIDATE_REFUSALS_MAX {
         return abandon(AbandonReason::CandidateRefused);
@@ -98,8 +110,8 @@ fn promote(rotation: &Rotation, facts: &Facts<'_>) -> Step {
         return Step::Verify;
     }
     // What a person submits takes effect at once: the person chose the time.
-    if rotation.plan.origin == Origin::Minted
-        && let Some(closed) = window_closed(rotation, facts, overlap(rotation))
+    if rotation.plan.origin.is_by_policy()
+        && let Some(closed) = changes_in_window(rotation, facts, overlap(rotation))
     {
         return closed;
     }

@@ -23,7 +23,7 @@ use crate::domain::holders::Blocker;
 use crate::domain::ids::{KeyId, OperationId, VersionId};
 use crate::domain::ledger::{Fingerprint, Ledger, Origin};
 use crate::domain::policy::{RotationPolicy, Unconfirmed};
-use crate::domain::provider::Provider;
+use crate::domain::provider::{Calls, Lifecycle, Provider};
 
 /// What happens to the next create.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,6 +74,8 @@ struct World {
     /// Keys that somebody else has made, and keys of ours that were forgotten.
     of_thieves: BTreeSet<KeyId>,
     let_go: BTreeSet<KeyId>,
+    /// Versions that were forgotten alive: a value of our own has no key.
+    forgotten: BTreeSet<VersionId>,
 }
 
 impl World {
@@ -103,7 +105,16 @@ impl World {
             killed_outside: BTreeSet::new(),
             of_thieves: BTreeSet::new(),
             let_go: BTreeSet::new(),
+            forgotten: BTreeSet::new(),
         }
+    }
+
+    /// A credential whose values we make ourselves; nothing made yet.
+    fn generating() -> World {
+        let mut world = World::empty(false);
+        world.provider.lifecycle = Lifecycle::Generated;
+        world.provider.calls = Calls::default();
+        world
     }
 
     /// A submitted key is current, and nothing is open.
@@ -155,7 +166,17 @@ impl World {
         let (generation, attempt) = (self.ledger.generation + 1, self.ledger.attempts + 1);
         let operation = OperationId::new(installation(), &self.credential.name, generation, attempt);
         let (version, terms) = (operation.version(generation), self.policy.terms);
-        Plan { generation, attempt, operation, version, origin, reason: reason.to_owned(), terms, planned_at: self.now.wall }
+        Plan {
+            generation,
+            attempt,
+            operation,
+            version,
+            origin,
+            reason: reason.to_owned(),
+            terms,
+            planned_at: self.now.wall,
+            serves_previous: false,
+        }
     }
 
     /// Whether it was taken: not while a rotation is open.
@@ -221,7 +242,8 @@ impl World {
             Decision::Step(step) => self.perform(step),
             Decision::Due { reason } => {
                 self.requested &= reason != DueReason::Requested;
-                let plan = self.plan(Origin::Minted, reason.as_str());
+                let origin = if self.provider.is_generated() { Origin::Chosen } else { Origin::Minted };
+                let plan = Plan { serves_previous: self.provider.is_generated(), ..self.plan(origin, reason.as_str()) };
                 self.seen = None;
                 self.journal(Event::Planned { plan });
             }
@@ -262,6 +284,8 @@ impl World {
         }
         if event == Event::Forgotten {
             // What was made lives on, whether its reply came back or not.
+            let living = self.ledger.versions.iter().filter(|(_, facts)| facts.ended.is_none());
+            self.forgotten.extend(living.map(|(version, _)| version.clone()));
             let of_versions = self.ledger.versions.values().filter(|facts| facts.ended.is_none()).filter_map(|facts| facts.key_id.clone());
             self.let_go.extend(of_versions.chain(self.made.keys().cloned()).collect::<Vec<_>>());
         }

@@ -1,7 +1,10 @@
 //! The way back: giving a rotation up, turning it round, and keys that nobody knows.
 
+use jiff::Timestamp;
+
 use super::apply::{Applied, illegal, open};
-use super::{Event, Phase, Plan};
+use super::{AbandonReason, Event, Phase, Plan, Rotation};
+use crate::domain::ids::VersionId;
 use crate::domain::ledger::{Closure, Ended, Failure, Ledger, Origin, PossibleOrphan, VersionFacts};
 
 pub(super) fn abandon(mut ledger: Ledger, event: &Event) -> Applied {
@@ -26,11 +29,11 @@ pub(super) fn abandon(mut ledger: Ledger, event: &Event) -> Applied {
 fn abandoned(mut ledger: Ledger, event: &Event) -> Applied {
     let Event::Abandoned { at, next_try_at } = event else { return illegal("abandoned", "another event") };
     let Some(rotation) = ledger.rotation.take() else { return illegal("abandoned", "no rotation is open") };
-    let minted = rotation.plan.origin == Origin::Minted;
-    if rotation.create_open || (minted && rotation.key_id.is_some()) {
+    let by_policy = rotation.plan.origin.is_by_policy();
+    if rotation.create_open || (by_policy && rotation.key_id.is_some()) {
         return illegal("abandoned", "the new key isn't undone");
     }
-    if minted {
+    if by_policy {
         if let Some(facts) = ledger.versions.get_mut(&rotation.version) {
             facts.doomed = true;
             facts.ended = Some(Ended { at: *at, closure: Closure::Reported });
@@ -40,12 +43,55 @@ fn abandoned(mut ledger: Ledger, event: &Event) -> Applied {
         ledger.versions.remove(&rotation.version);
     }
     let count = ledger.failure.as_ref().map_or(0, |failure| failure.count).saturating_add(1);
-    if let (Some(reason), true) = (rotation.abandoning, minted) {
+    if let (Some(reason), true) = (rotation.abandoning, by_policy) {
         ledger.failure = Some(Failure { reason, count, next_try_at: *next_try_at });
     }
     ledger.rotation = rotation.turned.map(|turned| *turned);
     ledger.trim();
     Ok(ledger)
+}
+
+/// What a restore adds to the revisions: more than came and went between the backup and its return, so that an application which
+/// saw those takes up what comes now.
+const RESTORED_REVISIONS: u64 = 1 << 20;
+
+/// What is open at a provider goes on: each of its steps asks the provider first. A value of our own has nobody to ask: it may
+/// have been ended since, so nothing of it is carried on, and a new one takes its place.
+pub(super) fn restored(mut ledger: Ledger) -> Ledger {
+    ledger.revision += RESTORED_REVISIONS;
+    ledger.refused_since = None;
+    ledger.unverified = ledger.current.is_some();
+    let Some(rotation) = &ledger.rotation else { return ledger };
+    if ledger.origin_of(&rotation.version).unwrap_or(rotation.plan.origin) != Origin::Chosen {
+        return ledger;
+    }
+    let mut ends = Vec::new();
+    if let Some(rotation) = ledger.rotation.as_mut() {
+        ends.extend(carry_nothing_on(rotation));
+        // A rollback that is given up would go on with what it turned round.
+        ends.extend(rotation.turned.as_deref_mut().and_then(carry_nothing_on));
+    }
+    for (old, at) in ends {
+        for version in ledger.same_key(&old) {
+            if let Some(facts) = ledger.versions.get_mut(&version) {
+                facts.doomed = true;
+                facts.ended.get_or_insert(Ended { at, closure: Closure::Unproved });
+            }
+        }
+    }
+    ledger
+}
+
+/// A rotation of values of our own ends here. Its old version, and when that was replaced, if it lived until now.
+fn carry_nothing_on(rotation: &mut Rotation) -> Option<(VersionId, Timestamp)> {
+    let Some(promoted) = rotation.promoted else {
+        rotation.abandoning.get_or_insert(AbandonReason::Restored);
+        return None;
+    };
+    let old = rotation.old.clone()?;
+    let lived = rotation.phase < Phase::Revoked;
+    rotation.phase = Phase::Revoked;
+    lived.then_some((old, promoted.wall))
 }
 
 pub(super) fn orphan(mut ledger: Ledger, event: &Event) -> Applied {

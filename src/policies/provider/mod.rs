@@ -1,6 +1,7 @@
 //! `Provider` documents: the description language. Its reference for authors is `policies/providers/README.md`.
 
 mod calls;
+mod generate;
 mod limits;
 mod request;
 
@@ -10,7 +11,7 @@ use regex::{Regex, RegexBuilder};
 
 use crate::domain::credential::Environment;
 use crate::domain::ids::{FieldName, Name};
-use crate::domain::provider::{Confidence, Fact, Field, FieldClass, Lifecycle, Provider, Template, Timing};
+use crate::domain::provider::{Confidence, Fact, Field, FieldClass, Lifecycle, Provider, Template, Timing, Usage};
 
 use super::problem::Sink;
 use super::reader::{Fields, boolean, choice, entries, list, text, unsupported};
@@ -18,6 +19,7 @@ use super::tree::{Key, Node};
 use super::values::{ENVIRONMENTS, Scheme, check_url, name, span};
 pub(super) use calls::{MEANINGS, METHODS, RULES_MAX};
 use calls::{read_calls, read_signs};
+pub(super) use generate::{ALPHABET_MAX, ENCODINGS, PREFIX_LENGTH_MAX, USAGES};
 use limits::read_limits;
 pub(super) use request::{OWN_HEADERS, RESERVED, TEMPLATE_LENGTH_MAX};
 
@@ -41,18 +43,24 @@ pub(super) fn read(name: &Name, node: &Node, sink: &Sink<'_>) -> Option<Provider
     let fields = Fields::of(node, sink)?;
     let title = fields.need("title", "what people call the provider").and_then(|node| text(node, sink));
     let retired = fields.get("retired").and_then(|node| boolean(node, sink)).unwrap_or(false);
-    let lifecycle = fields.need("lifecycle", "how keys come and go: `pairs` or `manual`").and_then(|node| lifecycle(node, sink));
+    let lifecycle =
+        fields.need("lifecycle", "how keys come and go: `pairs`, `manual` or `generated`").and_then(|node| lifecycle(node, sink));
     let variables = fields.get("variables").map(|node| read_variables(node, sink)).unwrap_or_default();
     let described = fields.need("fields", "what a credential consists of").map(|node| read_fields(node, sink)).unwrap_or_default();
     let classes = described.iter().map(|(name, field)| (name.clone(), field.class)).collect();
     let scope = Scope { variables, fields: classes, sink };
-    let environments = fields
-        .need("environments", "where they are: `sandbox: {base: …}` and `production: {base: …}`")
-        .map(|node| read_environments(node, &scope))
-        .unwrap_or_default();
+    let generated = lifecycle == Some(Lifecycle::Generated);
+    if let (Some(_), Some(node)) = (lifecycle, fields.get("fields")) {
+        generate::check_fields(node, generated, sink);
+    }
+    let environments = if generated { generate::environments() } else { places(&fields, &scope) };
+    if generated {
+        generate::check_calls(&fields, sink);
+    }
     let calls = fields.get("calls").map(|node| read_calls(node, &scope, lifecycle)).unwrap_or_default();
     let signs = fields.get("signs").and_then(|node| read_signs(node, &scope, calls.token.is_some()));
     let timing = fields.get("timing").map(|node| read_timing(node, sink)).unwrap_or_default();
+    let timing = Timing { propagation: timing[0], tokens_outlive: timing[1], manual_lead: timing[2] };
     let limits = fields.get("limits").map(|node| read_limits(node, sink)).unwrap_or_default();
     let facts = fields.get("facts").map(|node| read_facts(node, sink)).unwrap_or_default();
     fields.done();
@@ -66,18 +74,23 @@ pub(super) fn read(name: &Name, node: &Node, sink: &Sink<'_>) -> Option<Provider
         calls,
         signs,
         lifecycle: lifecycle?,
-        timing: Timing { propagation: timing[0], tokens_outlive: timing[1], manual_lead: timing[2] },
+        timing: if generated { generate::timing(timing) } else { timing },
         limits,
         facts,
     })
 }
 
+fn places(fields: &Fields<'_>, scope: &Scope<'_>) -> BTreeMap<Environment, Template> {
+    let help = "where they are: `sandbox: {base: …}` and `production: {base: …}`";
+    fields.need("environments", help).map(|node| read_environments(node, scope)).unwrap_or_default()
+}
+
 fn lifecycle(node: &Node, sink: &Sink<'_>) -> Option<Lifecycle> {
-    let (pairs, manual) = (Some(Lifecycle::Pairs), Some(Lifecycle::Manual));
-    let words = [("pairs", pairs), ("manual", manual), ("slots", None), ("overlap", None), ("replace", None)];
+    let (pairs, manual, generated) = (Some(Lifecycle::Pairs), Some(Lifecycle::Manual), Some(Lifecycle::Generated));
+    let words = [("pairs", pairs), ("manual", manual), ("generated", generated), ("slots", None), ("overlap", None), ("replace", None)];
     let word = choice(node, sink, &words)?;
     if word.value.is_none() {
-        unsupported(sink, node.place, "lifecycle: other than pairs and manual");
+        unsupported(sink, node.place, "lifecycle: other than pairs, manual and generated");
     }
     word.value
 }
@@ -163,7 +176,14 @@ fn read_fields(node: &Node, sink: &Sink<'_>) -> BTreeMap<FieldName, Field> {
             Ok(name) => {
                 whole &= field.is_some();
                 // Where the class is wrong, the name still counts, so that calls may refer to it.
-                let unknown = Field { class: FieldClass::Secret, bound: true, served: true, patterns: BTreeMap::new() };
+                let unknown = Field {
+                    class: FieldClass::Secret,
+                    bound: true,
+                    served: true,
+                    patterns: BTreeMap::new(),
+                    usage: Usage::Sign,
+                    recipe: None,
+                };
                 found.insert(name, field.unwrap_or(unknown));
             }
             Err(error) => sink.report(key.place, "bad-name", error.to_string(), "for example `client_secret`"),
@@ -182,6 +202,9 @@ fn read_field(node: &Node, sink: &Sink<'_>) -> Option<Field> {
     let bound = fields.get("bound").and_then(|node| boolean(node, sink));
     let served = fields.get("served").map(|node| (node.place, boolean(node, sink)));
     let patterns = fields.get("patterns").map(|node| read_patterns(node, sink)).unwrap_or_default();
+    let usage = fields.get("use").and_then(|node| generate::read_usage(node, sink)).unwrap_or(Usage::Sign);
+    // Where the recipe itself is wrong, that was told: the field counts as wrong too.
+    let recipe = fields.get("generate").map(|node| generate::read_recipe(node, sink));
     fields.done();
     let class = class?.value;
     if let Some((place, Some(true))) = served
@@ -191,7 +214,11 @@ fn read_field(node: &Node, sink: &Sink<'_>) -> Option<Field> {
         sink.report(place, "management-served", "a management field is never served", help);
     }
     let served = served.and_then(|(_, served)| served).unwrap_or(class != FieldClass::Management);
-    Some(Field { class, bound: bound.unwrap_or(class != FieldClass::Public), served, patterns })
+    let recipe = match recipe {
+        Some(read) => Some(read?),
+        None => None,
+    };
+    Some(Field { class, bound: bound.unwrap_or(class != FieldClass::Public), served, patterns, usage, recipe })
 }
 
 fn read_patterns(node: &Node, sink: &Sink<'_>) -> BTreeMap<Environment, Regex> {

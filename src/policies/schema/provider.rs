@@ -3,11 +3,13 @@
 use serde_json::{Value, json};
 
 use super::super::provider::{
-    CLASSES, CONFIDENCES, MEANINGS, METHODS, OWN_HEADERS, PATTERN_LENGTH_MAX, RESERVED, RULES_MAX, TEMPLATE_LENGTH_MAX,
+    ALPHABET_MAX, CLASSES, CONFIDENCES, ENCODINGS, MEANINGS, METHODS, OWN_HEADERS, PATTERN_LENGTH_MAX, PREFIX_LENGTH_MAX, RESERVED,
+    RULES_MAX, TEMPLATE_LENGTH_MAX, USAGES,
 };
 use super::super::values::ENVIRONMENTS;
 use super::{described, object, one_of, words};
 use crate::domain::ids::FieldName;
+use crate::domain::recipe::LENGTH_MAX;
 
 /// Holes are `{name}` or `{field:name}`.
 const TEMPLATE: &str = r"^([^{}]|\{[a-z_]+\}|\{field:[a-z][a-z0-9_]*\})*$";
@@ -23,11 +25,11 @@ pub(super) fn spec() -> Value {
     );
     let fact = object(&["about", "source", "confidence"], json!({"about": text, "source": text, "confidence": words(&CONFIDENCES)}));
     let mut spec = object(
-        &["title", "lifecycle", "fields", "environments"],
+        &["title", "lifecycle", "fields"],
         json!({
             "title": described("What people call the provider.", text.clone()),
             "retired": {"description": "Nothing new is enrolled, checks still work. [false]", "type": "boolean"},
-            "lifecycle": {"description": "How keys come and go: `manual`, a person brings each one.", "enum": ["pairs", "manual"]},
+            "lifecycle": {"description": "How keys come and go: `manual`, a person brings each one; `generated`, we make the values.", "enum": ["pairs", "manual", "generated"]},
             "signs": described("How a credential of this provider signs for those that it administers.", json!({"$ref": "#/$defs/signature"})),
             "environments": by_environment(1, environment),
             "variables": {"description": "A value is the default; without one each credential gives its own.", "type": "object",
@@ -49,8 +51,16 @@ pub(super) fn spec() -> Value {
             "facts": {"description": "Where each part is known from.", "type": "array", "items": fact},
         }),
     );
-    spec["if"] = json!({"properties": {"lifecycle": {"const": "manual"}}, "required": ["lifecycle"]});
-    spec["then"] = json!({"properties": {"calls": {"properties": {"create": false, "list": false, "revoke": false}}}});
+    let lives = |word: &str| json!({"properties": {"lifecycle": {"const": word}}, "required": ["lifecycle"]});
+    spec["allOf"] = json!([
+        {"if": lives("manual"), "then": {"properties": {"calls": {"properties": {"create": false, "list": false, "revoke": false}}}}},
+        // All fields are made here and nobody is asked, or none is and there is a provider.
+        {
+            "if": lives("generated"),
+            "then": {"properties": {"environments": false, "calls": false, "fields": {"additionalProperties": {"required": ["generate"]}}}},
+            "else": {"required": ["environments"], "properties": {"fields": {"additionalProperties": {"properties": {"generate": false}}}}},
+        },
+    ]);
     spec
 }
 
@@ -71,11 +81,29 @@ fn field() -> Value {
             "bound": {"description": "One value belongs to one environment and one credential. [true, for public: false]", "type": "boolean"},
             "served": {"description": "Whether applications get it. [true, for management: false]", "type": "boolean"},
             "patterns": by_environment(0, pattern),
+            "use": described("What applications do with it: `verify` gives them the previous one too. [sign]", words(&USAGES)),
+            "generate": described("How we make it, with `lifecycle: generated`.", recipe()),
         }),
     );
     field["if"] = json!({"properties": {"class": {"const": "management"}}, "required": ["class"]});
     field["then"] = json!({"properties": {"served": {"const": false}}});
     field
+}
+
+fn recipe() -> Value {
+    let graphic = |least: usize, most: usize| format!("^[!-~]{{{least},{most}}}$");
+    let mut recipe = object(
+        &["length"],
+        json!({
+            "length": {"description": "Random bytes with an encoding, characters with an alphabet; 128 bits of chance at least.",
+                "type": "integer", "minimum": 1, "maximum": LENGTH_MAX},
+            "encoding": words(&ENCODINGS),
+            "alphabet": {"description": "Printable ASCII, each character once.", "type": ["string", "number"], "pattern": graphic(2, ALPHABET_MAX)},
+            "prefix": {"description": "Stands before the random part.", "type": ["string", "number"], "pattern": graphic(0, PREFIX_LENGTH_MAX)},
+        }),
+    );
+    recipe["oneOf"] = json!([{"required": ["encoding"]}, {"required": ["alphabet"]}]);
+    recipe
 }
 
 fn calls() -> Value {

@@ -9,7 +9,7 @@ use super::super::tree::{self, Kind, Node};
 use super::*;
 
 /// What a schema can see. The other codes need a look at other documents, or at more than the form of a value.
-const STRUCTURAL: [&str; 18] = [
+const STRUCTURAL: [&str; 21] = [
     "bad-api-version",
     "bad-authentication",
     "bad-body",
@@ -28,6 +28,9 @@ const STRUCTURAL: [&str; 18] = [
     "cron-fields",
     "duplicate-entry",
     "management-served",
+    "missing-recipe",
+    "not-generated",
+    "recipe-unused",
 ];
 const STRUCTURAL_TOO: [&str; 4] = ["missing-field", "missing-value", "unknown-field", "unsupported"];
 
@@ -104,6 +107,11 @@ fn the_documents_of_the_readme_are_taken() {
 #[case("Application", "{environment: sandbox, credentials: [], identity: {unix: {uid: 4294967295}}}")]
 #[case("Application", "{environment: sandbox, credentials: [], identity: {unix: {uid: 5, gid: 5}}}")]
 #[case("Application", "{environment: sandbox, credentials: [], identity: {unix: {uid: 5}}, lease: forever}")]
+#[case("Provider", "{title: Z, lifecycle: generated, fields: {s: {class: secret, generate: {length: 32}}}}")]
+#[case("Provider", "{title: Z, lifecycle: generated, fields: {s: {class: secret, generate: {length: 32, encoding: hex, alphabet: ab}}}}")]
+#[case("Provider", "{title: Z, lifecycle: generated, fields: {s: {class: secret, generate: {length: 32, alphabet: a}}}}")]
+#[case("Provider", "{title: Z, lifecycle: generated, fields: {s: {class: secret, generate: {length: 32, encoding: hex, prefix: a b}}}}")]
+#[case("Provider", "{title: Z, lifecycle: generated, fields: {s: {class: secret, generate: {length: 0, encoding: hex}}}}")]
 fn both_refuse(#[case] kind: &str, #[case] spec: &str) {
     let text = format!("{}spec: {spec}\n", head(kind, "z"));
     assert!(parse(&[base(), source("t.yaml", &text)], now()).is_err(), "{text}");

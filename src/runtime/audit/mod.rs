@@ -4,6 +4,7 @@
 //! known is never continued: after a failure nothing is recorded until the file was opened and its end checked again.
 
 mod chain;
+mod leading;
 mod record;
 mod writer;
 
@@ -25,6 +26,7 @@ use record::Entry;
 use writer::{Progress, Request, Writer};
 
 pub use chain::{Broken, Verified, VerifyError, verify};
+pub use leading::{Leading, STARTED, last_leading};
 pub use record::{Flaw, Head};
 
 /// Most different repetitions that are counted one by one between two flushes; what is beyond shares one count.

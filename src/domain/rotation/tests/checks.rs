@@ -59,7 +59,7 @@ impl World {
         let current = self.ledger.current.as_ref();
         let same = current.map(|current| self.ledger.same_key(current)).unwrap_or_default();
         for (version, facts) in &self.ledger.versions {
-            let is_let_go = facts.key_id.as_ref().is_some_and(|key| self.let_go.contains(key));
+            let is_let_go = self.forgotten.contains(version) || facts.key_id.as_ref().is_some_and(|key| self.let_go.contains(key));
             assert!(facts.ended.is_some() || same.contains(version) || is_let_go, "{version} is neither ended nor current");
         }
         let stray = |key: &&KeyId| self.made.contains_key(*key) && Some(*key) != self.current_key().as_ref() && !self.let_go.contains(*key);

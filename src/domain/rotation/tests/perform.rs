@@ -18,6 +18,7 @@ impl World {
                 self.journal(Event::OrphanRevoked { key_id });
             }
             Step::Create => self.create(),
+            Step::Choose => self.choose(),
             Step::Store => self.journal(Event::Stored),
             Step::Verify => self.verify(),
             Step::Promote => self.promote(),
@@ -98,6 +99,15 @@ impl World {
         } else if fault == Some(Fault::Refused) {
             self.journal(Event::Abandoning { reason: AbandonReason::CreateRefused });
         }
+    }
+
+    /// A value of our own: accepted wherever we serve it, and unknown to any provider.
+    fn choose(&mut self) {
+        let value = key(&format!("chosen-{}", self.events.len()));
+        self.alive.insert(value.clone());
+        self.bytes.insert(self.rotation().version.clone(), value.clone());
+        let Event::Issued { issued_at, expires_at, fingerprints, copy_of, .. } = self.issued(&value, None) else { unreachable!() };
+        self.journal(Event::Issued { key_id: None, issued_at, expires_at, fingerprints, copy_of });
     }
 
     fn verify(&mut self) {

@@ -61,6 +61,7 @@ fn event_for(name: &str, world: &World) -> Event {
         "terms-tightened" => Event::TermsTightened { terms: world.policy.terms },
         "paused" => Event::Paused { at: Some(at) },
         "resumed" => Event::Resumed,
+        "restored" => Event::Restored,
         "compromised" => Event::Compromised { at: world.now.instant(), within: Duration::from_secs(600) },
         "incident-closed" => Event::IncidentClosed { at, unknown_keys: None },
         "revocation-asked" => Event::RevocationAsked { asked: RevocationAsked::IfUnheld, stragglers: Vec::new() },
@@ -72,7 +73,7 @@ fn event_for(name: &str, world: &World) -> Event {
 }
 
 /// Where each event fits. `*` is everywhere.
-const FITS: [(&str, &str); 30] = [
+const FITS: [(&str, &str); 31] = [
     ("planned", "enrolled"),
     ("create-intended", "planned intended"),
     ("issued", "intended"),
@@ -102,6 +103,7 @@ const FITS: [(&str, &str); 30] = [
     ("cleared", ""),
     ("paused", "*"),
     ("resumed", "*"),
+    ("restored", "*"),
     ("snapshot", "*"),
 ];
 
@@ -135,7 +137,7 @@ fn the_table_has_every_event_that_the_journal_knows() {
 #[test]
 fn nothing_open_and_nothing_current_takes_only_a_beginning() {
     let world = World::empty(true);
-    let fits = ["planned", "orphan-found", "paused", "resumed", "snapshot"];
+    let fits = ["planned", "orphan-found", "paused", "resumed", "restored", "snapshot"];
     for (name, _) in FITS {
         assert_eq!(apply(&world.ledger, &event_for(name, &world)).is_ok(), fits.contains(&name), "{name}");
     }
