@@ -108,6 +108,9 @@ fn live(from: u64, count: u64) -> Sum {
                     }
                     let outcome = std::panic::catch_unwind(|| Life::new(seed, false).run());
                     let outcome = outcome.unwrap_or_else(|_| panic!("seed {seed} panicked"));
+                    if let Some(broken) = &outcome.violation {
+                        say(&format!("seed {seed} failed: {}: {}", broken.invariant, broken.what));
+                    }
                     let mut sum = sum.lock().unwrap();
                     sum.add(&outcome);
                     if sum.lives.is_multiple_of(5_000) {

@@ -273,11 +273,8 @@ impl Life {
         self.policies.rotations.insert(name, std::sync::Arc::new(policy));
         let policies = self.policies.clone();
         self.scene.lock().model.set_policies(&policies);
-        for app in &self.apps {
-            let lease = lease_of(&policies, &app.id.0);
-            if let Some(copy) = self.scene.lock().model.copies.get_mut(&app.id) {
-                copy.lease = copy.lease.min(lease);
-            }
+        for (id, copy) in &mut self.scene.lock().model.copies {
+            copy.lease = copy.lease.min(lease_of(&policies, &id.0));
         }
         // A reload that can't be audited is asked for again: the person sees the problem.
         for _ in 0..50 {

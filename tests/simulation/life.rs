@@ -287,6 +287,7 @@ impl Life {
             }
             let Some((_, deed)) = self.agenda.pop_first() else { return };
             self.scene.note(|| format!("deed {deed:?}"));
+            self.scene.lock().model.turn_plans.clear();
             self.perform(deed);
         }
     }

@@ -1,10 +1,11 @@
 //! What should be true, told from outside: the model sees effects, journaled events, audit records and what applications hold,
 //! and knows the provider's truth. It uses none of the engine's decisions.
 //!
-//! Judged here: I1 to I8, I10 to I14 and I16 to I19. Not judged: I9 beyond "a full provider loses no key", because no description
-//! tells of slots, so nobody can know that a provider evicts; the configured share of I15, because the engine is told of none;
-//! I20, because nothing is printed here (the canary tests judge it); native readers, rollback and restored backups, which the
-//! engine doesn't offer yet.
+//! Judged here: I1 to I8, I10 to I14 and I16 to I19, windows, and liveness. Not judged: I9 beyond "a full provider loses no key",
+//! because no description tells of slots, so nobody can know that a provider evicts; the shares of I15, because the engine is told
+//! of none; I20, because nothing is printed here (the canary tests judge it); of I10 and I19 what needs rollback, restored backups,
+//! a pause or native readers, which the engine doesn't offer yet; the order in I14 where windows, jumps of the clock or a provider
+//! without a list blur when a key is due. Reads, streams and confirmations come between turns, not within a call of one.
 
 mod calls;
 pub mod checks;
