@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::{CreateRequest, Issuer, IssuerError, Minted, ProbeReport, Revocation, Target};
+use super::{CreateRequest, Issuer, IssuerError, Minted, ProbeReport, ProviderHealth, Revocation, Target};
 use crate::domain::ids::KeyId;
 use crate::domain::material::Material;
 use crate::domain::provider::ListedKey;
@@ -57,5 +57,10 @@ impl Issuer for Dispatch {
         doomed: Option<&Material>,
     ) -> Result<Revocation, IssuerError> {
         self.of(target).revoke(target, acting, key_id, doomed).await
+    }
+
+    /// Who makes values here calls nobody.
+    fn health(&self) -> Vec<ProviderHealth> {
+        self.provider.health()
     }
 }
