@@ -19,6 +19,9 @@ use crate::scene::{Inner, Process, truly};
 /// Two small jumps that are believed, one after the other, and what a step takes.
 const CLOCK_SLACK: Duration = Duration::from_secs(660);
 
+/// Ages are told apart by our clock, which storms by a second.
+const STORM: Duration = Duration::from_secs(2);
+
 impl Inner {
     /// A value goes to the provider (I18).
     pub fn sent(&mut self, issuer: &MemoryIssuer, target: &Target, material: &Material) {
@@ -102,7 +105,8 @@ impl Inner {
         };
         if word == "revoking" {
             self.require(doomed, "I1", || format!("{name}: {key} is revoked without its intent"));
-            self.require(!off, "I13", || format!("{name}: {key} is revoked under a wall clock that is off"));
+            // What a deposed process sent off under a clock that was right may arrive late.
+            self.require(!off || !newest, "I13", || format!("{name}: {key} is revoked under a wall clock that is off"));
         } else {
             self.require(marked && !submitted, "I2", || format!("{name}: {key} isn't ours to revoke"));
             self.require(orphan || given_up || !newest, "I1", || format!("{name}: {key} is given up without a word in the journal"));
@@ -224,11 +228,17 @@ impl Inner {
         let (now, misled) = (truly(self.at), self.model.misled.contains(&process.number) || misdated);
         let ordered = known.policy.windows.is_empty() && self.model.known.values().all(|known| known.policy.windows.is_empty());
         self.require(now >= from || misled, "I13", || format!("{name}: a rotation by time at {now}, and it isn't due before {from}"));
-        let calm = self.faults == self.model.turn_faults && !self.model.jumps && !self.model.blind;
+        // What became current in this very turn wasn't in its order.
+        let known = &self.model.known[name];
+        let old_enough =
+            known.current.as_ref().and_then(|current| known.versions[current].promoted).is_some_and(|promoted| promoted < self.at);
+        let calm = old_enough && self.faults == self.model.turn_faults && !self.model.jumps && !self.model.blind;
         let last = self.model.turn_plans.last().copied();
-        self.require(!(ordered && calm) || misled || last.is_none_or(|last| last <= deadline), "I14", || {
-            format!("{name}: its deadline {deadline} comes before that of what was begun first")
-        });
+        self.require(
+            !(ordered && calm) || misled || last.is_none_or(|last| last <= deadline.checked_add(STORM).unwrap_or(deadline)),
+            "I14",
+            || format!("{name}: its deadline {deadline} comes before that of what was begun first"),
+        );
         self.model.turn_plans.push(deadline);
     }
 
