@@ -239,7 +239,7 @@ impl Inner {
             "I14",
             || format!("{name}: its deadline {deadline} comes before that of what was begun first"),
         );
-        self.model.turn_plans.push(deadline);
+        self.model.turn_plans.extend(old_enough.then_some(deadline));
     }
 
     /// The last moment at which an old key can be kept (I5).
