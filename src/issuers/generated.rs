@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use zeroize::Zeroizing;
 
-use super::{CreateRequest, Issuer, IssuerError, Minted, ProbeOutcome, ProbeReport, Revocation, Target};
+use super::{CreateRequest, Issuer, IssuerError, Minted, ProbeOutcome, ProbeReport, ProviderHealth, Revocation, Target};
 use crate::domain::ids::KeyId;
 use crate::domain::ledger::Closure;
 use crate::domain::material::{Material, Secret, check_value};
@@ -60,6 +60,11 @@ impl Issuer for GeneratedIssuer {
         _doomed: Option<&Material>,
     ) -> Result<Revocation, IssuerError> {
         Ok(Revocation { closure: Closure::Unproved })
+    }
+
+    /// Nobody is called who could be ill.
+    fn health(&self) -> Vec<ProviderHealth> {
+        Vec::new()
     }
 }
 

@@ -186,7 +186,5 @@ pub trait Issuer: Send + Sync {
     ) -> Result<Revocation, IssuerError>;
 
     /// How the environments stand that were called so far. One that isn't named is well.
-    fn health(&self) -> Vec<ProviderHealth> {
-        Vec::new()
-    }
+    fn health(&self) -> Vec<ProviderHealth>;
 }

@@ -13,7 +13,7 @@ use keywright::domain::provider::ListedKey;
 use keywright::domain::rotation::{Event, Moment};
 use keywright::engine::audit::{Action, Audit, AuditError};
 use keywright::engine::clock::Clock;
-use keywright::issuers::{CreateRequest, Issuer, IssuerError, Minted, ProbeOutcome, ProbeReport, Revocation, Target};
+use keywright::issuers::{CreateRequest, Issuer, IssuerError, Minted, ProbeOutcome, ProbeReport, ProviderHealth, Revocation, Target};
 use keywright::journal::memory::MemoryJournal;
 use keywright::journal::{Heartbeat, History, HoldingChange, Holdings, Journal, JournalError, Pause, Position, SealedCopy};
 use keywright::runtime::clock::Judge;
@@ -347,6 +347,10 @@ impl Issuer for SeatIssuer {
             revoked
         })
         .await
+    }
+
+    fn health(&self) -> Vec<ProviderHealth> {
+        self.seat.scene.issuer.health()
     }
 }
 

@@ -13,7 +13,7 @@ use keywright::domain::rotation::Moment;
 use keywright::engine::clock::Clock;
 use keywright::issuers::memory::{MemoryIssuer, SimClock};
 use keywright::issuers::pace::{Demand, LaneKey, Pacer};
-use keywright::issuers::{CreateRequest, Issuer, IssuerError, Minted, ProbeReport, Revocation, Target};
+use keywright::issuers::{CreateRequest, Issuer, IssuerError, Minted, ProbeReport, ProviderHealth, Revocation, Target};
 use tokio_util::sync::CancellationToken;
 
 use super::*;
@@ -105,6 +105,10 @@ impl Issuer for Paced {
     ) -> Result<Revocation, IssuerError> {
         self.pass(target, 3).await?;
         self.inner.revoke(target, acting, key_id, doomed).await
+    }
+
+    fn health(&self) -> Vec<ProviderHealth> {
+        self.inner.health()
     }
 }
 

@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 use self::truth::{State, later};
-use super::{CreateRequest, Issuer, IssuerError, Minted, ProbeOutcome, ProbeReport, Revocation, Target};
+use super::{CreateRequest, Issuer, IssuerError, Minted, ProbeOutcome, ProbeReport, ProviderHealth, Revocation, Target};
 use crate::domain::credential::Environment;
 use crate::domain::ids::KeyId;
 use crate::domain::material::Material;
@@ -267,6 +267,11 @@ impl Issuer for MemoryIssuer {
         self.at("issuer.revoke", |state, now| state.revoke(target.environment, (acting, signing), key_id, doomed, now))
             .await
             .map_err(|error| said_of(target, SignedCall::Revoke, error))
+    }
+
+    /// No breaker stands before a provider in memory: every call reaches it.
+    fn health(&self) -> Vec<ProviderHealth> {
+        Vec::new()
     }
 }
 
