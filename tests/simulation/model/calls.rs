@@ -228,10 +228,10 @@ impl Inner {
         let (now, misled) = (truly(self.at), self.model.misled.contains(&process.number) || misdated);
         let ordered = known.policy.windows.is_empty() && self.model.known.values().all(|known| known.policy.windows.is_empty());
         self.require(now >= from || misled, "I13", || format!("{name}: a rotation by time at {now}, and it isn't due before {from}"));
-        // What became current in this very turn wasn't in its order.
+        // What became current in this very turn wasn't in its order; nor was what a turn before promoted and couldn't journal.
         let known = &self.model.known[name];
-        let old_enough =
-            known.current.as_ref().and_then(|current| known.versions[current].promoted).is_some_and(|promoted| promoted < self.at);
+        let promoted = known.current.as_ref().and_then(|current| known.versions[current].promoted);
+        let old_enough = promoted.max(known.told_at).is_some_and(|at| at < self.at);
         let calm = old_enough && self.faults == self.model.turn_faults && !self.model.jumps && !self.model.blind;
         let last = self.model.turn_plans.last().copied();
         self.require(

@@ -72,7 +72,7 @@ impl Known {
             Event::CurrentRefused { .. } => self.refused_told = true,
             Event::CurrentAccepted => self.refused_told = false,
             Event::Promoted { .. } => {
-                self.told = self.candidate.clone();
+                (self.told, self.told_at) = (self.candidate.clone(), Some(at));
                 (self.refused_told, self.turned) = (false, None);
                 self.attempts.clear();
             }

@@ -76,6 +76,8 @@ pub struct Known {
     pub sealed: bool,
     /// Current by the journal: a promotion that isn't journaled yet is finished before anything else is done.
     pub told: Option<VersionId>,
+    /// When the journal was told that.
+    pub told_at: Option<Duration>,
     pub current: Option<VersionId>,
     pub old: Option<VersionId>,
     pub generations: BTreeMap<u64, VersionId>,
@@ -226,6 +228,7 @@ impl Known {
             orphans: BTreeSet::new(),
             sealed: false,
             told: None,
+            told_at: None,
             current: None,
             old: None,
             generations: BTreeMap::new(),
