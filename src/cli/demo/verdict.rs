@@ -84,7 +84,7 @@ async fn never_a_dead_key(application: &Application, seen: &Seen, lived: Duratio
     let was_there = accepted >= CHECKS_MIN.min(lived.as_secs() * CHECKS_PER_SECOND_MIN);
     let is_named = incident.stragglers.iter().any(|holder| holder.application == NAME && holder.instance.as_deref() == Some(INSTANCE));
     if is_named {
-        let title = "the application lost the stolen key at the limit, was named for it, and holds a living one now";
+        let title = "the application is named as holding the stolen key at the limit, and holds a living one now";
         return claim(title, alive && unanswered == 0 && was_there, detail);
     }
     claim("the application never held a dead key", alive && refused == 0 && unanswered == 0 && was_there, detail)
