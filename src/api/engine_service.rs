@@ -9,7 +9,7 @@ use super::service::{Confirmation, Service, StreamGuard};
 use crate::domain::ids::{InstanceName, Name, OperationId, VersionId};
 use crate::domain::material::Material;
 use crate::domain::policy::Policies;
-use crate::engine::audit::Actor;
+use crate::engine::audit::{Actor, Order};
 use crate::engine::errors::{
     ConfirmError, ForgetError, PauseError, ReadError, ReleaseError, RevokeError, RollbackError, RotateError, SubmitError,
 };
@@ -50,40 +50,40 @@ impl Service for EngineService {
         self.0.confirm(&it.application, &it.instance, &it.credential, &it.version, &it.field, &it.proof).await
     }
 
-    async fn release(&self, actor: Actor, application: &Name, instance: Option<&InstanceName>) -> Result<(), ReleaseError> {
-        self.0.release(actor, application, instance).await
+    async fn release(&self, order: Order, application: &Name, instance: Option<&InstanceName>) -> Result<(), ReleaseError> {
+        self.0.release(order, application, instance).await
     }
 
     async fn submit(&self, actor: Actor, name: &Name, material: Material) -> Result<Submitted, SubmitError> {
         self.0.submit(actor, name, material).await
     }
 
-    async fn rotate(&self, actor: Actor, name: &Name) -> Result<OperationId, RotateError> {
-        self.0.rotate(actor, name).await
+    async fn rotate(&self, order: Order, name: &Name) -> Result<OperationId, RotateError> {
+        self.0.rotate(order, name).await
     }
 
-    async fn compromised(&self, actor: Actor, name: &Name, within: Duration) -> Result<OperationId, RotateError> {
-        self.0.compromised(actor, name, within).await
+    async fn compromised(&self, order: Order, name: &Name, within: Duration) -> Result<OperationId, RotateError> {
+        self.0.compromised(order, name, within).await
     }
 
-    async fn roll_back(&self, actor: Actor, name: &Name) -> Result<RolledBack, RollbackError> {
-        self.0.roll_back(actor, name).await
+    async fn roll_back(&self, order: Order, name: &Name) -> Result<RolledBack, RollbackError> {
+        self.0.roll_back(order, name).await
     }
 
-    async fn revoke_version(&self, actor: Actor, name: &Name, version: &VersionId, force: bool) -> Result<(), RevokeError> {
-        self.0.revoke_version(actor, name, version, force).await
+    async fn revoke_version(&self, order: Order, name: &Name, version: &VersionId, force: bool) -> Result<(), RevokeError> {
+        self.0.revoke_version(order, name, version, force).await
     }
 
-    async fn forget(&self, actor: Actor, name: &Name, force: bool) -> Result<(), ForgetError> {
-        self.0.forget(actor, name, force).await
+    async fn forget(&self, order: Order, name: &Name, force: bool) -> Result<(), ForgetError> {
+        self.0.forget(order, name, force).await
     }
 
-    async fn pause(&self, actor: Actor, name: Option<&Name>) -> Result<(), PauseError> {
-        self.0.pause(actor, name).await
+    async fn pause(&self, order: Order, name: Option<&Name>) -> Result<(), PauseError> {
+        self.0.pause(order, name).await
     }
 
-    async fn resume(&self, actor: Actor, name: Option<&Name>) -> Result<(), PauseError> {
-        self.0.resume(actor, name).await
+    async fn resume(&self, order: Order, name: Option<&Name>) -> Result<(), PauseError> {
+        self.0.resume(order, name).await
     }
 
     fn status(&self, name: Option<&Name>, after: Option<&Name>, limit: usize) -> Option<Status> {

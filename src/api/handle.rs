@@ -28,6 +28,7 @@ use super::service::{Service, Snapshots};
 use super::{credentials, incident, openapi, operate};
 use crate::delivery::stream::StreamHub;
 use crate::domain::access::{Operator, Right};
+use crate::engine::audit::Order;
 
 /// Renders all metrics; names of credentials only where the argument says so.
 pub type Metrics = Arc<dyn Fn(bool) -> String + Send + Sync>;
@@ -86,6 +87,11 @@ pub(super) struct Call<'a> {
 impl Call<'_> {
     pub(super) fn query(&self) -> Result<Query<'_>, Problem> {
         Query::parse(&self.head.uri, self.endpoint.query)
+    }
+
+    /// What a person orders, and why, where the head says so.
+    pub(super) fn order(&self, caller: &Caller) -> Result<Order, Problem> {
+        Ok(Order { by: caller.actor()?, reason: headers::reason(&self.head.headers)? })
     }
 
     /// The body, as JSON says its header.

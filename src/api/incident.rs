@@ -26,40 +26,40 @@ where
 pub(super) async fn rotate(mut call: Call<'_>, caller: &Caller, name: Name) -> Answered {
     let asked = input::rotation(&call.json().await?)?;
     caller.check_right(if asked.compromised_within.is_some() { Right::Revoke } else { Right::Rotate })?;
-    let actor = caller.actor()?;
+    let order = call.order(caller)?;
     let service = Arc::clone(&call.api.service);
     let operation = match asked.compromised_within {
-        Some(within) => in_its_own_task(async move { service.compromised(actor, &name, within).await }).await?,
-        None => in_its_own_task(async move { service.rotate(actor, &name).await }).await?,
+        Some(within) => in_its_own_task(async move { service.compromised(order, &name, within).await }).await?,
+        None => in_its_own_task(async move { service.rotate(order, &name).await }).await?,
     };
     json(StatusCode::ACCEPTED, &Started { operation_id: operation })
 }
 
 pub(super) async fn roll_back(call: &Call<'_>, caller: &Caller, name: Name) -> Answered {
-    let (actor, service) = (caller.actor()?, Arc::clone(&call.api.service));
-    json(StatusCode::OK, &in_its_own_task(async move { service.roll_back(actor, &name).await }).await?)
+    let (order, service) = (call.order(caller)?, Arc::clone(&call.api.service));
+    json(StatusCode::OK, &in_its_own_task(async move { service.roll_back(order, &name).await }).await?)
 }
 
 pub(super) async fn revoke(call: &Call<'_>, caller: &Caller, name: Name, version: VersionId) -> Answered {
-    let (force, actor, service) = (call.query()?.force()?, caller.actor()?, Arc::clone(&call.api.service));
-    in_its_own_task(async move { service.revoke_version(actor, &name, &version, force).await }).await?;
+    let (force, order, service) = (call.query()?.force()?, call.order(caller)?, Arc::clone(&call.api.service));
+    in_its_own_task(async move { service.revoke_version(order, &name, &version, force).await }).await?;
     empty(StatusCode::NO_CONTENT)
 }
 
 pub(super) async fn forget(call: &Call<'_>, caller: &Caller, name: Name) -> Answered {
-    let (force, actor, service) = (call.query()?.force()?, caller.actor()?, Arc::clone(&call.api.service));
-    in_its_own_task(async move { service.forget(actor, &name, force).await }).await?;
+    let (force, order, service) = (call.query()?.force()?, call.order(caller)?, Arc::clone(&call.api.service));
+    in_its_own_task(async move { service.forget(order, &name, force).await }).await?;
     empty(StatusCode::NO_CONTENT)
 }
 
 pub(super) async fn pause(call: &Call<'_>, caller: &Caller, name: Option<Name>) -> Answered {
-    let (actor, service) = (caller.actor()?, Arc::clone(&call.api.service));
-    in_its_own_task(async move { service.pause(actor, name.as_ref()).await }).await?;
+    let (order, service) = (call.order(caller)?, Arc::clone(&call.api.service));
+    in_its_own_task(async move { service.pause(order, name.as_ref()).await }).await?;
     empty(StatusCode::NO_CONTENT)
 }
 
 pub(super) async fn resume(call: &Call<'_>, caller: &Caller, name: Option<Name>) -> Answered {
-    let (actor, service) = (caller.actor()?, Arc::clone(&call.api.service));
-    in_its_own_task(async move { service.resume(actor, name.as_ref()).await }).await?;
+    let (order, service) = (call.order(caller)?, Arc::clone(&call.api.service));
+    in_its_own_task(async move { service.resume(order, name.as_ref()).await }).await?;
     empty(StatusCode::NO_CONTENT)
 }

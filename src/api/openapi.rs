@@ -17,6 +17,7 @@ use super::problem::{Slug, Written};
 use super::routes::{Answer, Content, ENDPOINTS, Endpoint, TOO_EARLY, Who};
 use super::server::HEAD_MAX;
 use crate::domain::ids::{InstanceName, Name};
+use crate::domain::reason::REASON_CHARS_MAX;
 
 /// It says the same as long as the process lives.
 static DOCUMENT: LazyLock<Bytes> = LazyLock::new(|| Bytes::from(document().to_string()));
@@ -236,9 +237,10 @@ pub(super) fn header(name: &str) -> Option<Value> {
             ("The running copy that is calling.", json!({"type": "string", "pattern": InstanceName::PATTERN, "default": "default"}))
         }
         "Keywright-Reason" => (
-            "Why an operator reads a production credential: 1 to 500 characters, percent-encoded; kept in the audit trail. Without it \
-             such a read is refused.",
-            json!({"type": "string", "maxLength": 500}),
+            "Why an operator does this: 1 to 500 characters, percent-encoded; kept in the audit trail. Without it an operator's read of \
+             a production credential is refused.",
+            // Four bytes to a character at most, and three characters to a byte.
+            json!({"type": "string", "minLength": 1, "maxLength": 12 * REASON_CHARS_MAX}),
         ),
         "If-None-Match" => ("The version that the caller has, in quotes.", json!({"type": "string"})),
         "Last-Event-ID" => ("The `id` of the last event. Any value resumes.", json!({"type": "string"})),

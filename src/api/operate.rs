@@ -93,9 +93,9 @@ pub(super) async fn submit(mut call: Call<'_>, caller: &Caller, name: Name) -> A
 }
 
 pub(super) async fn release(call: &Call<'_>, caller: &Caller, application: Name, instance: Option<InstanceName>) -> Answered {
-    let actor = caller.actor()?;
+    let order = call.order(caller)?;
     let service = Arc::clone(&call.api.service);
-    let releasing = tokio::spawn(async move { service.release(actor, &application, instance.as_ref()).await });
+    let releasing = tokio::spawn(async move { service.release(order, &application, instance.as_ref()).await });
     releasing.await.map_err(|_| Problem::bug())??;
     empty(StatusCode::NO_CONTENT)
 }

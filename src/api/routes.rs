@@ -112,6 +112,8 @@ const fn row(method: &'static str, path: &'static str, name: &'static str, route
 
 const INSTANCE: &str = "Keywright-Instance";
 const REASON: &str = "Keywright-Reason";
+/// What an operator's order may carry.
+const ORDER: &[&str] = &[REASON];
 const PAGE: &[&str] = &["limit", "after"];
 const CHANGES: &[Slug] = &[Slug::NotFound, Slug::StoreUnavailable, Slug::AuditUnavailable];
 
@@ -230,6 +232,7 @@ of ours.",
     },
     Endpoint {
         who: Who::Rotator,
+        headers: ORDER,
         body: Some(Taken { form: form::<WrittenRotation>, required: false }),
         summary: "Rotate now",
         about: "Answers when the rotation is accepted; `GET /v1/status/{name}` shows how it goes. With `compromised` the key is stolen: it \
@@ -248,6 +251,7 @@ member `incident` of the status is the report.",
     },
     Endpoint {
         who: Who::Operator(Right::Revoke),
+        headers: ORDER,
         summary: "Go back to the old key",
         about: "While the old key still lives, its value becomes current again, as a new version; the new key is retired.",
         answers: &[json::<RolledBack>(200, "The old value is current.")],
@@ -257,6 +261,7 @@ member `incident` of the status is the report.",
     Endpoint {
         who: Who::Operator(Right::Revoke),
         query: &["force"],
+        headers: ORDER,
         summary: "Revoke a version now",
         about: "The old version of an open rotation, or a candidate; never the current one. Without `force` not while somebody holds it.",
         answers: &[empty(204, "It is dead, or its end is durably intended. The same again when it is repeated.")],
@@ -266,6 +271,7 @@ member `incident` of the status is the report.",
     Endpoint {
         who: Who::Operator(Right::Revoke),
         query: &["force"],
+        headers: ORDER,
         summary: "Forget a credential",
         about: "Removes what is kept here. Nothing is revoked: its keys live on at the provider. Without `force` not while a document names \
 it, an application holds it, or a rotation is open.",
@@ -275,6 +281,7 @@ it, an application holds it, or a rotation is open.",
     },
     Endpoint {
         who: Who::Operator(Right::Revoke),
+        headers: ORDER,
         summary: "Pause everything",
         about: "Stops all that destroys, over restarts too, also of credentials that come later.",
         answers: &[empty(204, "It is paused, durably.")],
@@ -283,6 +290,7 @@ it, an application holds it, or a rotation is open.",
     },
     Endpoint {
         who: Who::Operator(Right::Revoke),
+        headers: ORDER,
         summary: "Resume everything",
         about: "But for what was paused by its name.",
         answers: &[empty(204, "It goes on.")],
@@ -291,6 +299,7 @@ it, an application holds it, or a rotation is open.",
     },
     Endpoint {
         who: Who::Operator(Right::Revoke),
+        headers: ORDER,
         summary: "Pause one credential",
         about: "Stops all that destroys, over restarts too.",
         answers: &[empty(204, "It is paused, durably.")],
@@ -299,6 +308,7 @@ it, an application holds it, or a rotation is open.",
     },
     Endpoint {
         who: Who::Operator(Right::Revoke),
+        headers: ORDER,
         summary: "Resume one credential",
         answers: &[empty(204, "It goes on, unless everything is paused.")],
         problems: CHANGES,
@@ -315,6 +325,7 @@ it, an application holds it, or a rotation is open.",
     },
     Endpoint {
         who: Who::Operator(Right::Rotate),
+        headers: ORDER,
         summary: "Release all instances of an application",
         about: "Says that none of them holds anything any more. Like an early confirmation it can kill a key in use.",
         answers: &[empty(204, "Released.")],
@@ -323,6 +334,7 @@ it, an application holds it, or a rotation is open.",
     },
     Endpoint {
         who: Who::Operator(Right::Rotate),
+        headers: ORDER,
         summary: "Release one instance",
         about: "Says that it holds nothing any more. Like an early confirmation it can kill a key in use.",
         answers: &[empty(204, "Released.")],

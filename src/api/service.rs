@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use crate::domain::ids::{FieldName, InstanceName, Name, OperationId, VersionId};
 use crate::domain::material::Material;
 use crate::domain::policy::Policies;
-use crate::engine::audit::Actor;
+use crate::engine::audit::{Actor, Order};
 use crate::engine::errors::{
     ConfirmError, ForgetError, PauseError, ReadError, ReleaseError, RevokeError, RollbackError, RotateError, SubmitError,
 };
@@ -67,25 +67,25 @@ pub trait Service: Send + Sync {
 
     async fn confirm(&self, confirmation: &Confirmation) -> Result<(), ConfirmError>;
 
-    async fn release(&self, actor: Actor, application: &Name, instance: Option<&InstanceName>) -> Result<(), ReleaseError>;
+    async fn release(&self, order: Order, application: &Name, instance: Option<&InstanceName>) -> Result<(), ReleaseError>;
 
     async fn submit(&self, actor: Actor, name: &Name, material: Material) -> Result<Submitted, SubmitError>;
 
-    async fn rotate(&self, actor: Actor, name: &Name) -> Result<OperationId, RotateError>;
+    async fn rotate(&self, order: Order, name: &Name) -> Result<OperationId, RotateError>;
 
     /// Somebody else may have the current key.
-    async fn compromised(&self, actor: Actor, name: &Name, within: Duration) -> Result<OperationId, RotateError>;
+    async fn compromised(&self, order: Order, name: &Name, within: Duration) -> Result<OperationId, RotateError>;
 
-    async fn roll_back(&self, actor: Actor, name: &Name) -> Result<RolledBack, RollbackError>;
+    async fn roll_back(&self, order: Order, name: &Name) -> Result<RolledBack, RollbackError>;
 
-    async fn revoke_version(&self, actor: Actor, name: &Name, version: &VersionId, force: bool) -> Result<(), RevokeError>;
+    async fn revoke_version(&self, order: Order, name: &Name, version: &VersionId, force: bool) -> Result<(), RevokeError>;
 
-    async fn forget(&self, actor: Actor, name: &Name, force: bool) -> Result<(), ForgetError>;
+    async fn forget(&self, order: Order, name: &Name, force: bool) -> Result<(), ForgetError>;
 
     /// One credential, or all of them.
-    async fn pause(&self, actor: Actor, name: Option<&Name>) -> Result<(), PauseError>;
+    async fn pause(&self, order: Order, name: Option<&Name>) -> Result<(), PauseError>;
 
-    async fn resume(&self, actor: Actor, name: Option<&Name>) -> Result<(), PauseError>;
+    async fn resume(&self, order: Order, name: Option<&Name>) -> Result<(), PauseError>;
 
     /// `None`: `name` is unknown.
     fn status(&self, name: Option<&Name>, after: Option<&Name>, limit: usize) -> Option<Status>;

@@ -96,6 +96,8 @@ enum Command {
     Rollback {
         /// The credential
         name: Name,
+        #[command(flatten)]
+        why: Why,
     },
     /// Revoke an old version, or a candidate, now
     Revoke {
@@ -107,6 +109,8 @@ enum Command {
         /// Also if somebody holds it: this breaks them
         #[arg(long)]
         force: bool,
+        #[command(flatten)]
+        why: Why,
     },
     /// Remove what is kept here of a credential; its keys live on at the provider
     Forget {
@@ -115,16 +119,22 @@ enum Command {
         /// Also if a document names it, an application holds it, or a rotation is open
         #[arg(long)]
         force: bool,
+        #[command(flatten)]
+        why: Why,
     },
     /// Stop all that destroys, over restarts too
     Pause {
         /// Only this credential; without one, everything, credentials that come later included
         name: Option<Name>,
+        #[command(flatten)]
+        why: Why,
     },
     /// Let go on what `pause` stopped
     Resume {
         /// Only this credential; without one, everything but what was paused by its name
         name: Option<Name>,
+        #[command(flatten)]
+        why: Why,
     },
     /// Say that an instance holds nothing any more; without one: that no instance of the application does
     Release {
@@ -132,6 +142,8 @@ enum Command {
         application: Name,
         /// One running copy of it
         instance: Option<InstanceName>,
+        #[command(flatten)]
+        why: Why,
     },
     /// Print a credential, as an application or as an operator who may read
     Get {
@@ -176,6 +188,14 @@ enum Command {
         #[arg(long, value_name = "DIR")]
         dir: Option<PathBuf>,
     },
+}
+
+/// Why a person does what ends a key, or holds its end up.
+#[derive(Debug, clap::Args)]
+struct Why {
+    /// Why: 500 characters at most, kept by the audit trail
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<Reason>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -236,15 +256,17 @@ fn dispatch(arguments: Arguments, terminal: Terminal) -> Result<ExitCode, Failur
         Command::Status { name } => asking(async { status::status(name.as_ref(), &settings.client()?, terminal).await }),
         Command::Submit { name } => asking(async { submit::submit(&name, &settings.client()?, terminal).await }),
         Command::Rotate(asked) => asking(async { rotate::rotate(&asked, &settings.client()?, terminal).await }),
-        Command::Rollback { name } => asking(async { rollback::rollback(&name, &settings.client()?, terminal).await }),
-        Command::Revoke { name, version, force } => {
-            asking(async { revoke::revoke(&name, &version, force, &settings.client()?, terminal).await })
+        Command::Rollback { name, why } => asking(async { rollback::rollback(&name, why.reason, &settings.client()?, terminal).await }),
+        Command::Revoke { name, version, force, why } => {
+            asking(async { revoke::revoke(&name, &version, force, why.reason, &settings.client()?, terminal).await })
         }
-        Command::Forget { name, force } => asking(async { forget::forget(&name, force, &settings.client()?, terminal).await }),
-        Command::Pause { name } => asking(async { pause::pause(name.as_ref(), &settings.client()?, terminal).await }),
-        Command::Resume { name } => asking(async { pause::resume(name.as_ref(), &settings.client()?, terminal).await }),
-        Command::Release { application, instance } => {
-            asking(async { release::release(&application, instance.as_ref(), &settings.client()?, terminal).await })
+        Command::Forget { name, force, why } => {
+            asking(async { forget::forget(&name, force, why.reason, &settings.client()?, terminal).await })
+        }
+        Command::Pause { name, why } => asking(async { pause::pause(name.as_ref(), why.reason, &settings.client()?, terminal).await }),
+        Command::Resume { name, why } => asking(async { pause::resume(name.as_ref(), why.reason, &settings.client()?, terminal).await }),
+        Command::Release { application, instance, why } => {
+            asking(async { release::release(&application, instance.as_ref(), why.reason, &settings.client()?, terminal).await })
         }
         Command::Get { name, field, token_file, reason } => {
             let wanted = get::Wanted { name, field, token_file, reason };

@@ -6,6 +6,7 @@ use http::Method;
 use serde_json::json;
 
 use crate::domain::ids::{InstanceName, Name};
+use crate::domain::reason::Reason;
 
 use super::client::{Call, Client};
 use super::failure::Failure;
@@ -14,6 +15,7 @@ use super::terminal::Terminal;
 pub(super) async fn release(
     application: &Name,
     instance: Option<&InstanceName>,
+    reason: Option<Reason>,
     client: &Client,
     terminal: Terminal,
 ) -> Result<ExitCode, Failure> {
@@ -21,7 +23,7 @@ pub(super) async fn release(
         Some(instance) => (format!("/v1/applications/{application}/instances/{instance}"), format!("{application}/{instance}")),
         None => (format!("/v1/applications/{application}/instances"), format!("all instances of {application}")),
     };
-    client.send(Call::new(Method::DELETE, path)).await?;
+    client.send(Call { reason, ..Call::new(Method::DELETE, path) }).await?;
     if terminal.json {
         terminal.print_json(&json!({"application": application, "instance": instance}))?;
     } else {

@@ -6,6 +6,7 @@ use http::Method;
 use serde_json::{Value, json};
 
 use crate::domain::ids::{Name, VersionId};
+use crate::domain::reason::Reason;
 
 use super::client::{Call, Client};
 use super::failure::Failure;
@@ -15,11 +16,12 @@ pub(super) async fn revoke(
     name: &Name,
     version: &VersionId,
     force: bool,
+    reason: Option<Reason>,
     client: &Client,
     terminal: Terminal,
 ) -> Result<ExitCode, Failure> {
     let path = format!("/v1/credentials/{name}/versions/{version}{}", super::forget::query(force));
-    client.send(Call::new(Method::DELETE, path)).await.map_err(|failure| match failure.problem.slug() {
+    client.send(Call { reason, ..Call::new(Method::DELETE, path) }).await.map_err(|failure| match failure.problem.slug() {
         "not-revocable" if !force => failure.then(format!(
             "`keywright status {name}` shows who holds what; with --force it goes although somebody holds it, which breaks them"
         )),

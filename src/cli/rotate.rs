@@ -16,7 +16,10 @@ use super::failure::Failure;
 use super::terminal::Terminal;
 use super::views::{CredentialView, Pages, StatusView};
 use crate::domain::incident::{WITHIN_DEFAULT, parse_within};
-use watch::{Request, rotate_all};
+use crate::domain::reason::Reason;
+pub(super) use board::{Board, Row, report, report_text};
+use watch::rotate_all;
+pub(super) use watch::{Request, watch_all};
 
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// A daemon that restarts is back within this; the rotation goes on where it stood.
@@ -46,6 +49,9 @@ pub(super) struct RotateArguments {
     /// Return when it is promoted, or failed; several, and stolen ones, are always waited for
     #[arg(long)]
     wait: bool,
+    /// Why: 500 characters at most, kept by the audit trail
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<Reason>,
     /// How many are rotated at once
     #[arg(long, default_value_t = 8, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=64))]
     at_once: u8,
@@ -57,9 +63,9 @@ fn within(text: &str) -> Result<Duration, &'static str> {
 
 pub(super) async fn rotate(asked: &RotateArguments, client: &Client, terminal: Terminal) -> Result<ExitCode, Failure> {
     let compromised_within = asked.compromised.then(|| asked.within.unwrap_or(WITHIN_DEFAULT));
-    let request = Request { compromised_within, at_once: usize::from(asked.at_once) };
+    let request = Request { compromised_within, reason: asked.reason.clone(), at_once: usize::from(asked.at_once) };
     match &asked.name {
-        Some(name) if !asked.compromised => rotate_one(name, asked.wait, client, terminal).await,
+        Some(name) if !asked.compromised => rotate_one(name, asked, client, terminal).await,
         Some(name) => rotate_all(vec![name.clone()], request, client, terminal).await,
         None => rotate_all(chosen(asked, client).await?, request, client, terminal).await,
     }
@@ -83,10 +89,10 @@ async fn chosen(asked: &RotateArguments, client: &Client) -> Result<Vec<Name>, F
     Ok(names)
 }
 
-async fn rotate_one(name: &Name, wait: bool, client: &Client, terminal: Terminal) -> Result<ExitCode, Failure> {
+async fn rotate_one(name: &Name, asked: &RotateArguments, client: &Client, terminal: Terminal) -> Result<ExitCode, Failure> {
     // Looked at before, so that a quick rotation isn't missed between two looks.
-    let before = if wait { Some(look(name, client).await?.credential) } else { None };
-    let accepted: Value = client.send(watch::call(name, None)).await?.parse()?;
+    let before = if asked.wait { Some(look(name, client).await?.credential) } else { None };
+    let accepted: Value = client.send(watch::call(name, None, asked.reason.clone())).await?.parse()?;
     let Some(before) = before else {
         return terminal.report(&accepted, &format!("the rotation of {name} begins; `keywright status {name}` shows where it stands"));
     };

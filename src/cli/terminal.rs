@@ -79,18 +79,29 @@ impl Terminal {
         }
     }
 
-    /// Whether what is said can be drawn anew in place.
+    /// Whether what is said can be drawn anew in place: on a terminal that can move its cursor.
     pub(crate) fn redraws(self) -> bool {
-        !self.json && std::io::stderr().is_terminal()
+        let can_move = std::env::var_os("TERM").is_some_and(|kind| !kind.is_empty() && kind != "dumb");
+        !self.json && can_move && std::io::stderr().is_terminal()
     }
 
-    /// Draws these lines in place of the last ones, on standard error.
+    /// The terminal behind standard error. One that doesn't know its size has the usual one.
+    pub(crate) fn size(self) -> ScreenSize {
+        let size = rustix::termios::tcgetwinsize(rustix::stdio::stderr()).ok();
+        let known = |length: u16, usual: usize| if length == 0 { usual } else { usize::from(length) };
+        size.map_or(ScreenSize::USUAL, |size| ScreenSize {
+            lines: known(size.ws_row, ScreenSize::USUAL.lines),
+            columns: known(size.ws_col, ScreenSize::USUAL.columns),
+        })
+    }
+
+    /// Draws these lines in place of the last ones, on standard error. Without colours there are still ways to move the cursor:
+    /// these bytes go out as they are.
     pub(crate) fn redraw(self, lines_before: usize, lines: &[String]) {
         let back = if lines_before == 0 { String::new() } else { format!("\x1b[{lines_before}A\x1b[J") };
-        // A line that is wrapped would be two, and the way back too short.
-        let width = rustix::termios::tcgetwinsize(rustix::stdio::stderr()).map_or(80, |size| usize::from(size.ws_col.max(20)));
-        let lines: Vec<String> = lines.iter().map(|line| line.chars().take(width - 1).collect()).collect();
-        say(&format!("{back}{}", lines.join("\n")));
+        let mut out = std::io::stderr().lock();
+        // Where standard error is closed there is nobody to tell.
+        let _ = writeln!(out, "{back}{}", lines.join("\n"));
     }
 
     /// The failure that ends the command, on standard error.
@@ -109,6 +120,17 @@ impl Terminal {
             }
         }
     }
+}
+
+/// How much a terminal shows at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ScreenSize {
+    pub(crate) lines: usize,
+    pub(crate) columns: usize,
+}
+
+impl ScreenSize {
+    pub(crate) const USUAL: ScreenSize = ScreenSize { lines: 24, columns: 80 };
 }
 
 pub(crate) fn out_is_terminal() -> bool {

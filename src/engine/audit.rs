@@ -7,6 +7,8 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::domain::ids::{Name, VersionId};
+use crate::domain::reason::Reason;
 use crate::journal::Anchor;
 
 /// Who did it.
@@ -23,6 +25,34 @@ pub enum Actor {
         name: String,
         instance: String,
     },
+}
+
+/// What a person told us to do: who it was, and why, where they said so.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Order {
+    pub by: Actor,
+    pub reason: Option<Reason>,
+}
+
+impl From<Actor> for Order {
+    fn from(by: Actor) -> Order {
+        Order { by, reason: None }
+    }
+}
+
+impl Order {
+    /// The record of it. The reason stands last, so that no text of a person is taken for ours.
+    pub(super) fn action(self, action: &str, credential: Option<&Name>, version: Option<&VersionId>, detail: Option<&str>) -> Action {
+        let reason = self.reason.map(|reason| format!("reason: {reason}"));
+        let detail: Vec<&str> = detail.into_iter().chain(reason.as_deref()).collect();
+        Action {
+            actor: self.by,
+            action: action.to_owned(),
+            credential: credential.map(Name::to_string),
+            version: version.map(VersionId::to_string),
+            detail: (!detail.is_empty()).then(|| detail.join("; ")),
+        }
+    }
 }
 
 /// What is about to happen, or was refused. Holds names, never material.
@@ -152,5 +182,19 @@ mod tests {
         let words: Vec<String> = audit.records().into_iter().map(|(_, action)| action.action).collect();
         assert_eq!(words, ["a", "c", "d"]);
         assert_eq!(audit.repetitions(), [action("e")]);
+    }
+
+    #[test]
+    fn the_record_of_an_order_ends_with_its_reason() {
+        let detail = |order: Order, detail: Option<&str>| order.action("paused", None, None, detail).detail;
+        let boss = || Actor::Operator { who: "uid:0".into() };
+        let order = |reason: &str| Order { by: boss(), reason: Some(reason.parse().unwrap()) };
+        assert_eq!(detail(boss().into(), None), None);
+        assert_eq!(detail(boss().into(), Some("all")).as_deref(), Some("all"));
+        assert_eq!(detail(order("INC-7"), None).as_deref(), Some("reason: INC-7"));
+        assert_eq!(
+            detail(order("x; held or not"), Some("unless somebody holds it")).as_deref(),
+            Some("unless somebody holds it; reason: x; held or not")
+        );
     }
 }

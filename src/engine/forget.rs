@@ -1,7 +1,7 @@
 //! Forget: what is kept here of a credential is removed. Nothing is revoked: its keys live on at the provider.
 
 use super::Engine;
-use super::audit::Actor;
+use super::audit::Order;
 use super::cell::Cell;
 use super::errors::ForgetError;
 use super::gather::Context;
@@ -17,7 +17,7 @@ impl Engine {
     ///
     /// # Errors
     /// [`ForgetError`]. Without `force` what is in use isn't forgotten.
-    pub async fn forget(&self, actor: Actor, name: &Name, force: bool) -> Result<(), ForgetError> {
+    pub async fn forget(&self, order: Order, name: &Name, force: bool) -> Result<(), ForgetError> {
         let Some(cell) = self.cell(name) else { return Err(ForgetError::Unknown) };
         let context = self.context(name);
         let mut work = cell.work.lock().await;
@@ -33,7 +33,7 @@ impl Engine {
             if !force {
                 self.may_forget(&cell, context.as_ref())?;
             }
-            self.audit(actor, "forget-requested", name, None, None).await.map_err(|_| ForgetError::AuditUnavailable)?;
+            self.record(order, "forget-requested", Some(name), None, None).await.map_err(|_| ForgetError::AuditUnavailable)?;
             self.append(&cell, &mut work, &Event::Forgotten, SealedCopy::Erase).await.map_err(unavailable)?;
             cell.set_served(None);
         }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::{Arc, PoisonError};
 
 use super::Engine;
-use super::audit::{Action, Actor};
+use super::audit::Order;
 use super::book::Expired;
 use super::errors::ReleaseError;
 use crate::domain::ids::{InstanceName, Name};
@@ -47,7 +47,7 @@ impl Engine {
     ///
     /// # Errors
     /// [`ReleaseError::Unknown`] if there is nothing to release.
-    pub async fn release(&self, actor: Actor, application: &Name, instance: Option<&InstanceName>) -> Result<(), ReleaseError> {
+    pub async fn release(&self, order: Order, application: &Name, instance: Option<&InstanceName>) -> Result<(), ReleaseError> {
         let mut chosen = self.book.instances_of(application);
         // An application that was never seen is released as a whole, also under the name of one that doesn't name itself.
         let instance = instance.filter(|instance| !(chosen.is_empty() && instance.is_unnamed()));
@@ -57,8 +57,7 @@ impl Engine {
             return Err(ReleaseError::Unknown);
         }
         let who = instance.map_or_else(|| format!("{application}: all instances"), |instance| format!("{application}/{instance}"));
-        let action = Action { actor, action: "released".to_owned(), credential: None, version: None, detail: Some(who) };
-        self.seams.audit.record(self.seams.clock.now().wall, action).await.map_err(|_| ReleaseError::AuditUnavailable)?;
+        self.record(order, "released", None, None, Some(&who)).await.map_err(|_| ReleaseError::AuditUnavailable)?;
         let unseen = if instance.is_none() { listed.unwrap_or_default() } else { Vec::new() };
         let mut changes: Vec<HoldingChange> = unseen
             .iter()

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::Engine;
-use super::audit::Actor;
+use super::audit::Order;
 use super::cell::{Cell, Work};
 use super::errors::{RevokeError, RollbackError, RotateError};
 use super::gather::Context;
@@ -39,14 +39,14 @@ impl Engine {
     ///
     /// # Errors
     /// [`RotateError`] if the key can't be replaced.
-    pub async fn compromised(&self, actor: Actor, name: &Name, within: Duration) -> Result<OperationId, RotateError> {
+    pub async fn compromised(&self, order: Order, name: &Name, within: Duration) -> Result<OperationId, RotateError> {
         let (Some(cell), Some(context)) = (self.cell(name), self.context(name)) else { return Err(RotateError::UnknownCredential) };
         let mut work = cell.work.lock().await;
         let ledger = cell.ledger();
         let but_for_the_open_one = Ledger { rotation: None, ..(*ledger).clone() };
         self.may_rotate(&but_for_the_open_one, &context)?;
-        let detail = Some(format!("compromised; whoever holds the key loses it within {} s", within.as_secs()));
-        self.audit(actor, "rotation-requested", name, None, detail).await.map_err(|_| RotateError::AuditUnavailable)?;
+        let detail = format!("compromised; whoever holds the key loses it within {} s", within.as_secs());
+        self.record(order, "rotation-requested", Some(name), None, Some(&detail)).await.map_err(|_| RotateError::AuditUnavailable)?;
         let event = Event::Compromised { at: self.seams.clock.now().instant(), within };
         self.append(&cell, &mut work, &event, SealedCopy::Keep).await.map_err(refused_rotation)?;
         let operation = match &cell.ledger().rotation {
@@ -63,11 +63,11 @@ impl Engine {
     ///
     /// # Errors
     /// [`RollbackError`] if there is nothing to go back to, or the way back is shut.
-    pub async fn roll_back(&self, actor: Actor, name: &Name) -> Result<RolledBack, RollbackError> {
+    pub async fn roll_back(&self, order: Order, name: &Name) -> Result<RolledBack, RollbackError> {
         let (Some(cell), Some(context)) = (self.cell(name), self.context(name)) else { return Err(RollbackError::UnknownCredential) };
         let mut work = cell.work.lock().await;
         may_roll_back(&cell.ledger())?;
-        self.audit(actor, "rollback-requested", name, None, None).await.map_err(|_| RollbackError::AuditUnavailable)?;
+        self.record(order, "rollback-requested", Some(name), None, None).await.map_err(|_| RollbackError::AuditUnavailable)?;
         let plan = self.new_plan(&cell, &context, Origin::RolledBack, "rollback");
         let version = plan.version.clone();
         let planned = self.append(&cell, &mut work, &Event::RollbackPlanned { plan }, SealedCopy::Keep).await;
@@ -91,7 +91,7 @@ impl Engine {
     ///
     /// # Errors
     /// [`RevokeError`]; nothing is revoked then but what a rotation revokes by itself.
-    pub async fn revoke_version(&self, actor: Actor, name: &Name, version: &VersionId, force: bool) -> Result<(), RevokeError> {
+    pub async fn revoke_version(&self, order: Order, name: &Name, version: &VersionId, force: bool) -> Result<(), RevokeError> {
         let Some(cell) = self.cell(name) else { return Err(RevokeError::Unknown) };
         let mut work = cell.work.lock().await;
         let ledger = cell.ledger();
@@ -118,8 +118,8 @@ impl Engine {
             Place::Candidate => Event::Abandoning { reason: AbandonReason::RevokedByHand },
             _ => self.asks_for_revocation(&context, &ledger, force)?,
         };
-        let detail = Some(if force { "held or not" } else { "unless somebody holds it" }.to_owned());
-        let recorded = self.audit(actor, "revocation-requested", name, Some(version.to_string()), detail).await;
+        let detail = if force { "held or not" } else { "unless somebody holds it" };
+        let recorded = self.record(order, "revocation-requested", Some(name), Some(version), Some(detail)).await;
         recorded.map_err(|_| RevokeError::AuditUnavailable)?;
         let asked = self.append(&cell, &mut work, &event, SealedCopy::Keep).await;
         asked.map_err(|hindrance| match hindrance.trouble.code {

@@ -40,7 +40,7 @@ use tokio::sync::Notify;
 
 use crate::delivery::{Change, Delivery};
 use crate::domain::credential::Environment;
-use crate::domain::ids::{InstallationId, InstanceName, Name, OperationId};
+use crate::domain::ids::{InstallationId, InstanceName, Name, OperationId, VersionId};
 use crate::domain::ledger::Ledger;
 use crate::domain::mutants::{Mutant, is_on};
 use crate::domain::policy::{Application, Policies, Uptake};
@@ -50,7 +50,7 @@ use crate::journal::{Journal, Pause};
 use crate::sealing::Keyring;
 use crate::stores::{Promoter, SecretStore};
 
-use audit::{Action, Actor, Audit};
+use audit::{Action, Actor, Audit, Order};
 use book::Book;
 use cell::Cell;
 use clock::Clock;
@@ -227,14 +227,30 @@ impl Engine {
         self.seams.audit.record(self.seams.clock.now().wall, action).await
     }
 
+    /// Records a person's order, before anything of it is done.
+    async fn record(
+        &self,
+        order: Order,
+        action: &str,
+        credential: Option<&Name>,
+        version: Option<&VersionId>,
+        detail: Option<&str>,
+    ) -> Result<(), audit::AuditError> {
+        if is_on(Mutant::AuditSkipped) {
+            return Ok(());
+        }
+        let action = order.action(action, credential, version, detail);
+        self.seams.audit.record(self.seams.clock.now().wall, action).await
+    }
+
     /// Rotates now, spread and schedule aside; windows still bind.
     ///
     /// # Errors
     /// [`RotateError`] if one is open, or none can begin.
-    pub async fn rotate(&self, actor: Actor, name: &Name) -> Result<OperationId, RotateError> {
+    pub async fn rotate(&self, order: Order, name: &Name) -> Result<OperationId, RotateError> {
         let (Some(cell), Some(context)) = (self.cell(name), self.context(name)) else { return Err(RotateError::UnknownCredential) };
         self.may_rotate(&cell.ledger(), &context)?;
-        self.audit(actor, "rotation-requested", name, None, None).await.map_err(|_| RotateError::AuditUnavailable)?;
+        self.record(order, "rotation-requested", Some(name), None, None).await.map_err(|_| RotateError::AuditUnavailable)?;
         // Planned here, so that the answer is durable; the steps follow in the loop.
         let mut work = cell.work.lock().await;
         self.may_rotate(&cell.ledger(), &context)?;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::Engine;
-use super::audit::{Action, Actor};
+use super::audit::Order;
 use super::drive::Hindrance;
 use super::errors::PauseError;
 use crate::domain::ids::Name;
@@ -26,12 +26,12 @@ impl Engine {
     ///
     /// # Errors
     /// [`PauseError`]. [`PauseError::Unavailable`] holds until the daemon ends, and may not outlive it.
-    pub async fn pause(&self, actor: Actor, name: Option<&Name>) -> Result<(), PauseError> {
+    pub async fn pause(&self, order: Order, name: Option<&Name>) -> Result<(), PauseError> {
         let since = self.seams.clock.now().wall;
         if let Some(name) = name {
-            return self.switch(actor, name, &Event::Paused { at: Some(since) }).await;
+            return self.switch(order, name, &Event::Paused { at: Some(since) }).await;
         }
-        self.record_for_all(actor, "pause-requested").await?;
+        self.record_for_all(order, "pause-requested").await?;
         let pause = self.all_paused().map_or(Pause { since }, |since| Pause { since });
         // In memory first: what is decided from now on destroys nothing, however long the write takes.
         *self.all_paused.write().unwrap_or_else(PoisonError::into_inner) = Some(pause);
@@ -50,11 +50,11 @@ impl Engine {
     ///
     /// # Errors
     /// [`PauseError`]; it stays paused then.
-    pub async fn resume(&self, actor: Actor, name: Option<&Name>) -> Result<(), PauseError> {
+    pub async fn resume(&self, order: Order, name: Option<&Name>) -> Result<(), PauseError> {
         if let Some(name) = name {
-            return self.switch(actor, name, &Event::Resumed).await;
+            return self.switch(order, name, &Event::Resumed).await;
         }
-        self.record_for_all(actor, "resume-requested").await?;
+        self.record_for_all(order, "resume-requested").await?;
         self.seams.journal.write_pause(None).await.map_err(|_| PauseError::Unavailable)?;
         *self.all_paused.write().unwrap_or_else(PoisonError::into_inner) = None;
         for cell in self.all_cells() {
@@ -63,7 +63,7 @@ impl Engine {
         Ok(())
     }
 
-    async fn switch(&self, actor: Actor, name: &Name, event: &Event) -> Result<(), PauseError> {
+    async fn switch(&self, order: Order, name: &Name, event: &Event) -> Result<(), PauseError> {
         let Some(cell) = self.cell(name) else { return Err(PauseError::Unknown) };
         let mut work = cell.work.lock().await;
         let pauses = matches!(event, Event::Paused { .. });
@@ -71,7 +71,7 @@ impl Engine {
             return Ok(());
         }
         let word = if pauses { "pause-requested" } else { "resume-requested" };
-        self.audit(actor, word, name, None, None).await.map_err(|_| PauseError::AuditUnavailable)?;
+        self.record(order, word, Some(name), None, None).await.map_err(|_| PauseError::AuditUnavailable)?;
         let refused = |hindrance: Hindrance| match hindrance.trouble.code {
             "audit-unavailable" => PauseError::AuditUnavailable,
             _ => PauseError::Unavailable,
@@ -83,8 +83,7 @@ impl Engine {
         Ok(())
     }
 
-    async fn record_for_all(&self, actor: Actor, word: &str) -> Result<(), PauseError> {
-        let action = Action { actor, action: word.to_owned(), credential: None, version: None, detail: Some("all credentials".to_owned()) };
-        self.seams.audit.record(self.seams.clock.now().wall, action).await.map_err(|_| PauseError::AuditUnavailable)
+    async fn record_for_all(&self, order: Order, word: &str) -> Result<(), PauseError> {
+        self.record(order, word, None, None, Some("all credentials")).await.map_err(|_| PauseError::AuditUnavailable)
     }
 }

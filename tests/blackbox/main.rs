@@ -19,6 +19,7 @@ mod acceptance;
 mod api;
 mod backup;
 mod barrier;
+mod board;
 mod canary;
 mod cli;
 mod confirmations;

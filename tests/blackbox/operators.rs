@@ -98,3 +98,62 @@ async fn a_persons_read_of_production_leaves_its_reason_in_the_trail() {
     world.daemon.cli(&["audit", "verify"]).await.assert_code(0);
     world.assert_silent(&[]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_may_say_why_and_the_trail_keeps_it() {
+    let world = World::start(Plan::still()).await;
+    let cli = async |arguments: &[&str], why: &str| {
+        world.daemon.cli(&[arguments, &["--reason", why]].concat()).await.assert_code(0);
+    };
+    let version = async || world.daemon.status(PRODUCTION).await["version"].as_str().expect("a version").to_owned();
+    cli(&["pause", PRODUCTION], "INC-1: löst aus").await;
+    cli(&["resume", PRODUCTION], "INC-2").await;
+    cli(&["pause"], "INC-3").await;
+    cli(&["resume"], "INC-4").await;
+    let first = version().await;
+    cli(&["rotate", PRODUCTION, "--wait"], "INC-5").await;
+    cli(&["rollback", PRODUCTION], "INC-6: 50% of calls fail").await;
+    cli(&["rotate", PRODUCTION, "--compromised", "--within", "0s"], "INC-7").await;
+    let second = version().await;
+    cli(&["rotate", PRODUCTION, "--wait"], "INC-8").await;
+    cli(&["revoke", PRODUCTION, "--version", &second, "--force"], "INC-9").await;
+    cli(&["release", "payments-api"], "INC-10").await;
+    cli(&["forget", PRODUCTION, "--force"], "INC-11").await;
+    // None needs one.
+    world.daemon.cli(&["pause", SANDBOX]).await.assert_code(0);
+    for bad in ["", "two\nlines", &"x".repeat(501)] {
+        world.daemon.cli(&["resume", SANDBOX, "--reason", bad]).await.assert_code(2);
+    }
+    let ask = Ask { method: "PUT", path: "/v1/pause", headers: &[("keywright-reason", "50% off")], body: None };
+    world.daemon.site.socket().ask(ask).await.assert_problem(400, "bad-request");
+    assert_eq!(world.daemon.status(SANDBOX).await["paused"], true, "a resume for a bad reason is none");
+    let all = world.daemon.cli(&["status", "--json"]).await.json();
+    assert!(!all["problems"].to_string().contains("\"paused\""), "neither is a pause of everything: {all}");
+
+    let trail = std::fs::read_to_string(world.daemon.site.path("data/audit.jsonl")).expect("the trail");
+    let lines: Vec<Value> = trail.lines().map(|line| serde_json::from_str(line).expect("a record")).collect();
+    let orders = lines.iter().filter(|line| line["action"].as_str().is_some_and(|word| word.ends_with("-requested") || word == "released"));
+    let kept: Vec<(&str, Option<&str>)> =
+        orders.map(|line| (line["action"].as_str().unwrap_or_default(), line["detail"].as_str())).collect();
+    assert_eq!(
+        kept,
+        [
+            ("pause-requested", Some("reason: INC-1: löst aus")),
+            ("resume-requested", Some("reason: INC-2")),
+            ("pause-requested", Some("all credentials; reason: INC-3")),
+            ("resume-requested", Some("all credentials; reason: INC-4")),
+            ("rotation-requested", Some("reason: INC-5")),
+            ("rollback-requested", Some("reason: INC-6: 50% of calls fail")),
+            ("rotation-requested", Some("compromised; whoever holds the key loses it within 0 s; reason: INC-7")),
+            ("rotation-requested", Some("reason: INC-8")),
+            ("revocation-requested", Some("held or not; reason: INC-9")),
+            ("released", Some("payments-api: all instances; reason: INC-10")),
+            ("forget-requested", Some("reason: INC-11")),
+            ("pause-requested", None),
+        ],
+        "{trail}"
+    );
+    assert_ne!(first, second);
+    world.daemon.cli(&["audit", "verify"]).await.assert_code(0);
+    world.assert_silent(&[]);
+}

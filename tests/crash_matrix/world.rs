@@ -67,8 +67,9 @@ pub fn secret_field() -> FieldName {
     "client_secret".parse().unwrap()
 }
 
-pub fn operator() -> Actor {
-    Actor::Operator { who: "uid 0".to_owned() }
+/// As whoever acts, or as an order without a reason.
+pub fn operator<By: From<Actor>>() -> By {
+    Actor::Operator { who: "uid 0".to_owned() }.into()
 }
 
 pub fn policies(documents: &str) -> Policies {

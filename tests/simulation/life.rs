@@ -92,8 +92,9 @@ pub struct Life {
     pub foreign: Vec<KeyId>,
 }
 
-pub fn operator() -> Actor {
-    Actor::Operator { who: "uid 0".to_owned() }
+/// As whoever acts, or as an order without a reason.
+pub fn operator<By: From<Actor>>() -> By {
+    Actor::Operator { who: "uid 0".to_owned() }.into()
 }
 
 fn poll<T>(future: &mut (impl Future<Output = T> + Unpin + ?Sized), process: &Process) -> Ran<T> {

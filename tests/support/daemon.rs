@@ -74,7 +74,8 @@ pub(crate) async fn printed(command: &mut Command, input: &[u8]) -> Printed {
     Printed { status: output.status, stdout: output.stdout, stderr: output.stderr }
 }
 
-fn command(environment: &[(&str, &str)]) -> Command {
+/// The binary, with nothing of our environment but the path.
+pub(crate) fn command(environment: &[(&str, &str)]) -> Command {
     let mut command = Command::new(BINARY);
     command.env_clear().kill_on_drop(true);
     for name in ["PATH", "HOME", "TMPDIR", "LLVM_PROFILE_FILE"] {

@@ -17,6 +17,8 @@ pub(crate) mod rng;
 pub(crate) mod scanner;
 pub(crate) mod site;
 pub(crate) mod tls;
+#[allow(dead_code, reason = "shared with tests/canary.rs, which has no terminal")]
+pub(crate) mod tty;
 pub(crate) mod wire;
 
 use std::time::{Duration, Instant};

@@ -15,7 +15,7 @@ use crate::domain::environment::{Proof, Verdict};
 use crate::domain::ids::{InstallationId, InstanceName, Name, OperationId, VersionId};
 use crate::domain::material::{Material, Secret};
 use crate::domain::policy::{Application, Policies, Uptake};
-use crate::engine::audit::Actor;
+use crate::engine::audit::{Actor, Order};
 use crate::engine::errors::{
     ConfirmError, ForgetError, PauseError, ReadError, ReleaseError, RevokeError, RollbackError, RotateError, SubmitError,
 };
@@ -238,8 +238,8 @@ impl Service for Fake {
         self.confirm.lock().unwrap().map_or(Ok(()), Err)
     }
 
-    async fn release(&self, actor: Actor, application: &Name, instance: Option<&InstanceName>) -> Result<(), ReleaseError> {
-        self.note(format!("release {application} {instance:?} {actor:?}"));
+    async fn release(&self, order: Order, application: &Name, instance: Option<&InstanceName>) -> Result<(), ReleaseError> {
+        self.note(format!("release {application} {instance:?} {order:?}"));
         self.release.lock().unwrap().map_or(Ok(()), Err)
     }
 
@@ -252,40 +252,40 @@ impl Service for Fake {
         Ok(Submitted { name: name.clone(), version: version(1), proof: Proof { verdict: Verdict::Match, evidence: vec![] } })
     }
 
-    async fn rotate(&self, actor: Actor, name: &Name) -> Result<OperationId, RotateError> {
-        self.note(format!("rotate {name} {actor:?}"));
+    async fn rotate(&self, order: Order, name: &Name) -> Result<OperationId, RotateError> {
+        self.note(format!("rotate {name} {order:?}"));
         let id = OperationId::new(InstallationId(uuid::Uuid::nil()), name, 1, 1);
         self.rotate.lock().unwrap().map_or(Ok(id), Err)
     }
 
-    async fn compromised(&self, actor: Actor, name: &Name, within: Duration) -> Result<OperationId, RotateError> {
-        self.note(format!("compromised {name} {} {actor:?}", within.as_secs()));
+    async fn compromised(&self, order: Order, name: &Name, within: Duration) -> Result<OperationId, RotateError> {
+        self.note(format!("compromised {name} {} {order:?}", within.as_secs()));
         let id = OperationId::new(InstallationId(uuid::Uuid::nil()), name, 1, 1);
         self.rotate.lock().unwrap().map_or(Ok(id), Err)
     }
 
-    async fn roll_back(&self, actor: Actor, name: &Name) -> Result<RolledBack, RollbackError> {
-        self.note(format!("rollback {name} {actor:?}"));
+    async fn roll_back(&self, order: Order, name: &Name) -> Result<RolledBack, RollbackError> {
+        self.note(format!("rollback {name} {order:?}"));
         self.rollback.lock().unwrap().map_or(Ok(RolledBack { version: version(3), revision: 3 }), Err)
     }
 
-    async fn revoke_version(&self, _: Actor, name: &Name, version: &VersionId, force: bool) -> Result<(), RevokeError> {
-        self.note(format!("revoke {name} {version} {force}"));
+    async fn revoke_version(&self, order: Order, name: &Name, version: &VersionId, force: bool) -> Result<(), RevokeError> {
+        self.note(format!("revoke {name} {version} {force} {order:?}"));
         self.revoke.lock().unwrap().clone().map_or(Ok(()), Err)
     }
 
-    async fn forget(&self, _: Actor, name: &Name, force: bool) -> Result<(), ForgetError> {
-        self.note(format!("forget {name} {force}"));
+    async fn forget(&self, order: Order, name: &Name, force: bool) -> Result<(), ForgetError> {
+        self.note(format!("forget {name} {force} {order:?}"));
         self.forget.lock().unwrap().clone().map_or(Ok(()), Err)
     }
 
-    async fn pause(&self, _: Actor, name: Option<&Name>) -> Result<(), PauseError> {
-        self.note(format!("pause {name:?}"));
+    async fn pause(&self, order: Order, name: Option<&Name>) -> Result<(), PauseError> {
+        self.note(format!("pause {name:?} {order:?}"));
         self.pause.lock().unwrap().map_or(Ok(()), Err)
     }
 
-    async fn resume(&self, _: Actor, name: Option<&Name>) -> Result<(), PauseError> {
-        self.note(format!("resume {name:?}"));
+    async fn resume(&self, order: Order, name: Option<&Name>) -> Result<(), PauseError> {
+        self.note(format!("resume {name:?} {order:?}"));
         self.pause.lock().unwrap().map_or(Ok(()), Err)
     }
 

@@ -150,3 +150,49 @@ async fn a_persons_stream_of_production_says_why() {
     };
     timeout(Duration::from_secs(3), reading).await.expect("it is withdrawn");
 }
+
+/// Every order that may carry a reason.
+const ORDERS: [&str; 11] = [
+    "POST /v1/credentials/one/rotations",
+    "POST /v1/credentials/one/rollback",
+    "DELETE /v1/credentials/one/versions/v1",
+    "DELETE /v1/credentials/one",
+    "PUT /v1/pause",
+    "DELETE /v1/pause",
+    "PUT /v1/credentials/one/pause",
+    "DELETE /v1/credentials/one/pause",
+    "DELETE /v1/applications/app/instances",
+    "DELETE /v1/applications/app/instances/pod-1",
+    r#"POST /v1/credentials/one/rotations {"compromised":true}"#,
+];
+
+#[tokio::test]
+async fn an_order_hands_its_reason_on() {
+    let it = start(quick()).await;
+    for order in ORDERS {
+        let words: Vec<&str> = order.splitn(3, ' ').collect();
+        let (line, body) = (words[..2].join(" "), words.get(2).copied().unwrap_or_default());
+        let kind = if body.is_empty() { "" } else { "content-type: application/json\r\n" };
+        for (head, expected) in [("", "reason: None"), ("keywright-reason: INC-7%3A caf%C3%A9\r\n", "Reason(\"INC-7: café\")")] {
+            it.fake.log();
+            let reply = it.call(BOSS, &line, &format!("{head}{kind}"), body).await;
+            assert!((200..300).contains(&reply.status), "{order}: {reply:?}");
+            let asked = it.fake.log();
+            assert!(asked.iter().any(|line| line.contains(expected)), "{order}: {asked:?}");
+        }
+        it.fake.log();
+        for bad in ["keywright-reason:\r\n", "keywright-reason: a%0Ab\r\n", "keywright-reason: a\r\nkeywright-reason: b\r\n"] {
+            it.call(BOSS, &line, &format!("{bad}{kind}"), body).await.refused(400, "bad-request");
+        }
+        assert_eq!(it.fake.log(), Vec::<String>::new(), "{order}: nothing is done for a reason that is none");
+    }
+}
+
+#[test]
+fn each_order_says_that_it_takes_a_reason() {
+    for order in ORDERS {
+        let words: Vec<&str> = order.splitn(3, ' ').collect();
+        let (endpoint, _) = crate::api::path::route(&words[0].parse().unwrap(), &words[1].parse().unwrap()).ok().unwrap();
+        assert!(endpoint.headers.contains(&"Keywright-Reason"), "{order}");
+    }
+}

@@ -113,7 +113,7 @@ async fn operators_act_in_an_incident() {
         it.call(BOSS, &format!("DELETE /v1/credentials/one/versions/v2{bad}"), "", "").await.refused(400, "bad-request");
     }
     it.send(BOSS, "PUT /v1/pause", "{}").await.refused(400, "bad-request");
-    let log: Vec<String> = it.fake.log().into_iter().map(|line| line.split(" Operator").next().unwrap().to_owned()).collect();
+    let log: Vec<String> = it.fake.log().into_iter().map(|line| line.split(" Order").next().unwrap().to_owned()).collect();
     let asked = ["compromised one 30", "compromised one 600", "rollback one", "revoke one v2 false", "revoke one v2 true"];
     let asked = asked.into_iter().chain(["forget one false", "forget one true", "pause None", "resume None"]);
     let asked: Vec<&str> = asked.chain(["pause Some(Name(\"one\"))", "resume Some(Name(\"one\"))"]).collect();

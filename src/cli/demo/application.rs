@@ -22,14 +22,25 @@ use super::sse::{Event, EventReader};
 use super::story::{News, NewsSender};
 
 pub(super) const NAME: &str = "payments-api";
+/// The instance that does what it should.
 pub(super) const INSTANCE: &str = "demo-1";
 const CHECK_EVERY: Duration = Duration::from_millis(50);
 const RECONNECT_AFTER: Duration = Duration::from_millis(200);
 /// A fresh key may be refused for a moment; the daemon has tried it already, so this is short.
 const TAKE_UP_TRIES: u32 = 20;
 
+/// What an instance does with a version that is newer than its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Manner {
+    TakesUp,
+    /// Goes on with the first one that it got, and never confirms another.
+    KeepsTheFirst,
+}
+
 /// Where everything is, and who we are.
 pub(super) struct Surroundings {
+    pub(super) instance: &'static str,
+    pub(super) manner: Manner,
     pub(super) daemon: SocketAddr,
     pub(super) provider: SocketAddr,
     pub(super) token: Zeroizing<String>,
@@ -38,6 +49,7 @@ pub(super) struct Surroundings {
 
 /// The key in use.
 struct Held {
+    version: String,
     revision: u64,
     client_id: Secret,
     client_secret: Secret,
@@ -103,6 +115,11 @@ impl Application {
         self.state.check().await == Some(StatusCode::OK)
     }
 
+    /// The version that it uses.
+    pub(super) async fn version(&self) -> Option<String> {
+        self.state.held.lock().await.as_ref().map(|held| held.version.clone())
+    }
+
     pub(super) async fn stop(self) {
         self.stop.cancel();
         for task in self.tasks {
@@ -146,7 +163,7 @@ impl State {
     fn request(&self, method: Method, path: &str) -> Option<http::request::Builder> {
         let bearer = Zeroizing::new(format!("Bearer {}", &*self.surroundings.token));
         let request = Request::builder().method(method).uri(path);
-        Some(request.header(AUTHORIZATION, sensitive(&bearer)?).header("keywright-instance", INSTANCE))
+        Some(request.header(AUTHORIZATION, sensitive(&bearer)?).header("keywright-instance", self.surroundings.instance))
     }
 
     /// The order matters: try the new key, switch over, and only then confirm. Confirmed earlier, the daemon might have
@@ -154,17 +171,20 @@ impl State {
     async fn take_up(&self, event: &Event) -> Option<()> {
         let document: Document = serde_json::from_str(&event.data).ok()?;
         let received = Instant::now();
-        if self.held.lock().await.as_ref().is_some_and(|held| held.revision >= document.revision) {
+        let keeps = self.surroundings.manner == Manner::KeepsTheFirst;
+        if self.held.lock().await.as_ref().is_some_and(|held| keeps || held.revision >= document.revision) {
             return None;
         }
+        let instance = self.surroundings.instance;
         let fresh = Held {
+            version: document.version.clone(),
             revision: document.revision,
             client_id: Secret::from(document.fields.client_id),
             client_secret: Secret::from(document.fields.client_secret),
         };
-        self.surroundings.news.tell(News::Pushed { version: document.version.clone(), at: received });
+        self.surroundings.news.tell(News::Pushed { instance, version: document.version.clone(), at: received });
         self.until_accepted(&fresh).await?;
-        let proof = proof_of_possession(&document.name, &document.version, &fresh.client_secret);
+        let proof = proof_of_possession(&document.name, &document.version, instance, &fresh.client_secret);
         *self.held.lock().await = Some(fresh);
         self.confirm(&document.name, &document.version, &proof).await
     }
@@ -180,10 +200,11 @@ impl State {
     }
 
     async fn confirm(&self, credential: &str, version: &str, proof: &str) -> Option<()> {
-        let body = json!({"credential": credential, "version": version, "instance": INSTANCE, "field": "client_secret", "proof": proof});
+        let instance = self.surroundings.instance;
+        let body = json!({"credential": credential, "version": version, "instance": instance, "field": "client_secret", "proof": proof});
         let request = self.request(Method::POST, "/v1/confirmations")?.header("content-type", "application/json");
         let status = call(self.surroundings.daemon, request, body.to_string()).await?.status();
-        self.surroundings.news.tell(News::Confirmed { version: version.to_owned(), status: status.as_u16() });
+        self.surroundings.news.tell(News::Confirmed { instance, version: version.to_owned(), status: status.as_u16() });
         Some(())
     }
 
@@ -211,9 +232,9 @@ impl State {
 }
 
 /// Shows that we have the value, without sending it.
-fn proof_of_possession(credential: &str, version: &str, secret: &Secret) -> String {
+fn proof_of_possession(credential: &str, version: &str, instance: &str, secret: &Secret) -> String {
     let key = hmac::Key::new(hmac::HMAC_SHA256, secret.expose());
-    hex::encode(hmac::sign(&key, format!("keywright-confirm\n{credential}\n{version}\n{INSTANCE}").as_bytes()))
+    hex::encode(hmac::sign(&key, format!("keywright-confirm\n{credential}\n{version}\n{instance}").as_bytes()))
 }
 
 #[cfg(test)]
@@ -223,7 +244,7 @@ mod tests {
     #[test]
     fn cli_demo_proof_is_the_one_of_the_contract() {
         // printf 'keywright-confirm\nc\nv1\ndemo-1' | openssl dgst -sha256 -hmac s
-        let proof = proof_of_possession("c", "v1", &Secret::from("s".to_owned()));
+        let proof = proof_of_possession("c", "v1", "demo-1", &Secret::from("s".to_owned()));
         assert_eq!(proof, "3662ddd2db2ba342a428e1fc9fe0ae2b4161fa36c3ccddf2b5d9ab71675cfb6f");
     }
 }

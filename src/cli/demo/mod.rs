@@ -8,6 +8,7 @@ mod provider;
 mod random;
 mod scan;
 mod sse;
+mod stolen;
 mod story;
 mod verdict;
 mod watch;
@@ -18,7 +19,7 @@ use std::sync::atomic::Ordering;
 
 use http::Method;
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use zeroize::Zeroizing;
 
@@ -34,13 +35,16 @@ use super::settings::Settings;
 use super::submit::submission;
 use super::terminal::Terminal;
 use super::views::ProofView;
-use application::{Application, Surroundings};
+use application::{Application, INSTANCE, Manner, Surroundings};
 use folder::{CREDENTIAL, Folder, MAX_AGE_SECONDS, OVERLAP_SECONDS, Places};
 use provider::SimulatedProvider;
 use story::{Claim, News, NewsSender, Story, millis, news_channel, seconds};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct DemoArguments {
+    /// Then tell a second chapter: the new key is stolen, and replaced within seconds
+    #[arg(long)]
+    stolen: bool,
     /// Keep what is written in this folder, which must be new or empty
     #[arg(long, value_name = "DIR")]
     keep: Option<PathBuf>,
@@ -71,10 +75,19 @@ async fn perform(options: DemoArguments, terminal: Terminal) -> Result<ExitCode,
     offer_a_production_key(&stage, &mut story).await?;
     let first = make_first_keys(&stage)?;
     enrol(&stage, &first, &mut story).await?;
-    let application = start_application(&stage);
-    let seen = watch::watch(&mut stage, &application, &mut story).await?;
-    let claims = verdict::judge(stage, application, &first, &seen, &story).await?;
-    conclude(&claims, &story, &options, terminal)
+    let application = start_application(&stage, INSTANCE, Manner::TakesUp);
+    let mut seen = watch::watch(&mut stage, &application, &mut story).await?;
+    let theft = match options.stolen && seen.has_ended() {
+        true => Some(Box::pin(stolen::tell(&mut stage, &mut seen, &mut story)).await?),
+        false => None,
+    };
+    let cut_short = options.stolen && theft.is_none();
+    let report = theft.as_ref().map(|theft| theft.report.clone());
+    let mut claims = Box::pin(verdict::judge(stage, application, &first, &seen, theft, &story)).await?;
+    if cut_short {
+        claims.push(verdict::claim("the second chapter was told", false, "the first one didn't end in time".to_owned()));
+    }
+    conclude(&claims, report.as_ref(), &story, &options, terminal)
 }
 
 async fn set_the_stage(options: &DemoArguments, story: &mut Story) -> Result<Stage, Failure> {
@@ -150,16 +163,23 @@ async fn enrol(stage: &Stage, material: &Material, story: &mut Story) -> Result<
     Ok(())
 }
 
-fn start_application(stage: &Stage) -> Application {
+fn start_application(stage: &Stage, instance: &'static str, manner: Manner) -> Application {
     let (daemon, provider) = (stage.daemon.address(), stage.sandbox.address);
-    Application::start(Surroundings { daemon, provider, token: stage.token.clone(), news: stage.sender.clone() })
+    Application::start(Surroundings { instance, manner, daemon, provider, token: stage.token.clone(), news: stage.sender.clone() })
 }
 
-fn conclude(claims: &[Claim], story: &Story, options: &DemoArguments, terminal: Terminal) -> Result<ExitCode, Failure> {
+fn conclude(
+    claims: &[Claim],
+    report: Option<&Value>,
+    story: &Story,
+    options: &DemoArguments,
+    terminal: Terminal,
+) -> Result<ExitCode, Failure> {
     let passed = claims.iter().all(|claim| claim.passed);
     if terminal.json {
         let document = json!({
             "passed": passed, "elapsed_ms": millis(story.elapsed()), "claims": claims, "steps": story.steps, "kept": options.keep,
+            "report": report,
         });
         terminal.print_json(&document)?;
     } else {

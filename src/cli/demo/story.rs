@@ -26,11 +26,13 @@ pub(super) enum News {
     },
     /// The application received a version.
     Pushed {
+        instance: &'static str,
         version: String,
         at: Instant,
     },
     /// It confirmed, and was answered with this status.
     Confirmed {
+        instance: &'static str,
         version: String,
         status: u16,
     },

@@ -3,49 +3,61 @@
 use std::time::Duration;
 
 use crate::cli::failure::Failure;
+use crate::cli::views::{HolderView, IncidentView};
 use crate::domain::ids::FieldName;
 use crate::domain::material::{Material, Secret};
 use crate::runtime::audit::verify as verify_chain;
 
-use super::application::Application;
+use super::application::{Application, INSTANCE, NAME};
 use super::folder::{Folder, MAX_AGE_SECONDS, OVERLAP_SECONDS};
 use super::loopback::ask_token;
 use super::provider::SimulatedProvider;
 use super::scan::{Found, Scanner, finds_what_is_planted};
+use super::stolen::{self, Theft};
 use super::story::{Claim, Story, seconds};
-use super::watch::{SOMEBODY_ELSES, SUBMITTED, Seen};
+use super::watch::{SOMEBODY_ELSES, Seen};
 use super::{Stage, counted, random};
 
 /// Fewer looks than this in half a minute, and the application wasn't really there.
 const CHECKS_MIN: u64 = 200;
+/// One that was there for a shorter time had a chance of so many each second.
+const CHECKS_PER_SECOND_MIN: u64 = 7;
 /// What the promotion is seen later than it happened.
-const SEEN_LATE: Duration = Duration::from_millis(500);
+pub(super) const SEEN_LATE: Duration = Duration::from_millis(500);
 
 pub(super) async fn judge(
     stage: Stage,
     application: Application,
     first: &Material,
     seen: &Seen,
+    theft: Option<Theft>,
     story: &Story,
 ) -> Result<Vec<Claim>, Failure> {
     let mut claims = vec![
         old_key_is_dead(&stage.sandbox, first).await,
-        never_a_dead_key(&application).await,
+        never_a_dead_key(&application, seen, story.elapsed()).await,
         confirmed(seen),
-        in_time(seen),
-        nobody_elses_key(&stage.sandbox),
+        seen.incident.as_ref().map_or_else(|| in_time(seen), told_of_incident),
+        nobody_elses_key(&stage.sandbox, theft.is_some()),
         no_crossing(&stage.sandbox, &stage.production),
     ];
+    if let Some(theft) = &theft {
+        claims.extend(theft.claims(&stage, &application).await?);
+    }
     application.stop().await;
     let Stage { folder, sandbox, production, daemon, token, .. } = stage;
     let audit_file = daemon.audit_file().to_owned();
     daemon.stop().await?;
+    if let Some(theft) = theft {
+        claims.push(stolen::is_on_record(&audit_file));
+        theft.stop().await;
+    }
     claims.push(audit_is_whole(&audit_file));
     claims.push(no_secret(&folder, &[&sandbox, &production], &token, story)?);
     Ok(claims)
 }
 
-fn claim(claim: &str, passed: bool, detail: String) -> Claim {
+pub(super) fn claim(claim: &str, passed: bool, detail: String) -> Claim {
     Claim { claim: claim.to_owned(), passed, detail }
 }
 
@@ -59,19 +71,33 @@ async fn old_key_is_dead(sandbox: &SimulatedProvider, first: &Material) -> Claim
     claim("the old key is dead", answer == "401", format!("the provider answers it with {answer}"))
 }
 
-async fn never_a_dead_key(application: &Application) -> Claim {
+async fn never_a_dead_key(application: &Application, seen: &Seen, lived: Duration) -> Claim {
     let alive = application.holds_a_living_key().await;
     let (accepted, refused, unanswered) = counted(application);
-    let passed = alive && refused == 0 && unanswered == 0 && accepted >= CHECKS_MIN;
-    let detail = format!("{} checks, {refused} refused, {unanswered} without an answer", accepted + refused + unanswered);
-    claim("the application never held a dead key", passed, detail)
+    let checks = accepted + refused + unanswered;
+    let detail = format!("{checks} checks, {refused} refused, {unanswered} without an answer");
+    // Somebody else's incident may end the story early; a key that it killed at its limit is as they ordered.
+    let Some(incident) = &seen.incident else {
+        let passed = alive && refused == 0 && unanswered == 0 && accepted >= CHECKS_MIN;
+        return claim("the application never held a dead key", passed, detail);
+    };
+    let was_there = accepted >= CHECKS_MIN.min(lived.as_secs() * CHECKS_PER_SECOND_MIN);
+    let is_named = incident.stragglers.iter().any(|holder| holder.application == NAME && holder.instance.as_deref() == Some(INSTANCE));
+    if is_named {
+        let title = "the application is named as holding the stolen key at the limit, and holds a living one now";
+        return claim(title, alive && unanswered == 0 && was_there, detail);
+    }
+    claim("the application never held a dead key", alive && refused == 0 && unanswered == 0 && was_there, detail)
 }
 
 fn confirmed(seen: &Seen) -> Claim {
-    let by = |version: &Option<String>| seen.confirmed.iter().any(|(name, status)| Some(name) == version.as_ref() && *status == 204);
-    let passed = by(&seen.first_version) && by(&seen.second_version);
-    let detail = format!("{} confirmations", seen.confirmed.len());
-    claim("the application confirmed both versions by proof, not by value", passed, detail)
+    let by = |version: &String| seen.confirmed.contains(&(version.clone(), 204));
+    let passed = seen.versions.len() > 1 && seen.versions.iter().all(by);
+    let title = match seen.versions.len() {
+        2 => "the application confirmed both versions by proof, not by value".to_owned(),
+        versions => format!("the application confirmed all {versions} versions by proof, not by value"),
+    };
+    claim(&title, passed, format!("{} confirmations", seen.confirmed.len()))
 }
 
 fn in_time(seen: &Seen) -> Claim {
@@ -84,12 +110,30 @@ fn in_time(seen: &Seen) -> Claim {
     claim(&title, passed, format!("{} old, {} after the promotion", seconds(age), seconds(overlap)))
 }
 
-/// No orphan of ours, and nothing of anybody else's touched.
-fn nobody_elses_key(sandbox: &SimulatedProvider) -> Claim {
+/// An incident that somebody at another terminal declared: it is over, and what it says of itself is whole.
+fn told_of_incident(incident: &IncidentView) -> Claim {
+    let title = "the key that was declared stolen is dead, at the limit at the latest, and the report is complete";
+    let closed = incident.closed_at.is_some() && incident.closure.as_deref() == Some("proved");
+    let (Some(since), Some(limit), Some(died), Some(unknown)) =
+        (incident.since, incident.limit_at, incident.revoked_at, &incident.unknown_keys)
+    else {
+        return claim(title, false, "the report has no times or no list of unknown keys".to_owned());
+    };
+    let latest = limit.checked_add(stolen::SOON).unwrap_or(limit);
+    let took = Duration::try_from(died.duration_since(since)).unwrap_or_default();
+    let stragglers: Vec<String> = incident.stragglers.iter().map(HolderView::text).collect();
+    let named = if stragglers.is_empty() { "nobody held it then".to_owned() } else { format!("still held by {}", stragglers.join(", ")) };
+    let detail = format!("dead {} after it was declared stolen, proved; {named}; {} unknown keys", seconds(took), unknown.len());
+    claim(title, closed && died <= latest && unknown.is_empty(), detail)
+}
+
+/// No orphan of ours, and nothing of anybody else's touched: a thief's neither.
+fn nobody_elses_key(sandbox: &SimulatedProvider, with_a_thief: bool) -> Claim {
     let truth = sandbox.truth();
     let living: Vec<&str> = truth.keys.iter().filter(|key| key.revoked.is_none()).map(|key| key.name.as_str()).collect();
     let ours = living.iter().filter(|name| name.starts_with("kw-")).count();
-    let passed = ours == 1 && living.contains(&SOMEBODY_ELSES) && !living.contains(&SUBMITTED) && living.len() == 2;
+    let others: Vec<&str> = [SOMEBODY_ELSES].into_iter().chain(with_a_thief.then_some(stolen::THIEFS)).collect();
+    let passed = ours == 1 && others.iter().all(|name| living.contains(name)) && living.len() == 1 + others.len();
     let detail = format!("{ours} living key of ours, {} of others", living.len() - ours);
     claim("no key was left behind, and the other team's key is untouched", passed, detail)
 }

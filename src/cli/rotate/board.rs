@@ -9,12 +9,12 @@ use crate::domain::ids::Name;
 use crate::runtime::clock::wall_now;
 
 use super::super::status::moment;
-use super::super::terminal::{BOLD, CAUTION, DIM, GOOD, Terminal, counted, printable, span_text, table, table_text};
+use super::super::terminal::{BOLD, CAUTION, DIM, GOOD, ScreenSize, Terminal, counted, printable, span_text, table, table_text};
 use super::super::views::{CredentialView, HolderView};
 
 /// One credential on the board.
 #[derive(Debug)]
-pub(super) struct Row {
+pub(in crate::cli) struct Row {
     pub(super) name: Name,
     /// As it stood before.
     pub(super) before: CredentialView,
@@ -42,7 +42,7 @@ pub(super) enum Stage {
 }
 
 impl Row {
-    pub(super) fn new(name: Name) -> Row {
+    pub(in crate::cli) fn new(name: Name) -> Row {
         let (before, seen) = (CredentialView::default(), CredentialView::default());
         Row { name, before, seen, stage: Stage::Queued, opened: false, told: String::new() }
     }
@@ -91,41 +91,77 @@ impl Row {
     }
 }
 
-/// Shows rows as they change: in place on a terminal, else a line for each change. Nothing with `--json`.
-pub(super) struct Board {
-    terminal: Terminal,
-    in_place: bool,
-    /// Lines that stand on the screen.
-    lines: usize,
+/// Shows rows as they change.
+pub(in crate::cli) enum Board {
+    /// On a terminal.
+    InPlace {
+        terminal: Terminal,
+        /// Lines that stand on the screen.
+        lines: usize,
+    },
+    /// A line for each change.
+    Lines(Box<dyn FnMut(String) + Send>),
 }
 
 impl Board {
+    /// In place on a terminal, else lines on standard error. Nothing with `--json`.
     pub(super) fn new(terminal: Terminal) -> Board {
-        Board { terminal, in_place: terminal.redraws(), lines: 0 }
+        if terminal.redraws() {
+            return Board::InPlace { terminal, lines: 0 };
+        }
+        Board::Lines(Box::new(move |line| terminal.remark(&line)))
     }
 
     pub(super) fn show(&mut self, rows: &mut [Row]) {
-        if self.in_place {
-            let now = wall_now();
-            let width = rows.iter().map(|row| row.name.as_str().len()).max().unwrap_or(0);
-            let line = |row: &Row| format!("{:<width$}  {:<12} {}", row.name, row.left(now), row.text());
-            let lines: Vec<String> = rows.iter().map(line).collect();
-            self.terminal.redraw(self.lines, &lines);
-            self.lines = lines.len();
-            return;
-        }
-        for row in rows {
-            let text = row.text();
-            if text != row.told && row.stage != Stage::Queued {
-                self.terminal.remark(&format!("{}: {text}", row.name));
-                row.told = text;
+        match self {
+            Board::InPlace { terminal, lines } => {
+                let size = terminal.size();
+                let drawn = drawn(rows, wall_now(), &size);
+                terminal.redraw(*lines, &drawn);
+                *lines = drawn.len();
+            }
+            Board::Lines(tell) => {
+                for row in rows {
+                    let text = row.text();
+                    if text != row.told && row.stage != Stage::Queued {
+                        tell(format!("{}: {text}", row.name));
+                        row.told = text;
+                    }
+                }
             }
         }
     }
 }
 
+/// The lines of the board, none wider and together not higher than the screen: a line that wraps is two, and what has left the
+/// screen can't be drawn anew.
+fn drawn(rows: &[Row], now: Timestamp, size: &ScreenSize) -> Vec<String> {
+    let width = rows.iter().map(|row| row.name.as_str().len()).max().unwrap_or(0);
+    let line = |row: &Row| format!("{:<width$}  {:<12} {}", row.name, row.left(now), row.text());
+    // The cursor stands below the last line.
+    let room = size.lines.saturating_sub(1).max(1);
+    let mut shown: Vec<&Row> = rows.iter().collect();
+    if shown.len() > room {
+        // What is under way is what somebody watches for, then what went wrong.
+        shown.sort_by_key(|row| match row.stage {
+            Stage::Open { .. } => 0,
+            Stage::Failed { .. } | Stage::Unfinished => 1,
+            Stage::Queued => 2,
+            Stage::Done => 3,
+        });
+        shown.truncate(room - 1);
+    }
+    let mut lines: Vec<String> = shown.iter().map(|row| line(row)).collect();
+    if shown.len() < rows.len() {
+        let count = |stage: fn(&Stage) -> bool| rows.iter().filter(|row| stage(&row.stage)).count();
+        let (done, queued) = (count(|stage| *stage == Stage::Done), count(|stage| *stage == Stage::Queued));
+        lines.push(format!("and {} more; {done} of {} done, {queued} queued", rows.len() - shown.len(), rows.len()));
+    }
+    lines.into_iter().map(|line| line.chars().take(size.columns.saturating_sub(1)).collect()).collect()
+}
+
 /// What is said at the end, of each credential.
-pub(super) fn report(rows: &[Row], compromised: bool) -> Value {
+pub(in crate::cli) fn report(rows: &[Row], compromised: bool) -> Value {
     let credentials: Vec<Value> = rows.iter().map(|row| entry(row, compromised)).collect();
     json!({ "done": rows.iter().all(|row| row.stage == Stage::Done), "credentials": credentials })
 }
@@ -153,7 +189,7 @@ fn entry(row: &Row, compromised: bool) -> Value {
 }
 
 /// The same for people.
-pub(super) fn report_text(rows: &[Row], compromised: bool) -> String {
+pub(in crate::cli) fn report_text(rows: &[Row], compromised: bool) -> String {
     let mut lines = Vec::new();
     let mut shown = table(&["CREDENTIAL", "OUTCOME", "OLD VERSION", "DIED (UTC)", "HOW SURE", "NEW VERSION"]);
     for row in rows {
@@ -215,3 +251,35 @@ fn remarks(row: &Row, compromised: bool) -> Vec<String> {
 
 /// How long a command waits beyond the limit that it set.
 pub(super) const PATIENCE: Duration = Duration::from_secs(120);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(name: &str, stage: Stage) -> Row {
+        Row { stage, ..Row::new(name.parse().unwrap()) }
+    }
+
+    #[test]
+    fn cli_rotate_board_fits_the_screen_and_shows_what_is_under_way() {
+        let open = || Stage::Open { since: Instant::now() };
+        let mut rows: Vec<Row> = (0..5).map(|number| row(&format!("done-{number}"), Stage::Done)).collect();
+        rows.push(row("failed", Stage::Failed { reason: "a reason that is longer than the screen is wide".to_owned() }));
+        rows.push(row("open", open()));
+        rows.push(row("queued", Stage::Queued));
+        let lines = |lines, columns| drawn(&rows, Timestamp::UNIX_EPOCH, &ScreenSize { lines, columns });
+        let all = lines(9, 200);
+        assert_eq!((all.len(), all[0].as_str(), all[7].starts_with("queued")), (8, "done-0               done", true), "{all:#?}");
+        let some = lines(5, 30);
+        assert_eq!(some.len(), 4);
+        assert!(some[0].starts_with("open") && some[1].starts_with("failed") && some[2].starts_with("queued"), "{some:#?}");
+        assert_eq!(some[3], "and 5 more; 5 of 8 done, 1 qu", "cut at the width but one");
+        for (height, width) in [(0, 0), (1, 1), (2, 3), (3, 80)] {
+            let drawn = lines(height, width);
+            assert!(
+                drawn.len() <= height.saturating_sub(1).max(1) && drawn.iter().all(|line| line.len() <= width.saturating_sub(1)),
+                "{drawn:?}"
+            );
+        }
+    }
+}

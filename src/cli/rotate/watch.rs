@@ -8,6 +8,7 @@ use http::Method;
 use serde_json::json;
 
 use crate::domain::ids::Name;
+use crate::domain::reason::Reason;
 
 use super::super::client::{Call, Client};
 use super::super::failure::Failure;
@@ -21,17 +22,19 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 const NEEDS_A_PERSON: [&str; 4] = ["current-refused", "possible-orphans", "no-create-call", "paused"];
 
 /// What is asked for, of each.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Request {
+#[derive(Debug, Clone)]
+pub(in crate::cli) struct Request {
     /// The keys are stolen, and whoever holds one loses it within this time.
-    pub(super) compromised_within: Option<Duration>,
-    pub(super) at_once: usize,
+    pub(in crate::cli) compromised_within: Option<Duration>,
+    /// Why, for the audit trail.
+    pub(in crate::cli) reason: Option<Reason>,
+    pub(in crate::cli) at_once: usize,
 }
 
 pub(super) async fn rotate_all(names: Vec<Name>, request: Request, client: &Client, terminal: Terminal) -> Result<ExitCode, Failure> {
     let mut rows: Vec<Row> = names.into_iter().map(Row::new).collect();
     tokio::select! {
-        ended = watch_all(&mut rows, request, client, terminal) => ended?,
+        () = watch_all(&mut rows, &request, client, Board::new(terminal)) => {}
         _ = tokio::signal::ctrl_c() => return Err(interrupted(&rows)),
     }
     let compromised = request.compromised_within.is_some();
@@ -50,8 +53,8 @@ fn interrupted(rows: &[Row]) -> Failure {
     Failure::failed("interrupted", "only the watching ended", detail).then("`keywright status` shows where they stand")
 }
 
-async fn watch_all(rows: &mut [Row], request: Request, client: &Client, terminal: Terminal) -> Result<(), Failure> {
-    let mut board = Board::new(terminal);
+/// Begins them and watches until each has ended.
+pub(in crate::cli) async fn watch_all(rows: &mut [Row], request: &Request, client: &Client, mut board: Board) {
     let mut absent = Duration::ZERO;
     loop {
         let free = request.at_once.saturating_sub(rows.iter().filter(|row| row.is_open()).count());
@@ -60,7 +63,7 @@ async fn watch_all(rows: &mut [Row], request: Request, client: &Client, terminal
         }
         board.show(rows);
         if rows.iter().all(Row::has_ended) {
-            return Ok(());
+            return;
         }
         tokio::time::sleep(LOOK_EVERY).await;
         for row in rows.iter_mut().filter(|row| row.is_open()) {
@@ -90,7 +93,7 @@ fn words(failure: &Failure) -> String {
     failure.problem.detail.clone().unwrap_or_else(|| failure.problem.title.clone())
 }
 
-async fn begin(row: &mut Row, request: Request, client: &Client) {
+async fn begin(row: &mut Row, request: &Request, client: &Client) {
     // Looked at before, so that a quick rotation isn't missed between two looks.
     match look(&row.name, client).await {
         Ok(seen) => (row.before, row.seen) = (seen.credential.clone(), seen.credential),
@@ -99,19 +102,19 @@ async fn begin(row: &mut Row, request: Request, client: &Client) {
             return;
         }
     }
-    row.stage = match client.send(call(&row.name, request.compromised_within)).await {
+    row.stage = match client.send(call(&row.name, request.compromised_within, request.reason.clone())).await {
         Ok(_) => Stage::Open { since: Instant::now() },
         Err(failure) => Stage::Failed { reason: words(&failure) },
     };
 }
 
 /// What asks the daemon for a rotation.
-pub(super) fn call(name: &Name, compromised_within: Option<Duration>) -> Call {
+pub(super) fn call(name: &Name, compromised_within: Option<Duration>, reason: Option<Reason>) -> Call {
     let body = |within: Duration| Bytes::from(json!({"compromised": true, "within": format!("{}s", within.as_secs())}).to_string());
-    Call { body: compromised_within.map(body), ..Call::new(Method::POST, format!("/v1/credentials/{name}/rotations")) }
+    Call { body: compromised_within.map(body), reason, ..Call::new(Method::POST, format!("/v1/credentials/{name}/rotations")) }
 }
 
-fn note(row: &mut Row, seen: Look, request: Request) {
+fn note(row: &mut Row, seen: Look, request: &Request) {
     let Stage::Open { since } = row.stage else { return };
     let ended = match request.compromised_within {
         None => plain_end(row, &seen),
