@@ -40,10 +40,21 @@ pub enum Mutant {
     FingerprintsIgnored,
     OldValueServed,
     WindowsIgnored,
+    StolenRevokedFirst,
+    PauseIgnored,
+    PauseNotDurable,
+    RolledBackToDoomed,
+    RollbackRejuvenates,
+    LimitForgotten,
+    LimitCutShort,
+    ThiefsKeysUnnamed,
+    ForgottenLeftInStore,
+    PreviousServedOn,
+    RestoredServedUnverified,
 }
 
 impl Mutant {
-    pub const ALL: [Mutant; 36] = [
+    pub const ALL: [Mutant; 47] = [
         Mutant::IntentNotJournaled,
         Mutant::RevokeIntentNotJournaled,
         Mutant::AttemptReused,
@@ -80,6 +91,17 @@ impl Mutant {
         Mutant::FingerprintsIgnored,
         Mutant::OldValueServed,
         Mutant::WindowsIgnored,
+        Mutant::StolenRevokedFirst,
+        Mutant::PauseIgnored,
+        Mutant::PauseNotDurable,
+        Mutant::RolledBackToDoomed,
+        Mutant::RollbackRejuvenates,
+        Mutant::LimitForgotten,
+        Mutant::LimitCutShort,
+        Mutant::ThiefsKeysUnnamed,
+        Mutant::ForgottenLeftInStore,
+        Mutant::PreviousServedOn,
+        Mutant::RestoredServedUnverified,
     ];
 }
 
