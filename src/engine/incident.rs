@@ -195,7 +195,9 @@ impl Engine {
         if !strays.is_empty() {
             return Ok(strays);
         }
-        let unknown = keys.iter().filter(|key| key.alive && !is_on(Mutant::ThiefsKeysUnnamed) && may_be_a_thiefs(incident, key) && !self.is_any_of_ours(&key.key_id));
+        let unknown = keys.iter().filter(|key| {
+            key.alive && !is_on(Mutant::ThiefsKeysUnnamed) && may_be_a_thiefs(incident, key) && !self.is_any_of_ours(&key.key_id)
+        });
         closed(Some(unknown.map(|key| key.key_id.clone()).collect::<BTreeSet<KeyId>>()))
     }
 

@@ -122,7 +122,7 @@ impl Engine {
     async fn load_previous(&self, ledger: &Ledger, context: &Context) -> Result<Option<Previous>, ReadError> {
         let open = ledger.rotation.as_ref().is_some_and(|rotation| rotation.plan.serves_previous);
         let Some(version) = ledger.previous().filter(|_| open && context.provider.serves_previous()) else { return Ok(None) };
-        let going = ledger.versions.get(version).is_none_or(VersionFacts::is_going) && !is_on(Mutant::PreviousServedOn);
+        let going = ledger.versions.get(version).is_none_or(VersionFacts::is_going);
         let (false, Some(valid_until)) = (going, good_until(ledger)) else { return Ok(None) };
         let bytes = match self.seams.store.read(&context.slot(), version).await {
             Ok(bytes) => bytes,

@@ -85,7 +85,13 @@ impl Life {
         let account = self.policies.credentials[&one].account.clone();
         let stolen: Vec<Name> = match self.rng.below(4) {
             0 | 1 => vec![one],
-            2 => self.policies.credentials.values().filter(|document| document.account == account).map(|document| document.name.clone()).collect(),
+            2 => self
+                .policies
+                .credentials
+                .values()
+                .filter(|document| document.account == account)
+                .map(|document| document.name.clone())
+                .collect(),
             _ => self.names(),
         };
         let longest = self.shortest().min(secs(86_400));
@@ -174,7 +180,9 @@ impl Life {
         let going = known.versions.get(&version).is_none_or(|known| known.doomed || known.ended || known.abandoned) || known.abandoning;
         match revoked {
             Ok(()) => inner.require(going && !is_current, "I5", || format!("{name}: {version} was said to go")),
-            Err(RevokeError::Current) => inner.require(is_current || current.is_some(), "I5", || format!("{name}: {version} isn't current")),
+            Err(RevokeError::Current) => {
+                inner.require(is_current || current.is_some(), "I5", || format!("{name}: {version} isn't current"))
+            }
             Err(_) => {}
         }
     }

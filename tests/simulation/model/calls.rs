@@ -74,7 +74,8 @@ impl Inner {
         let now = truly(self.at);
         let living: Vec<(KeyId, String)> = issuer.living(target.environment);
         let ours = living.iter().filter(|(key, text)| {
-            let (adopted, left) = self.model.adopted(key).map_or((false, false), |(of, _, version)| (*of == name && !version.ended, version.left));
+            let (adopted, left) =
+                self.model.adopted(key).map_or((false, false), |(of, _, version)| (*of == name && !version.ended, version.left));
             !left && !self.model.revoked.contains(key) && (adopted || self.model.marked(text) == Some(&name))
         });
         let (count, plain) = (ours.count(), !self.model.repeated_calls && !self.model.deposed_calls);
@@ -284,9 +285,7 @@ impl Inner {
         let named = &self.model.known[name].stragglers;
         let unnamed: Vec<String> = holders
             .into_iter()
-            .filter(|(application, copy)| {
-                !overruled || !named.contains(&(application.clone(), copy.clone()))
-            })
+            .filter(|(application, copy)| !overruled || !named.contains(&(application.clone(), copy.clone())))
             .map(|(application, copy)| format!("{application}/{}", copy.unwrap_or_default()))
             .collect();
         self.require(unnamed.is_empty(), "I5", || format!("{name}: {old} is given up and held by {}", unnamed.join(", ")));

@@ -3,9 +3,9 @@
 //!
 //! Judged here: I1 to I8, I10 to I14 and I16 to I19, windows, and liveness. Not judged: I9 beyond "a full provider loses no key",
 //! because no description tells of slots, so nobody can know that a provider evicts; the shares of I15, because the engine is told
-//! of none; I20, because nothing is printed here (the canary tests judge it); of I10 and I19 what needs rollback, restored backups,
-//! a pause or native readers, which the engine doesn't offer yet; the order in I14 where windows, jumps of the clock or a provider
-//! without a list blur when a key is due. Reads, streams and confirmations come between turns, not within a call of one.
+//! of none; I20, because nothing is printed here (the canary tests judge it); of I10 an older snapshot that nobody restored, but put
+//! in place; of I19 native readers; values of our own, and the previous one beside them; the order in I14 where windows, jumps of the
+//! clock or a provider without a list blur when a key is due. Reads, streams and confirmations come between turns, not within a call of one.
 
 mod bad_days;
 mod calls;
