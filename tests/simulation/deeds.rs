@@ -264,6 +264,9 @@ impl Life {
             self.edit();
         }
         self.release_gone();
+        if !self.calm {
+            self.want_back();
+        }
     }
 
     fn rotate(&mut self, name: &Name) {

@@ -12,6 +12,9 @@ use keywright::issuers::memory::MemoryIssuer;
 use super::{Before, Known, Model, Version};
 use crate::scene::{Inner, truly};
 
+/// Waits between retries, and between two looks of ours.
+const LIMIT_SLACK: Duration = Duration::from_secs(1_200);
+
 /// How often each was done.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Deeds {
@@ -194,6 +197,20 @@ impl Inner {
         self.require(blind == unknown.is_none(), "I2", || format!("{name}: a list is claimed where there is none, or forgone"));
         self.require(unnamed.is_none(), "I2", || format!("{name}: {unnamed:?} may be a thief's and isn't named"));
         self.require(ours.is_none(), "I2", || format!("{name}: {ours:?} is ours and is taken for a thief's"));
+    }
+
+    /// A stolen key dies at the limit, held or not, where nothing is in the way. The limit is running time: it may begin anew with
+    /// each disturbance, and no later.
+    pub fn limit_kept(&mut self, name: &Name) {
+        let known = &self.model.known[name];
+        let of = |version: &Option<_>| version.as_ref().and_then(|version| known.versions.get(version));
+        let (Some(theft), Some(old), Some(current)) = (known.open_theft(), of(&known.old), of(&known.current)) else { return };
+        let replaced = theft.keys.contains(&old.key) && !theft.keys.contains(&current.key) && !old.doomed;
+        let stands = known.refused_told || known.back.is_some() || known.turned.is_some() || self.model.jumps;
+        let from = self.quiet_since.max(theft.from).max(current.promoted.unwrap_or(self.at));
+        let late = self.at > from + theft.within + LIMIT_SLACK;
+        let key = old.key.clone();
+        self.require(!replaced || stands || !late, "I5", || format!("{name}: {key} is stolen, the limit is over, and it lives"));
     }
 
     /// An incident that goes on when nothing is in the way any more.

@@ -162,6 +162,7 @@ impl Inner {
         if let Some(lost) = lost.map(|(id, _)| id.clone()) {
             self.broken("I11", format!("{name}: no copy is left of {lost}"));
         }
+        self.limit_kept(name);
         self.copies_live(issuer, name);
     }
 
