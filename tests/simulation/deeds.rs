@@ -264,9 +264,6 @@ impl Life {
             self.edit();
         }
         self.release_gone();
-        if !self.calm {
-            self.want_back();
-        }
     }
 
     fn rotate(&mut self, name: &Name) {

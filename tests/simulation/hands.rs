@@ -139,23 +139,8 @@ impl Life {
         }
     }
 
-    /// A person sees that an old key is half revoked, and wants it back.
-    pub fn want_back(&mut self) {
-        let dying = self.scene.lock().model.known.iter().find_map(|(name, known)| {
-            let old = known.versions.get(known.old.as_ref()?)?;
-            (old.doomed && !old.ended).then(|| name.clone())
-        });
-        if let Some(name) = dying {
-            self.roll_back_one(name);
-        }
-    }
-
     fn roll_back(&mut self) {
         let name = self.one_in_overlap();
-        self.roll_back_one(name);
-    }
-
-    fn roll_back_one(&mut self, name: Name) {
         let old = self.old_of(&name);
         let Some(back) = self.call(async |engine| engine.roll_back(operator(), &name).await) else { return };
         self.scene.note(|| format!("{name}: rolled back: {back:?}"));
