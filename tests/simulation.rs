@@ -16,6 +16,8 @@
 mod applications;
 #[path = "simulation/deeds.rs"]
 mod deeds;
+#[path = "simulation/hands.rs"]
+mod hands;
 #[path = "simulation/life.rs"]
 mod life;
 #[path = "simulation/model/mod.rs"]
@@ -36,7 +38,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use keywright::domain::mutants::{self, Mutant};
 
 use life::{Life, Outcome};
-use model::Violation;
+use model::{Deeds, Violation};
 
 /// Lives in CI: about a minute on two slow cores in the profile of the tests.
 const SEEDS: u64 = 150;
@@ -63,6 +65,7 @@ struct Sum {
     promotions: u64,
     revocations: u64,
     steps: u64,
+    deeds: Deeds,
     failed: Vec<u64>,
 }
 
@@ -74,6 +77,7 @@ impl Sum {
         self.promotions += outcome.promotions;
         self.revocations += outcome.revocations;
         self.steps += outcome.steps as u64;
+        self.deeds += outcome.deeds;
         if outcome.violation.is_some() {
             self.failed.push(outcome.seed);
         }
@@ -139,6 +143,7 @@ fn lives_keep_all_promises() {
         sum.revocations,
         began.elapsed()
     ));
+    say(&format!("operators: {:?}", sum.deeds));
     let reports: Vec<String> = sum.failed.iter().take(2).map(|seed| report(*seed)).collect();
     assert!(sum.failed.is_empty(), "\nseeds {:?} failed\n{}\n", sum.failed, reports.join("\n\n"));
     assert!(sum.promotions > count && sum.revocations > count / 2 && sum.faults > count, "too little happens: {sum:?}");

@@ -240,6 +240,39 @@ fn leaves_nothing_undone(all: &[Source]) -> Vec<String> {
     problems
 }
 
+/// Deliberate faults exist for tests alone: the switch is there with debug assertions only, nothing else of the crate turns it, and
+/// what is shipped is built without them.
+fn keeps_faults_out_of_releases(mutants: &str, manifest: &str, all: &[Source]) -> Vec<String> {
+    let mut problems = Vec::new();
+    // What may stand in every build are the faults' names; all else begins with the condition.
+    for (number, line) in mutants.lines().enumerate() {
+        let item = ["mod ", "use ", "pub use ", "pub fn ", "pub(crate) use ", "pub(crate) fn ", "pub(crate) const fn ", "static ", "fn "];
+        let is_switch = item.iter().any(|word| line.starts_with(word));
+        let before = number.checked_sub(1).and_then(|before| mutants.lines().nth(before)).unwrap_or_default();
+        if is_switch && !matches!(before, "#[cfg(debug_assertions)]" | "#[cfg(not(debug_assertions))]") {
+            problems.push(format!("domain/mutants.rs:{}: `{line}` isn't conditional", number + 1));
+        }
+    }
+    let without = mutants.split("#[cfg(not(debug_assertions))]").nth(1).unwrap_or_default();
+    if !without.trim_start().starts_with("pub(crate) const fn is_on(_: Mutant) -> bool {\n    false\n}") {
+        problems.push("domain/mutants.rs: without debug assertions a fault may be on".to_owned());
+    }
+    for section in manifest.split("\n[").filter(|section| section.starts_with("profile.")) {
+        let (name, body) = section.split_once(']').unwrap_or((section, ""));
+        let asserts = body.lines().any(|line| line.replace(' ', "").starts_with("debug-assertions=true"));
+        if asserts && name != "profile.sim" {
+            problems.push(format!("Cargo.toml: {name} has debug assertions: faults could be switched on in it"));
+        }
+    }
+    let turned = |source: &&Source| source.path != "domain/mutants.rs" && source.code.contains("mutants::set");
+    problems.extend(all.iter().filter(turned).map(|source| format!("{}: turns a fault on", source.path)));
+    problems
+}
+
+fn text(path: &str) -> String {
+    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
+}
+
 fn below(folder: &str) -> Vec<Source> {
     read_all(&Path::new(env!("CARGO_MANIFEST_DIR")).join(folder))
 }
@@ -255,6 +288,7 @@ fn the_house_is_tidy() {
     problems.extend(stays_short(&all));
     problems.extend(leaves_nothing_undone(&all));
     problems.extend(leaves_nothing_undone(&below("tests")));
+    problems.extend(keeps_faults_out_of_releases(&text("src/domain/mutants.rs"), &text("Cargo.toml"), &all));
     assert!(problems.is_empty(), "\n{}\n", problems.join("\n"));
 }
 
@@ -348,4 +382,22 @@ fn what_was_left_undone_is_found() {
         assert_eq!(leaves_nothing_undone(&house(&[("domain/x.rs", code)])).len(), 1, "{code}");
     }
     assert!(leaves_nothing_undone(&house(&[("domain/x.rs", "// todo! is forbidden\nlet s = \"dbg!\";")])).is_empty());
+}
+
+#[test]
+fn a_fault_that_a_release_could_have_is_found() {
+    let (mutants, manifest, none) = (text("src/domain/mutants.rs"), text("Cargo.toml"), house(&[]));
+    assert!(keeps_faults_out_of_releases(&mutants, &manifest, &none).is_empty());
+    for (from, to) in [
+        ("#[cfg(debug_assertions)]\nmod switch", "mod switch"),
+        ("#[cfg(debug_assertions)]\npub use switch::set;", "pub use switch::set;"),
+        ("    false\n}", "    switch::is_on()\n}"),
+    ] {
+        assert!(mutants.contains(from), "{from}");
+        assert!(!keeps_faults_out_of_releases(&mutants.replacen(from, to, 1), &manifest, &none).is_empty(), "{to}");
+    }
+    let asserting = manifest.replacen("[profile.release]", "[profile.release]\ndebug-assertions = true", 1);
+    assert!(!keeps_faults_out_of_releases(&mutants, &asserting, &none).is_empty());
+    let turning = house(&[("engine/x.rs", "//! X.\nfn f() { crate::domain::mutants::set(None) }\n")]);
+    assert_eq!(keeps_faults_out_of_releases(&mutants, &manifest, &turning).len(), 1);
 }

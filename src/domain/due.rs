@@ -293,10 +293,10 @@ pub fn spread_factor(credential: &Name, generation: u64) -> f64 {
 }
 
 /// Whether an application that was never seen may hold this old version from elsewhere: only what a person submitted
-/// was ever anywhere but here.
+/// was ever anywhere but here. A rollback's copy of it is the same key.
 pub fn may_be_held_elsewhere(ledger: &Ledger) -> bool {
     let old = ledger.rotation.as_ref().and_then(|rotation| rotation.old.as_ref()).filter(|_| !is_on(Mutant::UnseenIgnored));
-    old.and_then(|old| ledger.versions.get(old)).is_some_and(|old| old.origin == Origin::Submitted)
+    old.is_some_and(|old| ledger.origin_of(old) == Some(Origin::Submitted))
 }
 
 fn later(at: Timestamp, by: Duration) -> Timestamp {

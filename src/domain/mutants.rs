@@ -40,10 +40,20 @@ pub enum Mutant {
     FingerprintsIgnored,
     OldValueServed,
     WindowsIgnored,
+    StolenRevokedFirst,
+    PauseIgnored,
+    PauseNotDurable,
+    RolledBackToDoomed,
+    RollbackRejuvenates,
+    LimitForgotten,
+    LimitCutShort,
+    ThiefsKeysUnnamed,
+    ForgottenLeftInStore,
+    RestoredServedUnverified,
 }
 
 impl Mutant {
-    pub const ALL: [Mutant; 36] = [
+    pub const ALL: [Mutant; 46] = [
         Mutant::IntentNotJournaled,
         Mutant::RevokeIntentNotJournaled,
         Mutant::AttemptReused,
@@ -80,6 +90,16 @@ impl Mutant {
         Mutant::FingerprintsIgnored,
         Mutant::OldValueServed,
         Mutant::WindowsIgnored,
+        Mutant::StolenRevokedFirst,
+        Mutant::PauseIgnored,
+        Mutant::PauseNotDurable,
+        Mutant::RolledBackToDoomed,
+        Mutant::RollbackRejuvenates,
+        Mutant::LimitForgotten,
+        Mutant::LimitCutShort,
+        Mutant::ThiefsKeysUnnamed,
+        Mutant::ForgottenLeftInStore,
+        Mutant::RestoredServedUnverified,
     ];
 }
 
@@ -112,3 +132,13 @@ pub use switch::set;
 pub(crate) const fn is_on(_: Mutant) -> bool {
     false
 }
+
+// Known when it is compiled: a build without debug assertions in which a fault could be on doesn't come to be.
+#[cfg(not(debug_assertions))]
+const _: () = {
+    let mut index = 0;
+    while index < Mutant::ALL.len() {
+        assert!(!is_on(Mutant::ALL[index]));
+        index += 1;
+    }
+};

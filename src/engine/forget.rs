@@ -7,6 +7,7 @@ use super::errors::ForgetError;
 use super::gather::Context;
 use crate::domain::credential::Environment;
 use crate::domain::ids::{Name, VersionId};
+use crate::domain::mutants::{Mutant, is_on};
 use crate::domain::rotation::Event;
 use crate::journal::SealedCopy;
 use crate::stores::{Slot, StoreError};
@@ -39,6 +40,9 @@ impl Engine {
         }
         if cell.ledger().clearing {
             for slot in slots(name, context.as_ref()) {
+                if is_on(Mutant::ForgottenLeftInStore) {
+                    continue;
+                }
                 self.seams.store.clear(&slot).await.map_err(|_| ForgetError::StoreUnavailable)?;
             }
             self.append(&cell, &mut work, &Event::Cleared, SealedCopy::Keep).await.map_err(unavailable)?;

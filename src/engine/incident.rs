@@ -15,6 +15,7 @@ use crate::domain::holders::Blocker;
 use crate::domain::ids::{KeyId, Name, OperationId, VersionId};
 use crate::domain::incident::Incident;
 use crate::domain::ledger::{Ledger, Origin};
+use crate::domain::mutants::{Mutant, is_on};
 use crate::domain::provider::{ListedKey, SignedCall};
 use crate::domain::rotation::{AbandonReason, Event, Phase, RevocationAsked};
 use crate::journal::SealedCopy;
@@ -194,7 +195,9 @@ impl Engine {
         if !strays.is_empty() {
             return Ok(strays);
         }
-        let unknown = keys.iter().filter(|key| key.alive && may_be_a_thiefs(incident, key) && !self.is_any_of_ours(&key.key_id));
+        let unknown = keys.iter().filter(|key| {
+            key.alive && !is_on(Mutant::ThiefsKeysUnnamed) && may_be_a_thiefs(incident, key) && !self.is_any_of_ours(&key.key_id)
+        });
         closed(Some(unknown.map(|key| key.key_id.clone()).collect::<BTreeSet<KeyId>>()))
     }
 
@@ -235,6 +238,7 @@ fn may_roll_back(ledger: &Ledger) -> Result<(), RollbackError> {
     let old = open.old.as_ref().and_then(|old| ledger.versions.get(old));
     match (open.phase, old) {
         _ if ledger.open_incident().is_some() => Err(RollbackError::Stolen),
+        (Phase::Retired, Some(old)) if is_on(Mutant::RolledBackToDoomed) && old.ended.is_none() => Ok(()),
         (Phase::Promoted | Phase::Confirmed, Some(old)) if !old.is_going() && open.revocation.is_none() => Ok(()),
         (Phase::Promoted, None) => Err(RollbackError::NothingToGoBackTo),
         (Phase::Promoted | Phase::Confirmed | Phase::Retired | Phase::Revoked, _) => Err(RollbackError::BeingRevoked),

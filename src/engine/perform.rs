@@ -39,6 +39,9 @@ pub(super) type Outcome = Result<Vec<Performed>, Hindrance>;
 /// How far the provider's clock and ours may be apart where something is destroyed (I13).
 const CLOCKS_APART_MAX: Duration = Duration::from_secs(300);
 
+/// What hinders a step then.
+pub(super) const CLOCKS_DISAGREE: &str = "clock-disagrees";
+
 /// A revocation looks at the list, too, where the key itself can't be asked.
 const REVOKING: [SignedCall; 2] = [SignedCall::Revoke, SignedCall::List];
 
@@ -360,7 +363,7 @@ impl Engine {
             self.seams.clock.heard(theirs);
             if now.wall.duration_since(theirs).unsigned_abs() > CLOCKS_APART_MAX && !is_on(Mutant::JumpedClockBelieved) {
                 return Err(Hindrance::new(
-                    "clock-disagrees",
+                    CLOCKS_DISAGREE,
                     "the provider's clock and ours are more than five minutes apart: nothing is revoked",
                 ));
             }

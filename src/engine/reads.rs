@@ -248,7 +248,7 @@ impl Engine {
 
 /// What came back from a backup waits for its first look; what the provider refuses then is as good as none (I10).
 fn verified(ledger: &Ledger) -> Result<(), ReadError> {
-    match (ledger.unverified, ledger.refused_since) {
+    match (ledger.unverified && !is_on(Mutant::RestoredServedUnverified), ledger.refused_since) {
         (false, _) => Ok(()),
         (true, None) => Err(ReadError::NotVerified),
         (true, Some(_)) => Err(ReadError::NoVersion),

@@ -6,7 +6,7 @@ use super::Engine;
 use super::cell::{Cell, Work};
 use super::drive::Hindrance;
 use super::gather::Context;
-use super::perform::{Outcome, Performed};
+use super::perform::{CLOCKS_DISAGREE, Outcome, Performed};
 use crate::domain::due::{Decision, decide};
 use crate::domain::environment::{Acceptance, Evidence, EvidenceKind, Proof, Says, pure_evidence};
 use crate::domain::ids::VersionId;
@@ -132,10 +132,16 @@ impl Engine {
     pub(super) async fn upkeep(&self, cell: &Cell, work: &mut Work, context: &Context) {
         let running = self.seams.clock.now().running;
         let ledger = cell.ledger();
-        if ledger.current.is_none() || work.upkeep_backoff.is_waiting(running) || work.backoff.is_waiting(running) {
+        if ledger.current.is_none() || work.upkeep_backoff.is_waiting(running) {
             return;
         }
-        let Some(free) = self.free_time(work, context, &ledger) else { return };
+        let free = match work.backoff.is_waiting(running) {
+            // A clock that is off may keep a revocation back for days, and nothing else: what is left over is looked for all the same.
+            true if cell.trouble().is_some_and(|trouble| trouble.code == CLOCKS_DISAGREE) => Some(work.backoff.until() - running),
+            true => None,
+            false => self.free_time(work, context, &ledger),
+        };
+        let Some(free) = free else { return };
         work.routine = true;
         let outcome = self.upkeep_step(cell, work, context, &ledger, free).await;
         work.routine = false;

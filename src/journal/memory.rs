@@ -13,9 +13,10 @@ use crate::domain::ids::{InstallationId, InstanceName, Name};
 use crate::domain::rotation::Event;
 use crate::faults::Faults;
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct State {
     installation: Option<InstallationId>,
+    former: Vec<InstallationId>,
     term: u64,
     histories: BTreeMap<Name, History>,
     holdings: BTreeMap<(Name, InstanceName, Name), Holding>,
@@ -41,6 +42,25 @@ impl MemoryJournal {
         FaultyJournal::new(self.clone(), faults.clone())
     }
 
+    /// All that it holds now, in a journal of its own: a backup.
+    #[must_use]
+    pub fn snapshot(&self) -> MemoryJournal {
+        MemoryJournal(Arc::new(Mutex::new(self.state().clone())))
+    }
+
+    /// A backup comes back: as another installation, in a higher term, each of its credentials marked (I8, I10).
+    pub fn come_back_as(&self, installation: InstallationId) {
+        let mut state = self.state();
+        let former = state.installation.replace(installation);
+        state.former.extend(former);
+        state.term += 1;
+        let term = state.term;
+        for history in state.histories.values_mut() {
+            history.events.push(Event::Restored);
+            history.position = Position { term, revision: history.position.revision + 1 };
+        }
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -63,6 +83,10 @@ impl State {
 impl Journal for MemoryJournal {
     async fn installation(&self) -> Result<InstallationId, JournalError> {
         Ok(*self.state().installation.get_or_insert_with(|| InstallationId(Uuid::new_v4())))
+    }
+
+    async fn former_installations(&self) -> Result<Vec<InstallationId>, JournalError> {
+        Ok(self.state().former.clone())
     }
 
     async fn begin_term(&self) -> Result<u64, JournalError> {

@@ -30,6 +30,16 @@ impl MemoryStore {
         Faulty::new(self.clone(), faults.clone())
     }
 
+    /// All that it holds now, in a store of its own: a backup.
+    #[must_use]
+    pub fn snapshot(&self) -> MemoryStore {
+        let copy = |kept: &Kept| Kept {
+            labels: kept.labels.clone(),
+            bytes: kept.bytes.iter().map(|(version, bytes)| (version.clone(), bytes.duplicate())).collect(),
+        };
+        MemoryStore(Arc::new(Mutex::new(self.kept().iter().map(|(at, kept)| (at.clone(), copy(kept))).collect())))
+    }
+
     fn kept(&self) -> MutexGuard<'_, BTreeMap<(Name, Environment), Kept>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -37,6 +37,10 @@ pub enum Deed {
     Jump,
     /// Other people at the same provider.
     Others,
+    /// An operator has a bad day.
+    Hand,
+    /// What was paused goes on: a credential, or all.
+    Unpause(Option<Name>),
 }
 
 impl Life {
@@ -55,6 +59,8 @@ impl Life {
             Deed::Weather => self.weather(),
             Deed::Jump => self.jump(),
             Deed::Others => self.others(),
+            Deed::Hand => self.hand(),
+            Deed::Unpause(name) => self.unpause(name),
         }
     }
 
@@ -63,7 +69,7 @@ impl Life {
         if self.calm { secs(10) } else { secs(10).max(self.shortest() / 200) }
     }
 
-    fn part(&mut self, of: Duration) -> Duration {
+    pub fn part(&mut self, of: Duration) -> Duration {
         of.mul_f64(self.rng.below(1_000) as f64 / 1_000.0)
     }
 
@@ -108,6 +114,7 @@ impl Life {
                 let Some(key) = key_of(&material) else { return };
                 self.scene.note(|| format!("{}/{} was served {version}", id.0, id.1));
                 self.scene.lock().disclosed(&id, &credential, &version, key.clone());
+                self.scene.lock().of_age(&credential, &version, document.issued_at);
                 let app = &mut self.apps[index];
                 app.had = Some((number, version.clone()));
                 app.values.insert(version.clone(), (material, key));
@@ -120,6 +127,11 @@ impl Life {
                 }
             }
             Err(ReadError::NoVersion | ReadError::StoreUnavailable | ReadError::AuditUnavailable) if !must => {
+                let after = secs(5) + self.part(secs(60));
+                self.plan(after, Deed::Fetch(index));
+            }
+            // What came back from a backup waits for its first look, whoever had it (I10).
+            Err(ReadError::NotVerified) if self.scene.lock().model.known[&credential].unverified => {
                 let after = secs(5) + self.part(secs(60));
                 self.plan(after, Deed::Fetch(index));
             }
@@ -337,7 +349,7 @@ impl Life {
         self.scene.lock().require(!accepted, "I18", || format!("{name}: a key that belongs elsewhere is taken"));
     }
 
-    fn enrol_other(&mut self, environment: Environment, called: &str) -> Material {
+    pub fn enrol_other(&mut self, environment: Environment, called: &str) -> Material {
         let (key, material) = self.scene.issuer.enrol(environment, called);
         self.scene.lock().model.by_hand.insert(key.clone(), None);
         self.foreign.push(key);
@@ -488,6 +500,7 @@ impl Life {
         });
         self.plan(secs(60), Deed::Round);
         self.start();
+        self.unpause_all();
         while !self.deposed.is_empty() && self.leader.is_some() {
             self.resume();
         }

@@ -27,7 +27,8 @@ use keywright::stores::{Apart, SecretStore, Slot};
 use super::applications::App;
 use super::deeds::Deed;
 use super::model::checks::Kept;
-use super::model::{Copy, Model, Violation};
+use super::model::restored::Backup;
+use super::model::{Copy, Deeds, Model, Violation};
 use super::rng::Rng;
 use super::scene::{Process, Scene, Seat};
 use super::seams::{SeatAudit, SeatClock, SeatIssuer, SeatJournal, SeatStore, Told};
@@ -48,6 +49,7 @@ pub struct Outcome {
     pub processes: u64,
     pub promotions: u64,
     pub revocations: u64,
+    pub deeds: Deeds,
     pub steps: usize,
 }
 
@@ -90,6 +92,8 @@ pub struct Life {
     pub in_hand: BTreeMap<Name, (KeyId, Material)>,
     pub calm: bool,
     pub foreign: Vec<KeyId>,
+    /// The last one: store, journal, and what the model knew then.
+    pub backup: Option<(MemoryStore, MemoryJournal, Backup)>,
 }
 
 /// As whoever acts, or as an order without a reason.
@@ -146,6 +150,7 @@ impl Life {
             in_hand: BTreeMap::new(),
             calm: false,
             foreign: Vec::new(),
+            backup: None,
             setting,
         }
     }
@@ -207,6 +212,7 @@ impl Life {
             processes: inner.newest,
             promotions: inner.model.promotions,
             revocations: inner.model.revocations,
+            deeds: inner.model.deeds,
             steps,
         }
     }
@@ -226,7 +232,7 @@ impl Life {
     /// How long everything that was held up may take to come right.
     fn settling(&self) -> Duration {
         let of = |policy: &keywright::domain::policy::RotationPolicy| {
-            policy.terms.overlap.as_duration() * 2 + policy.window_wait * 3 + policy.retry_wait_max() * 12 + secs(4 * 3_600)
+            policy.terms.overlap.as_duration() * 3 + policy.window_wait * 3 + policy.retry_wait_max() * 12 + secs(4 * 3_600)
         };
         self.setting.policies.rotations.values().map(|policy| of(policy)).max().unwrap_or_default()
     }
@@ -252,7 +258,7 @@ impl Life {
             let first = secs(self.rng.below(600) as u64);
             self.plan(first, Deed::Submit(name));
         }
-        for deed in [Deed::Weather, Deed::Jump, Deed::Others, Deed::Round, Deed::Mischief, Deed::Churn] {
+        for deed in [Deed::Weather, Deed::Jump, Deed::Others, Deed::Round, Deed::Mischief, Deed::Churn, Deed::Hand] {
             let first = self.shortest().mul_f64(self.rng.below(20) as f64 / 100.0);
             self.plan(first, deed);
         }

@@ -129,7 +129,11 @@ impl SecretStore for SeatStore {
     }
 
     async fn clear(&self, slot: &Slot) -> Result<(), StoreError> {
-        self.scene().pass(&self.seat.process, Seam::Store, "store.clear", true, self.inner.clear(slot)).await.unwrap_or(Err(STORE_AWAY))
+        let act = async {
+            self.scene().lock().cleared(&slot.credential);
+            self.inner.clear(slot).await
+        };
+        self.scene().pass(&self.seat.process, Seam::Store, "store.clear", true, act).await.unwrap_or(Err(STORE_AWAY))
     }
 
     async fn list(&self, after: Option<&Name>, limit: usize) -> Result<Vec<Name>, StoreError> {
@@ -176,6 +180,10 @@ impl SeatJournal {
 impl Journal for SeatJournal {
     async fn installation(&self) -> Result<InstallationId, JournalError> {
         self.inner.installation().await
+    }
+
+    async fn former_installations(&self) -> Result<Vec<InstallationId>, JournalError> {
+        self.inner.former_installations().await
     }
 
     async fn begin_term(&self) -> Result<u64, JournalError> {
@@ -242,7 +250,12 @@ impl Journal for SeatJournal {
     }
 
     async fn write_pause(&self, pause: Option<Pause>) -> Result<(), JournalError> {
-        self.pass("journal.pause", true, self.inner.write_pause(pause)).await
+        let act = async {
+            self.inner.write_pause(pause).await?;
+            self.seat.scene.lock().model.all_paused = pause.is_some();
+            Ok(())
+        };
+        self.pass("journal.pause", true, act).await
     }
 }
 

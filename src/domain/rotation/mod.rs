@@ -21,6 +21,7 @@ use super::environment::Proof;
 use super::holders::Blocker;
 use super::ids::{InstallationId, KeyId, OperationId, VersionId};
 use super::ledger::{Closure, Fingerprint, Ledger, Origin};
+use super::mutants::{Mutant, is_on};
 use super::policy::{RotationPolicy, Terms};
 use super::provider::Provider;
 
@@ -445,6 +446,6 @@ pub struct Facts<'a> {
 impl Facts<'_> {
     /// Whether all that destroys waits for a person.
     pub fn paused(&self) -> bool {
-        self.ledger.paused || self.all_paused
+        (self.ledger.paused || self.all_paused) && !is_on(Mutant::PauseIgnored)
     }
 }

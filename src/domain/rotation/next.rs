@@ -19,6 +19,12 @@ use crate::domain::windows;
 
 /// The next step. `rotation` is the open one of `facts.ledger`.
 pub fn next(rotation: &Rotation, facts: &Facts<'_>) -> Step {
+    if is_on(Mutant::StolenRevokedFirst)
+        && facts.ledger.open_incident().is_some()
+        && let Some(key_id) = facts.ledger.current_facts().and_then(|facts| facts.key_id.clone())
+    {
+        return Step::RevokeOrphan { key_id };
+    }
     if let Some(key_id) = facts.ledger.orphans.first() {
         if !facts.paused() {
             return Step::RevokeOrphan { key_id: key_id.clone() };
@@ -138,7 +144,12 @@ fn confirm(rotation: &Rotation, facts: &Facts<'_>) -> Step {
 
 /// How long those who hold the old key are waited for before it goes in spite of them; `None`: for as long as they hold it.
 fn left_to_holders(rotation: &Rotation, facts: &Facts<'_>) -> Option<Duration> {
-    let by_incident = facts.ledger.open_incident().map(|incident| incident.left(facts.now, facts.ledger.is_stolen(&rotation.version)));
+    let by_incident = match facts.ledger.open_incident() {
+        Some(_) if is_on(Mutant::LimitForgotten) => None,
+        Some(_) if is_on(Mutant::LimitCutShort) => Some(Duration::ZERO),
+        Some(incident) => Some(incident.left(facts.now, facts.ledger.is_stolen(&rotation.version))),
+        None => None,
+    };
     let by_hand = (rotation.revocation == Some(RevocationAsked::Anyway)).then_some(Duration::ZERO);
     // A policy that doesn't wait for holders leaves them the overlap, though it counts for nothing else.
     let by_policy = (rotation.plan.terms.unconfirmed == Unconfirmed::Revoke).then(|| left_since_promotion(rotation, facts));

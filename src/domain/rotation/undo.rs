@@ -6,6 +6,7 @@ use super::apply::{Applied, illegal, open};
 use super::{AbandonReason, Event, Phase, Plan, Rotation};
 use crate::domain::ids::VersionId;
 use crate::domain::ledger::{Closure, Ended, Failure, Ledger, Origin, PossibleOrphan, VersionFacts};
+use crate::domain::mutants::{Mutant, is_on};
 
 pub(super) fn abandon(mut ledger: Ledger, event: &Event) -> Applied {
     let Some(rotation) = ledger.rotation.as_mut() else { return illegal("abandoning", "no rotation is open") };
@@ -132,12 +133,12 @@ pub(super) fn rollback_planned(mut ledger: Ledger, plan: &Plan) -> Applied {
     if rotation.revocation.is_some() {
         return illegal("rollback-planned", "the old key's revocation was asked for");
     }
-    if !matches!(rotation.phase, Phase::Promoted | Phase::Confirmed) {
+    if !matches!(rotation.phase, Phase::Promoted | Phase::Confirmed) && !is_on(Mutant::RolledBackToDoomed) {
         return illegal("rollback-planned", "there is a way back between promotion and retirement only");
     }
     let Some(original) = rotation.old.clone() else { return illegal("rollback-planned", "there is no old version") };
     let Some(facts) = ledger.versions.get(&original).cloned() else { return illegal("rollback-planned", "the old version is unknown") };
-    if facts.is_going() {
+    if facts.is_going() && !is_on(Mutant::RolledBackToDoomed) {
         return illegal("rollback-planned", "the old key is being revoked");
     }
     if plan.generation != ledger.generation + 1 || plan.attempt != ledger.attempts + 1 {
@@ -156,6 +157,7 @@ pub(super) fn rollback_planned(mut ledger: Ledger, plan: &Plan) -> Applied {
         origin: Origin::RolledBack,
         copy_of: Some(original),
         proof: None,
+        issued_at: if is_on(Mutant::RollbackRejuvenates) { plan.planned_at } else { facts.issued_at },
         ..facts
     };
     let mut back = open(plan, ledger.current.clone(), Phase::Issued);

@@ -61,6 +61,23 @@ async fn while_the_providers_clock_disagrees_nothing_is_revoked() {
 }
 
 #[tokio::test]
+async fn while_the_clocks_disagree_keys_that_are_left_over_are_found() {
+    // Found by the simulator: a process that was deposed in the middle of a create made a key while the new one stood before a
+    // revocation that the clocks kept back, for two hours.
+    let scene = overlapping().await;
+    // Ahead, so that all keys are made already.
+    scene.world.clocks.theirs.advance(Duration::from_secs(1_000));
+    scene.live(600).await;
+    assert_eq!(row(&scene.engine).reason.as_deref(), Some("clock-disagrees"));
+    let installation = scene.engine.leading().0;
+    let called = keywright::domain::ids::marker(installation, &name(CREDENTIAL), 2, 1);
+    let (stray, _) = scene.world.issuer.enrol(keywright::domain::credential::Environment::Production, &called);
+    scene.live(1_500).await;
+    assert!(!scene.alive(&stray), "{:#?}", status(&scene.engine));
+    assert!(scene.alive(&scene.first.0), "what the clocks keep back waits");
+}
+
+#[tokio::test]
 async fn a_long_sleep_is_made_up_for_by_one_rotation() {
     let scene = Scene::usual().await;
     let mut app = App::new(APPLICATION, "one");

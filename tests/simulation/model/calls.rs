@@ -74,8 +74,9 @@ impl Inner {
         let now = truly(self.at);
         let living: Vec<(KeyId, String)> = issuer.living(target.environment);
         let ours = living.iter().filter(|(key, text)| {
-            let adopted = self.model.adopted(key).is_some_and(|(of, _, version)| *of == name && !version.ended);
-            !self.model.revoked.contains(key) && (adopted || self.model.marked(text) == Some(&name))
+            let (adopted, left) =
+                self.model.adopted(key).map_or((false, false), |(of, _, version)| (*of == name && !version.ended, version.left));
+            !left && !self.model.revoked.contains(key) && (adopted || self.model.marked(text) == Some(&name))
         });
         let (count, plain) = (ours.count(), !self.model.repeated_calls && !self.model.deposed_calls);
         self.require(count <= 2 || !plain, "I2", || format!("{name}: {count} keys of ours live at {now}"));
@@ -90,14 +91,20 @@ impl Inner {
         let current = self.model.known.values().any(|known| known.current_key() == Some(key));
         self.require(!current, "I3", || format!("{name}: {key} is current and is revoked"));
         let title = issuer.history(|keys| keys.iter().find(|known| known.key_id == *key).map(|known| known.name.clone()));
-        let marked = title.as_deref().and_then(|text| self.model.marked(text)) == Some(&name);
         let known = &self.model.known[&name];
+        let marked = title.as_deref().is_some_and(|text| self.model.marked(text) == Some(&name) || self.model.was_ours(text, key, &name));
         let of_key: Vec<&Version> = known.versions.values().filter(|version| version.key == *key).collect();
         let (promoted, doomed) = (of_key.iter().any(|version| version.promoted.is_some()), of_key.iter().any(|version| version.doomed));
         let submitted = of_key.iter().any(|version| version.submitted);
         let given_up = of_key.iter().any(|version| version.abandoned || (known.abandoning && version.promoted.is_none()));
+        let of_key_left = !of_key.is_empty() && of_key.iter().all(|version| version.left);
         let orphan = known.orphans.contains(key);
+        // What a deposed process sent off before the pause may arrive late.
+        let paused = self.model.is_paused(&name) && newest;
         let off = self.off.abs() > jiff::SignedDuration::try_from(CLOCK_SLACK).unwrap();
+        self.require(!paused, "I5", || format!("{name}: {key} is revoked while it is paused"));
+        let known = &self.model.known[&name];
+        let of_key: Vec<&Version> = known.versions.values().filter(|version| version.key == *key).collect();
         let word = match (promoted, orphan, of_key.is_empty()) {
             (true, false, _) => "revoking",
             (_, true, _) | (_, _, true) => "revoking-orphan",
@@ -105,6 +112,8 @@ impl Inner {
         };
         if word == "revoking" {
             self.require(doomed, "I1", || format!("{name}: {key} is revoked without its intent"));
+            let left = of_key_left;
+            self.require(!left, "I2", || format!("{name}: {key} was forgotten and is revoked"));
             // What a deposed process sent off under a clock that was right may arrive late.
             self.require(!off || !newest, "I13", || format!("{name}: {key} is revoked under a wall clock that is off"));
         } else {
@@ -173,7 +182,7 @@ impl Inner {
         let (name, at) = (&slot.credential, truly(self.at));
         let Some(known) = self.model.known[name].versions.get(version) else { return };
         // A submission that failed keeps its key alive: it is the person's.
-        if known.promoted.is_none() && known.submitted {
+        if known.promoted.is_none() && (known.submitted || known.copy) {
             return;
         }
         let key = known.key.clone();
@@ -191,6 +200,7 @@ impl Inner {
         if let Event::Planned { plan } = event {
             self.may_plan(issuer, process, name, plan);
         }
+        self.may_by_hand(issuer, name, event);
         if let Event::CreateIntended { seen, .. } = event {
             self.open_window(name, "made");
             let surveyed = self.model.blind || self.model.known[name].current_key().is_none_or(|key| seen.contains(key));
@@ -216,6 +226,8 @@ impl Inner {
 
     /// By time, a rotation begins neither before it is prepared for, nor out of turn (I13, I14).
     fn may_plan(&mut self, issuer: &MemoryIssuer, process: &Process, name: &Name, plan: &Plan) {
+        let held_still = self.model.is_paused(name) && plan.origin.is_by_policy();
+        self.require(!held_still, "I5", || format!("{name}: a rotation begins while it is paused"));
         if !matches!(plan.reason.as_str(), "max-age" | "no-window-before-deadline" | "expires") {
             return;
         }
@@ -252,25 +264,28 @@ impl Inner {
         let (now, before) = (known.versions[&current].clone(), known.versions[&old].clone());
         self.require(now.key != before.key, "I3", || format!("{name}: the current key is to be revoked"));
         let promoted = now.promoted.unwrap_or(at);
+        let hurried = self.model.known[name].is_hurried();
+        let confirmation = if hurried { policy.terms.confirmation.max(Confirmation::Observed) } else { policy.terms.confirmation };
         let overlap = policy.terms.overlap.as_duration();
-        self.require(at >= promoted + overlap, "I5", || format!("{name}: the overlap of {overlap:?} isn't over after {:?}", at - promoted));
+        let over = at >= promoted + overlap;
+        self.require(!self.model.is_paused(name), "I5", || format!("{name}: {old} is given up while it is paused"));
+        self.require(over || hurried, "I5", || format!("{name}: the overlap of {overlap:?} isn't over after {:?}", at - promoted));
         let probed = self.model.probes.get(&(process.number, now.key.clone())).copied();
-        let fresh = probed.is_some_and(|probed| probed >= promoted + overlap);
+        let fresh = probed.is_some_and(|probed| probed >= promoted + if hurried { Duration::ZERO } else { overlap });
         self.require(fresh, "I5", || format!("{name}: the current key wasn't looked at afresh"));
         let alive = issuer.accepts(&now.key, truly(at)) || self.model.outside.contains(&now.key);
         self.require(alive, "I3", || format!("{name}: the current key is dead when the old one is to go"));
         self.open_window(name, "revoked");
-        self.excuse(name, &before.key, policy.terms.confirmation);
-        if policy.terms.confirmation == Confirmation::None {
+        self.excuse(name, &before.key, confirmation);
+        if confirmation == Confirmation::None {
             return;
         }
-        let holders = self.holders(name, &old, policy.terms.confirmation == Confirmation::Observed);
+        let overruled = self.model.known[name].overrules(at) || (policy.terms.unconfirmed == Unconfirmed::Revoke && over);
+        let holders = self.holders(name, &old, confirmation == Confirmation::Observed);
         let named = &self.model.known[name].stragglers;
         let unnamed: Vec<String> = holders
             .into_iter()
-            .filter(|(application, copy)| {
-                policy.terms.unconfirmed == Unconfirmed::Hold || !named.contains(&(application.clone(), copy.clone()))
-            })
+            .filter(|(application, copy)| !overruled || !named.contains(&(application.clone(), copy.clone())))
             .map(|(application, copy)| format!("{application}/{}", copy.unwrap_or_default()))
             .collect();
         self.require(unnamed.is_empty(), "I5", || format!("{name}: {old} is given up and held by {}", unnamed.join(", ")));
@@ -281,7 +296,8 @@ impl Inner {
         let known = &self.model.known[name];
         let Some(plan) = &known.plan else { return };
         let policy: &RotationPolicy = &known.policy;
-        let by_time = plan.origin == keywright::domain::ledger::Origin::Minted;
+        // A stolen key, or a person who wants the old one gone, waits for no window.
+        let by_time = plan.origin == keywright::domain::ledger::Origin::Minted && !known.is_hurried();
         let wall = self.wall();
         let opens = next_open(&policy.windows, wall).filter(|opens| *opens > wall);
         let (Some(opens), true, Some(planned)) = (opens, by_time, &known.planned_under) else { return };

@@ -23,7 +23,7 @@ impl Known {
                 self.planned_under = Some(self.policy.clone());
                 self.attempts.clear();
                 self.stragglers.clear();
-                (self.abandoning, self.intent) = (false, None);
+                (self.abandoning, self.intent, self.asked) = (false, None, None);
                 self.candidate = (plan.origin != Origin::Minted).then(|| plan.version.clone());
             }
             Event::CreateIntended { attempt, operation, version, .. } => {
@@ -58,25 +58,29 @@ impl Known {
             Event::Revoked { .. } => self.versions.values_mut().filter(|version| version.doomed).for_each(|version| version.ended = true),
             Event::Abandoning { .. } => self.abandoning = true,
             Event::Abandoned { .. } => {
+                if self.back.is_some() {
+                    return self.stayed();
+                }
                 self.of_candidate(|version| version.abandoned = true);
                 (self.candidate, self.intent, self.plan) = (None, None, self.turned.take());
                 self.abandoning = false;
             }
             Event::Undone | Event::PossibleOrphan { .. } => self.intent = None,
-            Event::Closed => (self.candidate, self.plan, self.old) = (None, None, None),
+            Event::Closed => (self.candidate, self.plan, self.old, self.asked) = (None, None, None, None),
             Event::OrphanFound { key_id, .. } => {
                 let known = self.versions.values().any(|version| version.key == *key_id && !version.ended && !version.abandoned);
                 self.orphans.insert(key_id.clone());
                 return known.then(|| ("I2", format!("{key_id} is in the journal and is taken for an orphan")));
             }
             Event::CurrentRefused { .. } => self.refused_told = true,
-            Event::CurrentAccepted => self.refused_told = false,
+            Event::CurrentAccepted => (self.refused_told, self.unverified) = (false, false),
             Event::Promoted { .. } => {
                 (self.told, self.told_at) = (self.candidate.clone(), Some(at));
-                (self.refused_told, self.turned) = (false, None);
+                (self.refused_told, self.turned, self.back) = (false, None, None);
+                (self.forgotten, self.unverified) = (false, false);
                 self.attempts.clear();
             }
-            _ => {}
+            event => return self.by_hand(event, at),
         }
         None
     }
@@ -108,6 +112,8 @@ impl Known {
             abandoned: false,
             ended: false,
             doomed: false,
+            copy: false,
+            left: false,
         };
         self.versions.insert(version, known).map(|_| ("I8", "one version is issued twice".to_owned()))
     }
@@ -122,6 +128,10 @@ pub struct Kept {
 
 impl Inner {
     pub fn check(&mut self, issuer: &MemoryIssuer, name: &Name, kept: &Kept) {
+        if self.model.known[name].clearing {
+            return;
+        }
+        self.hold_still(name);
         let (at, known) = (self.at, &self.model.known[name]);
         let (current, told) = (kept.current.clone(), known.current.clone());
         let acknowledged = known.acknowledged.is_some();
@@ -132,7 +142,9 @@ impl Inner {
         let Some(key) = known.versions.get(&current).map(|version| version.key.clone()) else { return };
         let accepted = issuer.accepts(&key, truly(at));
         let outside = self.model.outside.contains(&key);
-        self.require(accepted || outside, "I3", || format!("{name}: the current key {key} isn't accepted"));
+        // What came back from a backup may have died since: it is looked at before anybody gets it.
+        let unverified = self.model.known[name].unverified;
+        self.require(accepted || outside || unverified, "I3", || format!("{name}: the current key {key} isn't accepted"));
         if !accepted {
             self.quiet_since = at;
         }
@@ -142,12 +154,15 @@ impl Inner {
                 || (!version.ended && !version.abandoned && (known.candidate.as_ref() == Some(id) || known.old.as_ref() == Some(id)))
         };
         let lost = known.versions.iter().find(|(id, version)| {
-            let safe = kept.readable.contains(id) || (known.sealed && !version.stored);
+            // A rollback's copy lies in what it copies until it is stored itself.
+            let original = |other: &VersionId| version.copy && known.versions.get(other).is_some_and(|known| known.key == version.key);
+            let safe = kept.readable.contains(id) || (known.sealed && !version.stored) || kept.readable.iter().any(original);
             open(id, version) && !safe && !known.abandoning
         });
         if let Some(lost) = lost.map(|(id, _)| id.clone()) {
             self.broken("I11", format!("{name}: no copy is left of {lost}"));
         }
+        self.limit_kept(name);
         self.copies_live(issuer, name);
     }
 
@@ -209,7 +224,8 @@ impl Inner {
                     self.model.known[name].versions.values().filter(|other| other.key == key.key_id).map(|other| other.issued).min();
                 let born = if self.model.blind && known.submitted { truly(first.unwrap_or(known.issued)) } else { key.created_at };
                 let deadline = born.checked_add(policy.max_age.as_duration()).unwrap_or(now);
-                let never_ours = known.submitted && known.promoted.is_none();
+                // What was forgotten is the person's: nothing is revoked with it (README).
+                let never_ours = (known.submitted && known.promoted.is_none()) || known.left;
                 // Who was here a moment ago holds it for its lease.
                 let lease = self.model.copies.values().filter(|copy| copy.credential == *name).filter_map(|copy| copy.lease).max();
                 let deadline = deadline.checked_add(lease.unwrap_or_default()).unwrap_or(deadline);
@@ -218,7 +234,7 @@ impl Inner {
                 }
             }
         });
-        if let Some(late) = late {
+        if let Some(late) = late.or_else(|| self.theft_unended()) {
             self.broken("liveness", late);
         }
     }
@@ -249,6 +265,6 @@ impl Inner {
     }
 }
 
-fn lives(key: &SimKey, at: jiff::Timestamp) -> bool {
+pub(super) fn lives(key: &SimKey, at: jiff::Timestamp) -> bool {
     key.dead_from.is_none_or(|end| at < end) && key.expires_at.is_none_or(|end| at < end)
 }

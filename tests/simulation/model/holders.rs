@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use keywright::domain::ids::{KeyId, Name, VersionId};
 use keywright::domain::policy::Confirmation;
 
@@ -89,7 +90,9 @@ impl Inner {
         self.require(self.model.records.contains(&record), "I17", || format!("{name}: {version} is disclosed off the record"));
         let known = &self.model.known[name];
         let (current, own) = (known.current.clone(), known.versions.get(version).map(|version| version.key.clone()));
-        let told = known.told.as_ref() == Some(version);
+        let (told, gone, unverified) = (known.told.as_ref() == Some(version), known.clearing, known.unverified);
+        self.require(!unverified, "I10", || format!("{name}: {version} came back from a backup and is served unverified"));
+        self.require(!gone, "I4", || format!("{name}: {version} is served and was forgotten"));
         self.require(current.as_ref() == Some(version) || told, "I4", || format!("{name}: {version} is served and {current:?} is current"));
         self.require(own.as_ref() == Some(&key), "I12", || format!("{name}: {version} is served with another key's bytes"));
         if let Some(known) = self.model.known.get_mut(name) {
@@ -97,12 +100,22 @@ impl Inner {
         }
         let at = self.at;
         let Some(copy) = self.model.copies.get_mut(id) else { return };
+        // Released, or away for its lease: what it used until now doesn't count any more, though it may use it still.
         if copy.forgotten(at) {
             copy.held.clear();
+            copy.excused.extend(copy.uses.iter().map(|(_, key)| key.clone()));
         }
         copy.held.insert(version.clone());
         copy.newest = Some(version.clone());
         (copy.sign, copy.released) = (at, false);
+    }
+
+    /// A key never counts as younger than it is, by whatever way it became current (I12). Where the provider can't list, a
+    /// submitted one counts from its submission.
+    pub fn of_age(&mut self, name: &Name, version: &VersionId, issued_at: Timestamp) {
+        let Some(made) = self.model.known[name].versions.get(version).map(|version| version.made) else { return };
+        let fits = issued_at <= made || self.model.blind;
+        self.require(fits, "I12", || format!("{name}: {version} counts from {issued_at} and was made at {made}"));
     }
 
     /// The copy says that it uses this version and nothing older: from here on that counts, acknowledged or not.

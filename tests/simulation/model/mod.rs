@@ -3,13 +3,15 @@
 //!
 //! Judged here: I1 to I8, I10 to I14 and I16 to I19, windows, and liveness. Not judged: I9 beyond "a full provider loses no key",
 //! because no description tells of slots, so nobody can know that a provider evicts; the shares of I15, because the engine is told
-//! of none; I20, because nothing is printed here (the canary tests judge it); of I10 and I19 what needs rollback, restored backups,
-//! a pause or native readers, which the engine doesn't offer yet; the order in I14 where windows, jumps of the clock or a provider
-//! without a list blur when a key is due. Reads, streams and confirmations come between turns, not within a call of one.
+//! of none; I20, because nothing is printed here (the canary tests judge it); of I10 an older snapshot that nobody restored, but put
+//! in place; of I19 native readers; values of our own, and the previous one beside them; the order in I14 where windows, jumps of the
+//! clock or a provider without a list blur when a key is due. Reads, streams and confirmations come between turns, not within a call of one.
 
+mod bad_days;
 mod calls;
 pub mod checks;
 mod holders;
+pub mod restored;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -25,6 +27,7 @@ use keywright::engine::audit::Action;
 use crate::scene::Inner;
 use crate::setting::{ClockWay, Setting};
 
+pub use bad_days::{Deeds, Theft};
 pub use holders::{Copy, CopyId};
 
 /// A promise that was broken.
@@ -52,10 +55,22 @@ pub struct Version {
     pub abandoned: bool,
     pub ended: bool,
     pub doomed: bool,
+    /// A rollback's: its key is an older version's.
+    pub copy: bool,
+    /// Forgotten while its key lived: nobody here touches it any more.
+    pub left: bool,
+}
+
+/// A rotation that a rollback turned round, as it comes back if that fails.
+#[derive(Debug, Clone)]
+pub struct Before {
+    pub plan: Option<Plan>,
+    pub planned_under: Option<std::sync::Arc<RotationPolicy>>,
+    pub stragglers: BTreeSet<(Name, Option<String>)>,
 }
 
 /// What the model knows of one credential.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Known {
     pub environment: Environment,
     pub policy: std::sync::Arc<RotationPolicy>,
@@ -88,12 +103,27 @@ pub struct Known {
     /// Applications that were served it or released.
     pub seen: BTreeSet<Name>,
     pub asked_for: u32,
+    /// The rotation that is being turned round.
+    pub back: Option<Before>,
+    pub paused: bool,
+    /// The incident that is open, or the last one.
+    pub theft: Option<Theft>,
+    /// A person asked for the old key's revocation, held or not (`true`), or if nobody holds it.
+    pub asked: Option<bool>,
+    /// Forgotten, and the store isn't cleared yet.
+    pub clearing: bool,
+    /// Forgotten, and not submitted anew yet.
+    pub forgotten: bool,
+    /// Back from a backup, and not looked at since.
+    pub unverified: bool,
 }
 
 /// Everything that the model knows.
 #[derive(Debug)]
 pub struct Model {
     pub installation: InstallationId,
+    /// What it was before it came back from a backup.
+    pub former: Vec<InstallationId>,
     pub known: BTreeMap<Name, Known>,
     pub violation: Option<Violation>,
     pub term: u64,
@@ -120,8 +150,11 @@ pub struct Model {
     /// Deadlines of what was planned by time in this turn, in order.
     pub turn_plans: Vec<Timestamp>,
     pub turn_faults: u64,
+    /// Everything is paused, by the journal.
+    pub all_paused: bool,
     pub promotions: u64,
     pub revocations: u64,
+    pub deeds: Deeds,
 }
 
 impl Model {
@@ -136,6 +169,7 @@ impl Model {
         }
         Model {
             installation,
+            former: Vec::new(),
             known: known.collect(),
             violation: None,
             term: 0,
@@ -155,8 +189,10 @@ impl Model {
             misled: BTreeSet::new(),
             turn_plans: Vec::new(),
             turn_faults: 0,
+            all_paused: false,
             promotions: 0,
             revocations: 0,
+            deeds: Deeds::default(),
         }
     }
 
@@ -202,7 +238,11 @@ impl Model {
 
     /// The name of a key at the provider that is ours, of which credential and generation.
     pub fn marked(&self, text: &str) -> Option<&Name> {
-        let prefix = format!("kw-{}-", &self.installation.0.simple().to_string()[..8]);
+        self.marked_by(self.installation, text)
+    }
+
+    pub fn marked_by(&self, installation: InstallationId, text: &str) -> Option<&Name> {
+        let prefix = format!("kw-{}-", &installation.0.simple().to_string()[..8]);
         let rest = text.strip_prefix(&prefix)?;
         self.known
             .keys()
@@ -237,6 +277,13 @@ impl Known {
             acknowledged: None,
             seen: BTreeSet::new(),
             asked_for: 0,
+            back: None,
+            paused: false,
+            theft: None,
+            asked: None,
+            clearing: false,
+            forgotten: false,
+            unverified: false,
         }
     }
 

@@ -24,6 +24,19 @@ fn the_old_key_is_current_again_as_a_new_version_and_the_new_key_dies() {
 }
 
 #[test]
+fn who_may_have_a_submitted_key_from_elsewhere_counts_after_a_rollback_too() {
+    // Found by the simulator: the copy of a submitted key was revoked as if it had never been anywhere but here.
+    let mut world = World::in_phase(Phase::Promoted, true);
+    assert!(crate::domain::due::may_be_held_elsewhere(&world.ledger));
+    assert!(world.roll_back());
+    world.settle();
+    assert!(!crate::domain::due::may_be_held_elsewhere(&world.ledger), "nothing is to be revoked");
+    world.requested = true;
+    world.step_until(|world| world.phase() == Some(Phase::Promoted));
+    assert!(crate::domain::due::may_be_held_elsewhere(&world.ledger));
+}
+
+#[test]
 fn there_is_no_way_back_before_promotion_or_from_retirement_on() {
     for phase in [Phase::Planned, Phase::Issued, Phase::Stored, Phase::Verified, Phase::Retired, Phase::Revoked] {
         assert!(!World::in_phase(phase, true).roll_back(), "{phase:?}");
