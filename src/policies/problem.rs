@@ -201,7 +201,33 @@ fn mask_from(line: &str, column: usize) -> String {
     line.chars().enumerate().map(|(at, c)| if at >= column && !c.is_whitespace() && c != ':' { '*' } else { c }).collect()
 }
 
+/// Masks what may be a secret. A piece with quotes, escapes or other characters within that no word of a document has is masked
+/// whole: between those a secret may look like short, plain words.
 fn mask_words(line: &str) -> String {
+    line.split_inclusive(char::is_whitespace).map(mask_piece).collect()
+}
+
+fn mask_piece(piece: &str) -> String {
+    let around = |c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '{' | '}' | '[' | ']' | ',' | ':' | '-');
+    let within = piece.trim_matches(around);
+    if within.chars().all(|c| c.is_ascii_graphic() && !matches!(c, '"' | '\'' | '\\' | '%' | '&' | '`')) {
+        return mask_short_words(piece);
+    }
+    piece
+        .chars()
+        .map(|c| {
+            if around(c) && !c.is_control() {
+                c
+            } else if c.is_control() {
+                ' '
+            } else {
+                '*'
+            }
+        })
+        .collect()
+}
+
+fn mask_short_words(line: &str) -> String {
     let is_word = |c: char| !c.is_whitespace() && !matches!(c, '"' | '\'' | '{' | '}' | '[' | ']' | ',' | ':' | '/' | '.');
     let mut out = String::with_capacity(line.len());
     let mut word = String::new();
@@ -229,7 +255,10 @@ fn mask_words(line: &str) -> String {
 pub(crate) fn looks_secret(word: &str) -> bool {
     let longest = word.split('-').map(str::len).max().unwrap_or(0);
     let has = |test: fn(&char) -> bool| word.chars().any(|c| test(&c));
-    let mixed = has(char::is_ascii_uppercase) && has(char::is_ascii_lowercase) && word.contains(['+', '=', '_', '/']);
+    let upper = word.chars().filter(char::is_ascii_uppercase).count();
+    // Words that are written together have a capital each; in chance, every second letter is one.
+    let scattered = 3 * upper >= longest;
+    let mixed = upper > 0 && has(char::is_ascii_lowercase) && (scattered || word.contains(['+', '=', '_', '/']));
     longest >= 12 && (has(char::is_ascii_digit) || mixed) || word.len() > 63
 }
 

@@ -5,7 +5,7 @@ use std::process::Stdio;
 #[tokio::test(flavor = "multi_thread")]
 async fn the_demo_proves_what_it_claims() {
     let folder = tempfile::tempdir().expect("a folder");
-    let demo = tokio::process::Command::new(env!("CARGO_BIN_EXE_keywright"))
+    let demo = tokio::process::Command::new(crate::support::daemon::binary())
         .args(["demo", "--json"])
         .current_dir(folder.path())
         .stdin(Stdio::null())
