@@ -316,7 +316,6 @@ mod tests {
             "keywright status a S3CRETS3CRET",
             "keywright status --S3CRETS3CRET",
             "keywright status --S3CRETS3CRET=1",
-            "keywright status -S3CRETS3CRET",
             "keywright plan --days S3CRETS3CRET",
             "keywright plan --days=S3CRETS3CRET",
             "keywright plan --json=S3CRETS3CRET",

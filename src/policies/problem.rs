@@ -271,3 +271,39 @@ pub(crate) fn shown(name: &str) -> String {
 fn byte_of(line: &str, column: usize) -> usize {
     line.char_indices().nth(column).map_or(line.len(), |(at, _)| at)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_excerpt_shows_words_and_no_pasted_secret() {
+        for plain in [
+            "  maxAge: 3mo",
+            "spec: {maxAge: 24h, overlap: 24h}",
+            "  credentials: [dinie-sandbox, dinie-production]",
+            "  endpoints: {callback: \"http://payments.example.com/callback\"}",
+            "    - {cron: \"0 9 * * 1-5\", timezone: America/Sao_Paulo, open: 8h}",
+            "  acceptUndetermined: aCamelCaseWord",
+        ] {
+            assert_eq!(mask_words(plain), plain);
+        }
+        for secret in [
+            "Zq8hT0bWvX2a",
+            "qWeRtYuIoPaS",
+            "abc\\\"deF\\\\ghi'jkl\\\"",
+            "a1b%c2d%25e3f&g4h",
+            "ключотпроизводства",
+            "{\\\"inner\\\":\\\"value\\\"}",
+            "abc\\0def\\0ghi\\0",
+        ] {
+            for line in [format!("  maxAge: \"{secret}\""), format!("spec: {{maxAge: {secret}, overlap: 24h}}")] {
+                let masked = mask_words(&line);
+                assert_eq!(masked.chars().count(), line.chars().count(), "columns stay what they are: {masked}");
+                let shown = |part: &[char]| masked.contains(&part.iter().collect::<String>());
+                let secret: Vec<char> = secret.chars().collect();
+                assert!(!secret.windows(8).any(shown) && masked.contains("maxAge"), "{masked}");
+            }
+        }
+    }
+}
