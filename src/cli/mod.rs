@@ -34,6 +34,7 @@ use std::future::Future;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::domain::ids::{FieldName, InstanceName, Name, VersionId};
@@ -213,7 +214,7 @@ pub fn main() -> ExitCode {
     hardening::install_crypto();
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
-        Err(error) => return misused(&error),
+        Err(error) => return misused(&without_what_was_typed(error)),
     };
     arguments.color.apply();
     let terminal = Terminal { json: arguments.json };
@@ -221,6 +222,23 @@ pub fn main() -> ExitCode {
         terminal.print_failure(&failure);
         failure.exit_code()
     })
+}
+
+/// What was typed isn't repeated: it may be a secret in the wrong place. What is ours in such an error stays: the argument that was
+/// meant, and what is like it.
+fn without_what_was_typed(mut error: clap::Error) -> clap::Error {
+    let mut typed = vec![ContextKind::InvalidValue, ContextKind::InvalidSubcommand];
+    if error.kind() == ErrorKind::UnknownArgument {
+        typed.push(ContextKind::InvalidArg);
+    }
+    for kind in typed {
+        if error.get(kind).is_some() {
+            error.insert(kind, ContextValue::String("…".to_owned()));
+        }
+    }
+    // Tips on how to write it, with it in them.
+    error.remove(ContextKind::Suggested);
+    error
 }
 
 /// Help and version are errors of this kind, too, with exit status 0.
@@ -309,6 +327,32 @@ mod tests {
             assert_eq!(arguments.config.as_deref(), Some(std::path::Path::new("a")));
             assert!(arguments.json);
         }
+    }
+
+    #[test]
+    fn cli_wrong_usage_does_not_repeat_what_was_typed() {
+        for line in [
+            "keywright S3CRETS3CRET",
+            "keywright S3CRETS3CRET=1 --json",
+            "keywright status S3CRETS3CRET",
+            "keywright status a S3CRETS3CRET",
+            "keywright status --S3CRETS3CRET",
+            "keywright status --S3CRETS3CRET=1",
+            "keywright plan --days S3CRETS3CRET",
+            "keywright plan --days=S3CRETS3CRET",
+            "keywright plan --json=S3CRETS3CRET",
+            "keywright completions S3CRETS3CRET",
+            "keywright rotate a --compromised --within S3CRETS3CRET",
+            "keywright --color S3CRETS3CRET status",
+        ] {
+            let error = Arguments::try_parse_from(line.split(' ')).unwrap_err();
+            assert!(error.to_string().contains("S3CRET"), "{line}: nothing to take out");
+            let error = without_what_was_typed(error);
+            assert!(!error.to_string().contains("S3CRET"), "{line}: {error}");
+            assert_eq!(error.exit_code(), 2, "{line}");
+        }
+        let error = without_what_was_typed(Arguments::try_parse_from(["keywright", "statsu"]).unwrap_err());
+        assert!(error.to_string().contains("'status'"), "what is like it is told: {error}");
     }
 
     #[test]

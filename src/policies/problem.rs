@@ -201,7 +201,33 @@ fn mask_from(line: &str, column: usize) -> String {
     line.chars().enumerate().map(|(at, c)| if at >= column && !c.is_whitespace() && c != ':' { '*' } else { c }).collect()
 }
 
+/// Masks what may be a secret. A piece with quotes, escapes or other characters within that no word of a document has is masked
+/// whole: between those a secret may look like short, plain words.
 fn mask_words(line: &str) -> String {
+    line.split_inclusive(char::is_whitespace).map(mask_piece).collect()
+}
+
+fn mask_piece(piece: &str) -> String {
+    let around = |c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '{' | '}' | '[' | ']' | ',' | ':' | '-');
+    let within = piece.trim_matches(around);
+    if within.chars().all(|c| c.is_ascii_graphic() && !matches!(c, '"' | '\'' | '\\' | '%' | '&' | '`')) {
+        return mask_short_words(piece);
+    }
+    piece
+        .chars()
+        .map(|c| {
+            if around(c) && !c.is_control() {
+                c
+            } else if c.is_control() {
+                ' '
+            } else {
+                '*'
+            }
+        })
+        .collect()
+}
+
+fn mask_short_words(line: &str) -> String {
     let is_word = |c: char| !c.is_whitespace() && !matches!(c, '"' | '\'' | '{' | '}' | '[' | ']' | ',' | ':' | '/' | '.');
     let mut out = String::with_capacity(line.len());
     let mut word = String::new();
@@ -229,7 +255,10 @@ fn mask_words(line: &str) -> String {
 pub(crate) fn looks_secret(word: &str) -> bool {
     let longest = word.split('-').map(str::len).max().unwrap_or(0);
     let has = |test: fn(&char) -> bool| word.chars().any(|c| test(&c));
-    let mixed = has(char::is_ascii_uppercase) && has(char::is_ascii_lowercase) && word.contains(['+', '=', '_', '/']);
+    let upper = word.chars().filter(char::is_ascii_uppercase).count();
+    // Words that are written together have a capital each; in chance, every second letter is one.
+    let scattered = 3 * upper >= longest;
+    let mixed = upper > 0 && has(char::is_ascii_lowercase) && (scattered || word.contains(['+', '=', '_', '/']));
     longest >= 12 && (has(char::is_ascii_digit) || mixed) || word.len() > 63
 }
 
@@ -241,4 +270,40 @@ pub(crate) fn shown(name: &str) -> String {
 
 fn byte_of(line: &str, column: usize) -> usize {
     line.char_indices().nth(column).map_or(line.len(), |(at, _)| at)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_excerpt_shows_words_and_no_pasted_secret() {
+        for plain in [
+            "  maxAge: 3mo",
+            "spec: {maxAge: 24h, overlap: 24h}",
+            "  credentials: [dinie-sandbox, dinie-production]",
+            "  endpoints: {callback: \"http://payments.example.com/callback\"}",
+            "    - {cron: \"0 9 * * 1-5\", timezone: America/Sao_Paulo, open: 8h}",
+            "  acceptUndetermined: aCamelCaseWord",
+        ] {
+            assert_eq!(mask_words(plain), plain);
+        }
+        for secret in [
+            "Zq8hT0bWvX2a",
+            "qWeRtYuIoPaS",
+            "abc\\\"deF\\\\ghi'jkl\\\"",
+            "a1b%c2d%25e3f&g4h",
+            "ключотпроизводства",
+            "{\\\"inner\\\":\\\"value\\\"}",
+            "abc\\0def\\0ghi\\0",
+        ] {
+            for line in [format!("  maxAge: \"{secret}\""), format!("spec: {{maxAge: {secret}, overlap: 24h}}")] {
+                let masked = mask_words(&line);
+                assert_eq!(masked.chars().count(), line.chars().count(), "columns stay what they are: {masked}");
+                let shown = |part: &[char]| masked.contains(&part.iter().collect::<String>());
+                let secret: Vec<char> = secret.chars().collect();
+                assert!(!secret.windows(8).any(shown) && masked.contains("maxAge"), "{masked}");
+            }
+        }
+    }
 }

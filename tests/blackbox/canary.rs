@@ -1,5 +1,12 @@
 //! Known secrets go through everything at trace level while every kind of call fails: nothing of them comes out.
 
+mod commands;
+mod documents;
+mod house;
+mod release;
+mod routes;
+mod wrong;
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 

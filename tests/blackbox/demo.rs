@@ -11,7 +11,7 @@ use crate::support::daemon::{Printed, keywright};
 
 /// Starts it beside the test, and waits for its end.
 fn demo(folder: &Path, options: &[&str]) -> impl Future<Output = Printed> + use<> {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_keywright"));
+    let mut command = Command::new(crate::support::daemon::binary());
     command.args(["demo", "--json"]).args(options).current_dir(folder).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let child = command.kill_on_drop(true).spawn().expect("it starts");
     async move {

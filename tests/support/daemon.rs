@@ -13,7 +13,10 @@ use tokio::process::{Child, Command};
 use super::site::Site;
 use super::wire::{Answer, Ask};
 
-const BINARY: &str = env!("CARGO_BIN_EXE_keywright");
+/// What the test profile built.
+pub(crate) const BUILT: &str = env!("CARGO_BIN_EXE_keywright");
+/// Names another build that all tests here start in its place: a release build, most of all.
+const OTHER: &str = "KEYWRIGHT_TEST_BINARY";
 const READY_LIMIT: Duration = Duration::from_secs(30);
 const CLI_LIMIT: Duration = Duration::from_secs(90);
 
@@ -74,9 +77,18 @@ pub(crate) async fn printed(command: &mut Command, input: &[u8]) -> Printed {
     Printed { status: output.status, stdout: output.stdout, stderr: output.stderr }
 }
 
+/// The build that is to be tested instead of the test profile's, if one is named.
+pub(crate) fn other_binary() -> Option<PathBuf> {
+    std::env::var_os(OTHER).filter(|path| !path.is_empty()).map(PathBuf::from)
+}
+
+pub(crate) fn binary() -> PathBuf {
+    other_binary().unwrap_or_else(|| BUILT.into())
+}
+
 /// The binary, with nothing of our environment but the path.
 pub(crate) fn command(environment: &[(&str, &str)]) -> Command {
-    let mut command = Command::new(BINARY);
+    let mut command = Command::new(binary());
     command.env_clear().kill_on_drop(true);
     for name in ["PATH", "HOME", "TMPDIR", "LLVM_PROFILE_FILE"] {
         if let Some(value) = std::env::var_os(name) {

@@ -1,6 +1,6 @@
 //! What came out, by channel: collected while something is worked, scanned at the end.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
@@ -70,7 +70,9 @@ impl Outputs {
     }
 
     pub(crate) fn leaks(&self, scanner: &Scanner) -> Vec<Leak> {
-        self.0.iter().flat_map(|(channel, bytes)| scanner.scan(channel, bytes)).collect()
+        // The same bytes are looked through once, wherever they came out.
+        let distinct: BTreeMap<&[u8], &str> = self.0.iter().rev().map(|(channel, bytes)| (bytes.as_slice(), channel.as_str())).collect();
+        distinct.into_iter().flat_map(|(bytes, channel)| scanner.scan(channel, bytes)).collect()
     }
 
     pub(crate) fn assert_silent(&self, scanner: &Scanner) {

@@ -43,6 +43,11 @@ impl Authority {
         Issued { chain: format!("{}{}", certificate.pem(), self.issuer.pem()), key: key.serialize_pem(), der: certificate.der().to_vec() }
     }
 
+    /// What who trusts it has on file.
+    pub(crate) fn root(&self) -> String {
+        self.issuer.pem()
+    }
+
     pub(crate) fn client(&self) -> Arc<ClientConfig> {
         self.client.clone()
     }

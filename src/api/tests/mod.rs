@@ -68,12 +68,25 @@ async fn start_for(limits: Limits, operators: Vec<Operator>) -> Running {
 }
 
 async fn start_with(limits: Limits, operators: Vec<Operator>, tls: Option<Arc<rustls::ServerConfig>>) -> Running {
+    start_changed(limits, operators, tls, |app| app).await
+}
+
+async fn start_without_snapshots() -> Running {
+    start_changed(Limits::default(), operators(), None, |app| App { snapshots: None, ..app }).await
+}
+
+async fn start_changed(
+    limits: Limits,
+    operators: Vec<Operator>,
+    tls: Option<Arc<rustls::ServerConfig>>,
+    change: impl FnOnce(App) -> App,
+) -> Running {
     let folder = tempfile::tempdir().unwrap();
     let socket = bind_socket(&folder.path().join("socket")).unwrap();
     let tcp = bind_address("127.0.0.1:0".parse().unwrap(), tls).await.unwrap();
     let address = tcp.address().unwrap();
     let (fake, hub, ready) = (Arc::new(Fake::new()), Arc::new(StreamHub::new()), Arc::new(AtomicBool::new(true)));
-    let app = App {
+    let app = change(App {
         service: fake.clone(),
         hub: hub.clone(),
         operators,
@@ -81,7 +94,7 @@ async fn start_with(limits: Limits, operators: Vec<Operator>, tls: Option<Arc<ru
         metrics: Arc::new(|with_names| format!("# with names: {with_names}\n")),
         ready: ready.clone(),
         limits,
-    };
+    });
     let stop = CancellationToken::new();
     let listeners = vec![Listener::Socket(socket), tcp];
     let serving = tokio::spawn(serve(listeners, app, stop.clone()));

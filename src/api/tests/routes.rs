@@ -271,3 +271,13 @@ async fn a_backup_is_the_whole_store_and_for_those_who_may_read() {
     }
     it.call(BOSS, "POST /v1/backup", "", "").await.refused(405, "method");
 }
+
+/// The shipped binary always has a store that it can copy: a store elsewhere will not.
+#[tokio::test]
+async fn a_store_that_cannot_be_copied_has_no_backup() {
+    let it = super::start_without_snapshots().await;
+    it.get(BOSS, "/v1/backup").await.refused(404, "not-found");
+    // Who may not read doesn't learn it.
+    it.get(CLERK, "/v1/backup").await.refused(403, "forbidden");
+    assert!(!it.fake.log().iter().any(|line| line.starts_with("backup")));
+}
