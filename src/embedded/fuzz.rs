@@ -119,7 +119,7 @@ async fn fuzz_coded_rows_notices_faults() {
 fn placed(rows: Vec<Row>) -> (Target, Vec<Row>) {
     let rows: Vec<Row> = rows.into_iter().filter(|row| !row.is_of(&META)).collect();
     let numbered = rows.iter().enumerate().map(|(number, row)| [&[u8::try_from(number).unwrap()], row.bytes.as_slice()].concat());
-    (Target::new("rows in place", numbered.collect(), &[JSON, &["\u{0}", "\u{1}", "\u{2}", "\u{7}"]]).costing(15), rows)
+    (Target::new("rows in place", numbered.collect(), &[JSON, &["\u{0}", "\u{1}", "\u{2}", "\u{7}"]]).costing(25), rows)
 }
 
 async fn put(embedded: &Embedded, row: &Row, bytes: Vec<u8>) {
