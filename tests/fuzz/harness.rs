@@ -115,9 +115,9 @@ impl Target {
             return;
         }
         let began = Instant::now();
-        let (mut accepted, mut refused) = (0, 0);
+        let (mut accepted, mut refused, mut slowest) = (0, 0, (Duration::ZERO, 0));
         for seed in self.seeds() {
-            let tree = self.drawn(seed);
+            let (tree, before) = (self.drawn(seed), computed());
             match judged(&judge, &self.input(&tree.current())) {
                 Ok(Verdict::Accepted) => accepted += 1,
                 Ok(Verdict::Refused) => refused += 1,
@@ -126,13 +126,16 @@ impl Target {
                     panic!("{}", self.report(&failure));
                 }
             }
+            slowest = slowest.max((computed().saturating_sub(before), seed));
         }
         say(&format!(
-            "fuzz: {}: {} cases from seed {}, {accepted} accepted, {refused} refused in {:.1?}",
+            "fuzz: {}: {} cases from seed {}, {accepted} accepted, {refused} refused in {:.1?}, the slowest (seed {}) in {:.1?}",
             self.name,
             accepted + refused,
             self.seeds().start,
-            began.elapsed()
+            began.elapsed(),
+            slowest.1,
+            slowest.0
         ));
         assert!(accepted > 0 && refused > 0, "{}: {accepted} accepted, {refused} refused: this proves little", self.name);
     }

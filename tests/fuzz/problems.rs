@@ -17,7 +17,8 @@ pub(crate) fn wrong_with(problems: &Problems, sources: &[Source]) -> Option<Stri
     if all.is_empty() || all.len() > PROBLEMS_MAX {
         return Some(format!("{} problems", all.len()));
     }
-    if let Some(why) = all.iter().find_map(|problem| wrong_place(problem, sources)) {
+    let widths: Vec<(&str, Vec<usize>)> = sources.iter().map(|source| (source.file.as_str(), widths(&source.text))).collect();
+    if let Some(why) = all.iter().find_map(|problem| wrong_place(problem, &widths)) {
         return Some(why);
     }
     let rendered = problems.render(false);
@@ -33,24 +34,27 @@ pub(crate) fn wrong_with(problems: &Problems, sources: &[Source]) -> Option<Stri
     said.contains(CANARY).then(|| "a value that may be a secret is printed".to_owned())
 }
 
-fn wrong_place(problem: &Problem, sources: &[Source]) -> Option<String> {
+/// How many characters each line has; lines as YAML counts them.
+fn widths(text: &str) -> Vec<usize> {
+    let text = text.replace("\r\n", "\n").replace('\r', "\n");
+    let widths: Vec<usize> = text.lines().map(|line| line.chars().count()).collect();
+    if widths.is_empty() { vec![0] } else { widths }
+}
+
+fn wrong_place(problem: &Problem, files: &[(&str, Vec<usize>)]) -> Option<String> {
     let Problem { file, line, column, code, message, help, .. } = problem;
     let said = |why: &str| Some(format!("{file}:{line}:{column}: {code}: {message}: {why}"));
     let is_code = !code.is_empty() && code.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-');
     if !is_code || message.is_empty() || help.is_empty() {
         return said("it lacks a code, a message or the way out");
     }
-    let Some(source) = sources.iter().find(|source| source.file == *file) else { return said("it is in no file") };
+    let Some((_, widths)) = files.iter().find(|(name, _)| name == file) else { return said("it is in no file") };
     if (*line, *column) == (0, 0) && *code == "too-many-problems" {
         return None;
     }
-    // Lines as YAML counts them.
-    let text = source.text.replace("\r\n", "\n").replace('\r', "\n");
-    let count = text.lines().count().max(1);
-    if !(1..=count).contains(line) {
-        return said(&format!("the file has {count} lines"));
-    }
-    let width = text.lines().nth(line - 1).map_or(0, |line| line.chars().count());
+    let Some(width) = line.checked_sub(1).and_then(|index| widths.get(index)) else {
+        return said(&format!("the file has {} lines", widths.len()));
+    };
     if (1..=width + 1).contains(column) { None } else { said(&format!("the line has {width} characters")) }
 }
 
