@@ -32,6 +32,10 @@ sim-seed seed:
 sim-mutants lives="300":
     KEYWRIGHT_SIM_MUTANT_SEEDS={{lives}} cargo test --locked --profile sim --test simulation -- faults_of_ours --nocapture
 
+# So many cases of each parser's fuzz target, from a seed on, optimised (`just fuzz 1000000`)
+fuzz cases="100000" from="0":
+    KEYWRIGHT_FUZZ_CASES={{cases}} KEYWRIGHT_FUZZ_FROM={{from}} cargo test --locked --profile sim --lib --test fuzz -- fuzz_ --nocapture
+
 # What CI does
 ci:
     .ci/run

@@ -14,6 +14,9 @@ pub mod embedded;
 pub mod engine;
 pub mod faults;
 #[cfg(test)]
+#[path = "../tests/fuzz/harness.rs"]
+mod fuzz;
+#[cfg(test)]
 mod golden;
 pub mod issuers;
 pub mod journal;

@@ -4,6 +4,8 @@
 //! every other row carries a keyed code, the events of a journal are chained.
 
 mod backup;
+#[cfg(test)]
+mod fuzz;
 mod header;
 mod open;
 pub(crate) mod rows;

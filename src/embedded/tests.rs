@@ -67,7 +67,7 @@ fn canary(number: usize) -> String {
 }
 
 /// What the file is to hold: two versions, one promoted over the other, events with a sealed copy, and a holding.
-async fn fill(embedded: &Embedded) -> Position {
+pub(super) async fn fill(embedded: &Embedded) -> Position {
     let (store, journal) = (embedded.store(), embedded.journal());
     store.put_pending(&slot(), &version("v1"), &bytes(&canary(1))).await.unwrap();
     store.promote(&slot(), &version("v1"), None).await.unwrap();
@@ -87,7 +87,7 @@ async fn fill(embedded: &Embedded) -> Position {
 }
 
 /// Whether everything of [`fill`] is there, or the file says that it is damaged. Anything else, above all other bytes, is a failure.
-async fn whole_or_damaged(embedded: &Embedded, position: Position) -> bool {
+pub(super) async fn whole_or_damaged(embedded: &Embedded, position: Position) -> bool {
     let (store, journal) = (embedded.store(), embedded.journal());
     let stages = match store.stages(&slot()).await {
         Err(StoreError::Damaged { .. }) => return false,

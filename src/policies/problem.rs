@@ -8,9 +8,14 @@ use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet, renderer::Deco
 use serde::Serialize;
 
 use super::Source;
+use super::tree;
 
 /// Problems beyond this many aren't listed: whoever reads them has enough to do, and memory stays flat.
 pub(crate) const PROBLEMS_MAX: usize = 1_000;
+
+/// Characters of a line that an excerpt may have. Nobody reads a longer one, and a thousand problems of one line would print it a
+/// thousand times.
+const EXCERPT_CHARS_MAX: usize = 400;
 
 /// Where something stands. Lines and columns count from one, columns in characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -44,7 +49,7 @@ pub struct Problem {
 #[derive(Clone, PartialEq, Eq)]
 pub struct Problems {
     problems: Vec<Problem>,
-    /// The lines that problems stand on, by file and line, with what may be a secret masked.
+    /// The lines that problems stand on, by file and line, with what may be a secret masked; none that is too long to be shown.
     lines: BTreeMap<(String, usize), String>,
 }
 
@@ -133,6 +138,7 @@ impl Problems {
         let help = Level::HELP.message(problem.help.as_str());
         let Some(line) = self.lines.get(&(problem.file.clone(), problem.line)) else {
             let place = annotate_snippets::Origin::path(problem.file.as_str());
+            let place = if problem.line > 0 { place.line(problem.line).char_column(problem.column) } else { place };
             return renderer.render(&[title.element(place).element(help)]);
         };
         let start = byte_of(line, problem.column - 1);
@@ -180,8 +186,11 @@ fn excerpts(problems: &[Problem], sources: &[Source]) -> BTreeMap<(String, usize
         let mut wanted: Vec<&Problem> = problems.iter().filter(|p| p.file == source.file && p.line > 0).collect();
         wanted.sort();
         let mut wanted = wanted.into_iter().peekable();
-        for (index, line) in source.text.lines().enumerate() {
+        for (index, line) in tree::lines(&source.text).map(|line| line.trim_end_matches(['\r', '\n'])).enumerate() {
             while let Some(problem) = wanted.next_if(|problem| problem.line == index + 1) {
+                if line.chars().nth(EXCERPT_CHARS_MAX).is_some() {
+                    continue;
+                }
                 let masked = lines.entry((problem.file.clone(), problem.line)).or_insert_with(|| mask_words(line));
                 // What an unknown field or a broken line holds is unknown too: nothing after it is shown.
                 // A token may stand where its hash belongs.

@@ -1,5 +1,6 @@
 //! Documents and the problems that they must get, each with its line, its column and its code.
 
+mod fuzz;
 mod schema;
 
 use proptest::prelude::*;

@@ -53,10 +53,10 @@ pub(crate) fn documents(file: usize, text: &str, sink: &Sink<'_>) -> Vec<Node> {
 fn split(text: &str) -> Vec<(usize, &str)> {
     let mut parts = Vec::new();
     let (mut part_start, mut part_line, mut at) = (0, 0, 0);
-    for (number, line) in text.split_inclusive('\n').enumerate() {
+    for (number, line) in lines(text).enumerate() {
         let begins = line.strip_prefix("---").is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n']));
         // Directives belong to the document that they stand before.
-        let only_directives = || text[part_start..at].lines().all(|line| line.is_empty() || line.starts_with(['%', '#']));
+        let only_directives = || lines(&text[part_start..at]).all(|line| line.starts_with(['%', '#', '\r', '\n']));
         if begins && at > part_start && !only_directives() {
             parts.push((part_line, &text[part_start..at]));
             (part_start, part_line) = (at, number);
@@ -65,6 +65,18 @@ fn split(text: &str) -> Vec<(usize, &str)> {
     }
     parts.push((part_line, &text[part_start..]));
     parts
+}
+
+/// Lines as YAML has them (1.2, 5.4), each with its end: a carriage return alone ends one, too. Whatever counts lines counts them
+/// here, or a problem would be shown where it isn't.
+pub(crate) fn lines(text: &str) -> impl Iterator<Item = &str> {
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        let end = rest.find(['\r', '\n']).map_or(rest.len(), |at| at + if rest[at..].starts_with("\r\n") { 2 } else { 1 });
+        let (line, after) = rest.split_at(end);
+        rest = after;
+        (!line.is_empty()).then_some(line)
+    })
 }
 
 /// A collection whose end hasn't come yet.
@@ -190,7 +202,7 @@ impl Builder<'_> {
 
 /// A text that never closes is noticed behind the end of its part: there the last line that holds something is shown.
 fn within(part: &str, at: Place, lines_before: usize) -> Place {
-    let last = part.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()).last();
+    let last = lines(part).enumerate().filter(|(_, line)| !line.trim().is_empty()).last();
     match last {
         Some((index, line)) if at.line > lines_before + index + 1 => {
             Place { line: lines_before + index + 1, column: line.trim_end().chars().count(), ..at }

@@ -3,6 +3,7 @@
 mod connections;
 mod documented;
 mod fake;
+mod fuzz;
 mod input;
 mod problems;
 mod rights;

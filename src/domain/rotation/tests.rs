@@ -3,6 +3,7 @@
 
 mod abandoned;
 mod checks;
+mod fuzz;
 mod incidents;
 mod perform;
 mod properties;

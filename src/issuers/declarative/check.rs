@@ -115,7 +115,7 @@ fn as_check(error: IssuerError, unclear: IssuerError) -> IssuerError {
     }
 }
 
-fn usable_token(json: &Value, pointer: &str) -> Result<Secret, IssuerError> {
+pub(super) fn usable_token(json: &Value, pointer: &str) -> Result<Secret, IssuerError> {
     let text = json.pointer(pointer).and_then(Value::as_str).ok_or(IssuerError::Unclear("it holds no token"))?;
     let token = Secret::new(text.as_bytes());
     let printable = text.bytes().all(|byte| byte.is_ascii_graphic());

@@ -32,7 +32,7 @@ impl DeclarativeIssuer {
 
 /// # Errors
 /// [`IssuerError::BadValue`] if a value is missing or can't be one: a key was made, and isn't usable.
-fn minted(create: &Create, provider: &Provider, json: &Value, acting: &Material) -> Result<Minted, IssuerError> {
+pub(super) fn minted(create: &Create, provider: &Provider, json: &Value, acting: &Material) -> Result<Minted, IssuerError> {
     let key_id = json.pointer(&create.key_id).and_then(id_text).and_then(|text| text.parse().ok());
     let mut material = Material::default();
     for (field, pointer) in &create.fields {

@@ -85,8 +85,8 @@ impl DeclarativeIssuer {
     }
 }
 
-struct Page {
-    keys: Vec<ListedKey>,
+pub(super) struct Page {
+    pub(super) keys: Vec<ListedKey>,
     more: bool,
     /// The item that a cursor is taken from.
     last: Option<Value>,
@@ -100,7 +100,7 @@ struct Way<'a> {
 }
 
 impl Page {
-    fn read(list: &List, json: &Value) -> Result<Page, IssuerError> {
+    pub(super) fn read(list: &List, json: &Value) -> Result<Page, IssuerError> {
         let items = json.pointer(&list.items).and_then(Value::as_array).ok_or(IssuerError::Unclear("it holds no list"))?;
         let keys = items.iter().map(|item| listed(list, item)).collect::<Result<Vec<_>, _>>()?;
         let mut ids = BTreeSet::new();

@@ -102,7 +102,7 @@ async fn read(response: &mut Response) -> ReplyBody {
 }
 
 /// The parser's own limit of recursion bounds the depth; its errors echo values, so they end here.
-fn parse(bytes: &[u8]) -> ReplyBody {
+pub(super) fn parse(bytes: &[u8]) -> ReplyBody {
     if bytes.iter().all(u8::is_ascii_whitespace) {
         return ReplyBody::Empty;
     }

@@ -35,7 +35,7 @@ const STRUCTURAL: [&str; 21] = [
 const STRUCTURAL_TOO: [&str; 4] = ["missing-field", "missing-value", "unknown-field", "unsupported"];
 
 /// A document as an editor's YAML parser hands it to the schema.
-fn as_json(node: &Node) -> Value {
+pub(super) fn as_json(node: &Node) -> Value {
     match &node.kind {
         Kind::Null => Value::Null,
         Kind::Bool(value) => (*value).into(),

@@ -4,6 +4,7 @@ mod addresses;
 mod administrator;
 mod bad_replies;
 mod contract;
+mod fuzz;
 mod gates;
 mod meanings;
 mod pages;
