@@ -78,6 +78,7 @@ async fn start_with(limits: Limits, operators: Vec<Operator>, tls: Option<Arc<ru
         hub: hub.clone(),
         operators,
         snapshots: Some(fake.clone()),
+        rewraps: Some(fake.clone()),
         metrics: Arc::new(|with_names| format!("# with names: {with_names}\n")),
         ready: ready.clone(),
         limits,
