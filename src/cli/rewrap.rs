@@ -114,7 +114,8 @@ impl StoreRewraps {
     /// Asked again for what is open, a rewrap is watched; another one has to wait.
     async fn joins(&self, standing: &RewrapStanding, file: Option<PathBuf>) -> Result<(), RewrapError> {
         let is_same = match file {
-            None => standing.finished_at.is_none(),
+            // Finished, it waits for a person or will be done in a moment.
+            None => standing.finished_at.is_none() || !self.awaits_person.load(Ordering::Acquire),
             Some(file) => match self.embedded.new_key(Some(file)).await {
                 Ok(key) => key.id() == standing.to,
                 Err(RewrapError::SameKey { .. }) => true,

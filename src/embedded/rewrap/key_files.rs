@@ -44,7 +44,18 @@ pub(super) fn new_key(key_file: &Path, file: Option<PathBuf>) -> Result<NewKey, 
         KeyError::NoKey { file } => RewrapError::BadNewKey { file },
         error => RewrapError::Key(error),
     })?;
+    make_durable(&file)?;
     Ok(NewKey { keyring, file, replaces })
+}
+
+/// Whoever wrote a key may not have waited for the disk, and soon nothing else opens the store. Where a disk can't be written,
+/// as a mounted one, it isn't ours to lose.
+pub(super) fn make_durable(file: &Path) -> Result<(), RewrapError> {
+    let synced = File::open(file).and_then(|opened| opened.sync_all()).and_then(|()| sync_parent(file));
+    match synced.map_err(|error| (error.kind(), error)) {
+        Ok(()) | Err((ErrorKind::ReadOnlyFilesystem | ErrorKind::InvalidInput | ErrorKind::PermissionDenied, _)) => Ok(()),
+        Err((_, error)) => Err(unwritable(file, &error)),
+    }
 }
 
 fn with_suffix(file: &Path, suffix: &str) -> PathBuf {

@@ -250,6 +250,9 @@ impl Rewrapper {
                 tokio::task::spawn_blocking(work).await.map_err(|_| RewrapError::Store("a key file can't be written"))?
             }
             Step::Settle => {
+                let key_file = Arc::clone(&self.embedded.key_file);
+                let syncing = tokio::task::spawn_blocking(move || key_files::make_durable(&key_file));
+                syncing.await.map_err(|_| RewrapError::Store("a key file can't be written"))??;
                 let rewrap = Rewrap { file: self.embedded.key_file.to_path_buf(), ..rewrap };
                 Ok(self.embedded.write(move |transaction, keyring| keys::settle(transaction, keyring, &rewrap)).await?)
             }
