@@ -131,18 +131,25 @@ impl Found {
         let told = self.successor.as_ref().and_then(|sealed| configured.unseal(&place(SUCCESSOR), sealed).ok());
         let told = told.and_then(|told| serde_json::from_slice::<Successor>(told.expose()).ok()).filter(|told| told.to == needed);
         let Some(successor) = told else { return Err(wrong(key_file, configured.id())) };
-        let keyring = Keyring::read(&successor.file).map_err(|error| match error {
-            KeyError::Missing { file: new_key } => OpenError::NewKeyMissing {
+        let new_key = lies_at(&successor.file, key_file);
+        let keyring = Keyring::read(&new_key).map_err(|error| match error {
+            KeyError::Missing { .. } => OpenError::NewKeyMissing {
                 file: file.to_owned(),
                 key_file: key_file.to_owned(),
-                new_key,
+                new_key: successor.file.clone(),
                 needed: needed.to_owned(),
                 begun_at: successor.begun_at,
             },
             error => OpenError::Key(error),
         })?;
-        if keyring.id() == needed { Ok(keyring) } else { Err(wrong(&successor.file, keyring.id())) }
+        if keyring.id() == needed { Ok(keyring) } else { Err(wrong(&new_key, keyring.id())) }
     }
+}
+
+/// Where a new key is found: where it was made or named, or, when the folder was moved since, beside the key file.
+pub(super) fn lies_at(file: &Path, key_file: &Path) -> PathBuf {
+    let beside = file.file_name().map(|name| key_file.with_file_name(name));
+    beside.filter(|beside| !file.exists() && beside.exists()).unwrap_or_else(|| file.to_owned())
 }
 
 /// Since when a store is under its key, where it had another one before.

@@ -8,7 +8,7 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use super::{NewKey, RewrapError, Step};
-use crate::embedded::keys::Rewrap;
+use crate::embedded::keys::{Rewrap, lies_at};
 use crate::sealing::{KeyError, Keyring};
 
 /// A new key is made under the key file's name with this after it.
@@ -94,10 +94,11 @@ impl Place {
 
     pub(super) fn replace(&self) -> Result<(), RewrapError> {
         // Looked at once more: whatever lies there takes the key file's place.
-        if Keyring::read(&self.rewrap.file)?.id() != self.rewrap.to {
-            return Err(RewrapError::Foreign { file: self.rewrap.file.clone() });
+        let new = lies_at(&self.rewrap.file, &self.key_file);
+        if Keyring::read(&new)?.id() != self.rewrap.to {
+            return Err(RewrapError::Foreign { file: new });
         }
-        let renamed = fs::rename(&self.rewrap.file, &self.key_file).and_then(|()| sync_parent(&self.key_file));
+        let renamed = fs::rename(&new, &self.key_file).and_then(|()| sync_parent(&self.key_file));
         renamed.map_err(|error| unwritable(&self.key_file, &error))
     }
 

@@ -238,6 +238,25 @@ fn copy_directory(from: &Path, to: &Path) {
     }
 }
 
+#[tokio::test]
+async fn a_folder_that_is_moved_in_the_middle_is_no_matter() {
+    let fresh = Fresh::default();
+    let directory = fresh.directory();
+    let embedded = Fresh::open_in(&directory);
+    fill_all(&embedded).await;
+    let before = told(&embedded).await;
+    begin(&embedded, None).await.unwrap();
+    go_on(&embedded, 2).await;
+    drop(embedded);
+    let moved = directory.with_file_name("moved");
+    fs::rename(&directory, &moved).unwrap();
+    let embedded = open(&moved).unwrap();
+    assert_eq!(go_on(&embedded, usize::MAX).await.last(), Some(&Step::Settle));
+    drop(embedded);
+    assert_eq!(told(&open(&moved).unwrap()).await, before);
+    assert!(!moved.join("keywright.key.new").exists());
+}
+
 /// The file as a kill would leave it.
 fn crash(directory: &Path, embedded: Embedded) {
     let killed = fs::read(directory.join(FILE_NAME)).unwrap();
