@@ -66,6 +66,7 @@ async fn start(folder: &Path, stop: CancellationToken) -> SocketAddr {
         operators: Vec::new(),
         metrics: Arc::new(|_| String::new()),
         snapshots: None,
+        rewraps: None,
         ready: Arc::new(AtomicBool::new(true)),
         limits: Limits::default(),
     };

@@ -44,7 +44,7 @@ const SEES_NO_ADAPTERS: [&str; 2] = ["engine", "api"];
 const MAY_SEE: [(&str, &str, &str); 1] = [("api", "delivery::stream", "the API is the other end of this way of delivery")];
 
 /// Where secret bytes are read, how often, and why. Each new place is a decision.
-const MAY_EXPOSE: [(&str, usize, &str); 17] = [
+const MAY_EXPOSE: [(&str, usize, &str); 18] = [
     ("api/document.rs", 2, "the document of an application that may read it, and the version before it where that verifies"),
     ("cli/demo/application.rs", 1, "the demo's application uses its key"),
     ("cli/demo/loopback.rs", 2, "the demo's application calls the simulated provider"),
@@ -54,12 +54,13 @@ const MAY_EXPOSE: [(&str, usize, &str); 17] = [
     ("cli/submit.rs", 2, "what a person submits, on its way to the socket"),
     ("domain/environment.rs", 2, "the form of a value, and the host of an address within one, are evidence"),
     ("domain/material.rs", 9, "the type itself: checks, comparison, copies, and the JSON that the store keeps"),
+    ("embedded/keys.rs", 1, "where the next key lies, which the former one seals so that nobody else can say it: a path"),
     ("engine/submit.rs", 1, "the id of a submitted key, where a public field is it"),
     ("engine/verify.rs", 1, "the sealed copy is opened into fields"),
     ("issuers/declarative/request.rs", 2, "a credential signs a request"),
     ("issuers/declarative/template.rs", 1, "fields stand in the body of a request"),
     ("sealing/digest.rs", 2, "keyed digests"),
-    ("sealing/mod.rs", 4, "what is sealed, and the keys that seal"),
+    ("sealing/mod.rs", 8, "what is sealed, the keys that seal, and those that are sealed with a new one"),
     ("stores/embedded.rs", 3, "values on their way to being sealed"),
     ("stores/memory.rs", 1, "the fake keeps a digest of what it was given"),
 ];

@@ -24,7 +24,7 @@ use super::limits::{Counters, Limits};
 use super::path::{self, Query, Route};
 use super::problem::{Problem, REQUEST_ID, Slug};
 use super::routes::{Endpoint, Who};
-use super::service::{Service, Snapshots};
+use super::service::{Rewraps, Service, Snapshots};
 use super::{credentials, incident, openapi, operate};
 use crate::delivery::stream::StreamHub;
 use crate::domain::access::{Operator, Right};
@@ -43,6 +43,8 @@ pub struct App {
     pub metrics: Metrics,
     /// Copies of the store, where it is ours to copy.
     pub snapshots: Option<Arc<dyn Snapshots>>,
+    /// A new key for the store, where it is ours to seal.
+    pub rewraps: Option<Arc<dyn Rewraps>>,
     /// What `/readyz` says. Whoever starts the daemon sets it.
     pub ready: Arc<AtomicBool>,
     pub limits: Limits,
@@ -64,6 +66,7 @@ pub(super) struct Api {
     operators: Vec<Operator>,
     metrics: Metrics,
     pub(super) snapshots: Option<Arc<dyn Snapshots>>,
+    pub(super) rewraps: Option<Arc<dyn Rewraps>>,
     ready: Arc<AtomicBool>,
 }
 
@@ -71,8 +74,8 @@ pub(super) type Answered = Result<Response<Body>, Problem>;
 
 impl Api {
     pub(super) fn new(app: App, stop: CancellationToken) -> Arc<Api> {
-        let App { service, hub, operators, metrics, snapshots, ready, limits } = app;
-        Arc::new(Api { service, hub, counters: Counters::new(&limits), limits, stop, operators, metrics, snapshots, ready })
+        let App { service, hub, operators, metrics, snapshots, rewraps, ready, limits } = app;
+        Arc::new(Api { service, hub, counters: Counters::new(&limits), limits, stop, operators, metrics, snapshots, rewraps, ready })
     }
 }
 
@@ -173,6 +176,8 @@ async fn dispatch(call: Call<'_>, caller: Caller, route: Route) -> Answered {
         Route::StatusOf(name) => operate::status_of(&call, &name),
         Route::Plan => operate::plan(&call).await,
         Route::Backup => operate::backup(&call, &caller).await,
+        Route::Rewrap => operate::rewrap(call, &caller).await,
+        Route::RewrapStanding => operate::rewrap_standing(&call).await,
         Route::Submission(name) => operate::submit(call, &caller, name).await,
         Route::Rotations(name) => incident::rotate(call, &caller, name).await,
         Route::Rollback(name) => incident::roll_back(&call, &caller, name).await,

@@ -84,6 +84,19 @@ fn pump(mut file: File, out: &mpsc::Sender<Bytes>) {
     }
 }
 
+pub(super) async fn rewrap(mut call: Call<'_>, caller: &Caller) -> Answered {
+    let actor = caller.actor()?;
+    let rewraps = Arc::clone(call.api.rewraps.as_ref().ok_or_else(Problem::not_found)?);
+    let file = input::rewrap(&call.json().await?)?;
+    let beginning = tokio::spawn(async move { rewraps.begin(actor, file).await });
+    json(StatusCode::ACCEPTED, &beginning.await.map_err(|_| Problem::bug())??)
+}
+
+pub(super) async fn rewrap_standing(call: &Call<'_>) -> Answered {
+    let rewraps = call.api.rewraps.as_ref().ok_or_else(Problem::not_found)?;
+    json(StatusCode::OK, &rewraps.view().await?)
+}
+
 pub(super) async fn submit(mut call: Call<'_>, caller: &Caller, name: Name) -> Answered {
     let actor = caller.actor()?;
     let material = input::submission(&call.json().await?)?;

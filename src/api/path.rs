@@ -25,6 +25,9 @@ pub(super) enum Route {
     StatusOf(Name),
     Plan,
     Backup,
+    /// To begin one.
+    Rewrap,
+    RewrapStanding,
     Submission(Name),
     Rotations(Name),
     Rollback(Name),

@@ -8,7 +8,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::body::Body;
-use super::service::SnapshotError;
+use super::service::{RewrapRefusal, SnapshotError};
 use crate::domain::access::Right;
 use crate::engine::errors::{
     ConfirmError, ForgetError, PauseError, ReadError, ReleaseError, RevokeError, RollbackError, RotateError, SubmitError,
@@ -204,6 +204,18 @@ impl From<SnapshotError> for Problem {
         let slug = match error {
             SnapshotError::Unavailable => Slug::StoreUnavailable,
             SnapshotError::AuditUnavailable => Slug::AuditUnavailable,
+        };
+        Problem::new(slug, error.to_string())
+    }
+}
+
+impl From<RewrapRefusal> for Problem {
+    fn from(error: RewrapRefusal) -> Problem {
+        let slug = match error {
+            RewrapRefusal::BadKey(_) => Slug::BadRequest,
+            RewrapRefusal::NotNow(_) => Slug::NotReady,
+            RewrapRefusal::Unavailable(_) => Slug::StoreUnavailable,
+            RewrapRefusal::AuditUnavailable => Slug::AuditUnavailable,
         };
         Problem::new(slug, error.to_string())
     }

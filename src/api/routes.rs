@@ -5,9 +5,10 @@
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 
 use super::answers::{Credentials, ReadDocument, Started, Up, Versions};
-use super::input::{Submission, WrittenConfirmation, WrittenRotation};
+use super::input::{Submission, WrittenConfirmation, WrittenRewrap, WrittenRotation};
 use super::path::{Names, Route};
 use super::problem::{Problem, Slug};
+use super::service::RewrapView;
 use crate::domain::access::Right;
 use crate::engine::views::{Plan, RolledBack, Status, Submitted};
 
@@ -211,6 +212,24 @@ of ours.",
         }],
         problems: &[Slug::NotFound, Slug::StoreUnavailable, Slug::AuditUnavailable],
         ..row("GET", "/v1/backup", "backup", |_| Ok(Route::Backup))
+    },
+    Endpoint {
+        who: Who::Operator(Right::Revoke),
+        body: Some(Taken { form: form::<WrittenRewrap>, required: false }),
+        summary: "Seal the store with another key",
+        about: "Answers when the new key opens everything; `GET /v1/rewrap` shows how the rest goes. Rows are sealed anew while everything \
+else goes on, over crashes and restarts too. Asked again for the same, it tells the one under way. Not found where the store isn't a \
+file of ours.",
+        answers: &[json::<RewrapView>(202, "It is under way.")],
+        problems: CHANGES,
+        ..row("POST", "/v1/rewrap", "rewrap", |_| Ok(Route::Rewrap))
+    },
+    Endpoint {
+        who: Who::Operator(Right::Status),
+        summary: "How far the last rewrap is",
+        answers: &[json::<RewrapView>(200, "The last one, or that there was none.")],
+        problems: &[Slug::NotFound, Slug::StoreUnavailable],
+        ..row("GET", "/v1/rewrap", "rewrap-standing", |_| Ok(Route::RewrapStanding))
     },
     Endpoint {
         who: Who::Operator(Right::Rotate),

@@ -1,9 +1,13 @@
 //! What the API asks of the engine: the one seam between them, so that the API is tested over real sockets without one.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use crate::domain::ids::{FieldName, InstanceName, Name, OperationId, VersionId};
 use crate::domain::material::Material;
@@ -44,6 +48,67 @@ pub enum SnapshotError {
 pub trait Snapshots: Send + Sync {
     /// All of it at one moment, sealed as it is, read from its beginning. Audited before it is made.
     async fn take(&self, actor: Actor) -> Result<std::fs::File, SnapshotError>;
+}
+
+/// Why no rewrap begins.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RewrapRefusal {
+    /// The new key can't be used.
+    #[error("{0}")]
+    BadKey(String),
+    /// Another one comes first.
+    #[error("{0}")]
+    NotNow(String),
+    #[error("{0}")]
+    Unavailable(String),
+    #[error("the audit trail can't be written")]
+    AuditUnavailable,
+}
+
+/// How far a rewrap is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum RewrapState {
+    /// There never was one.
+    #[default]
+    None,
+    UnderWay,
+    /// Everything is sealed with the new key, and `key.file` is still to hold it: a person's to do.
+    KeyFileOld,
+    Done,
+}
+
+/// The last rewrap.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Rewrap")]
+pub struct RewrapView {
+    pub state: RewrapState,
+    /// Id of the former key. Ids tell keys apart, and nothing else about them.
+    pub from: Option<String>,
+    /// Id of the new key.
+    pub to: Option<String>,
+    /// Where the new key lies.
+    pub file: Option<String>,
+    /// Where the former key is kept, if the daemon put the new one in its place: backups of its time open with nothing else.
+    pub former_file: Option<String>,
+    pub begun_at: Option<Timestamp>,
+    pub finished_at: Option<Timestamp>,
+    /// How many rows are still sealed with the former key.
+    pub rows_left: u64,
+    /// Free pages of the store's file may hold what the former key sealed. The next start writes the file anew, without them.
+    pub old_pages: bool,
+    /// Why it can't go on; it is tried again.
+    pub problem: Option<String>,
+}
+
+/// A new key-encryption key for the store.
+#[async_trait]
+pub trait Rewraps: Send + Sync {
+    /// From here on the key in this file opens everything; without a file, one that is made for it. Audited before it begins.
+    /// Asked again for the same, the one under way is told.
+    async fn begin(&self, actor: Actor, file: Option<PathBuf>) -> Result<RewrapView, RewrapRefusal>;
+
+    async fn view(&self) -> Result<RewrapView, RewrapRefusal>;
 }
 
 /// The engine, as far as the API needs it. The rights of operators are checked here in the API, those of applications

@@ -31,6 +31,7 @@ use super::backup::StoreSnapshots;
 use super::certificate::Tls;
 use super::failure::Failure;
 use super::measures::{Counting, render};
+use super::rewrap::StoreRewraps;
 use super::settings::read_policies;
 use super::terminal::counted;
 
@@ -114,12 +115,14 @@ pub(super) async fn start_daemon(config: Config, shutdown: Shutdown) -> Result<D
     announce_start(opened.audit.as_ref(), &digest, &engine).await?;
     let (listeners, address) = listen(&config, opened.tls.as_ref()).await?;
     let ready = Arc::new(AtomicBool::new(false));
+    let rewraps = Arc::new(StoreRewraps::new(opened.embedded.clone(), Arc::clone(&opened.audit)));
     let app = App {
         service: Arc::new(EngineService(Arc::clone(&engine))),
         hub,
         operators: config.operators.clone(),
         metrics: render(metrics, Arc::clone(&engine), issuer),
         snapshots: Some(Arc::new(StoreSnapshots { embedded: opened.embedded.clone(), audit: Arc::clone(&opened.audit) })),
+        rewraps: Some(Arc::clone(&rewraps) as _),
         ready: Arc::clone(&ready),
         limits: Limits::default(),
     };
@@ -127,6 +130,7 @@ pub(super) async fn start_daemon(config: Config, shutdown: Shutdown) -> Result<D
     let checked = Arc::clone(&engine);
     tasks.spawn(Arc::clone(&engine).run(shutdown.token()));
     tasks.spawn(serve(listeners, app, shutdown.token()));
+    tasks.spawn(rewraps.follow(Arc::clone(&engine), shutdown.clone()));
     if let Some(tls) = opened.tls {
         tasks.spawn(tls.follow(Arc::clone(&engine)));
     }

@@ -20,6 +20,7 @@ mod pause;
 mod plan;
 mod release;
 mod revoke;
+mod rewrap;
 mod rollback;
 mod rotate;
 mod run;
@@ -173,6 +174,12 @@ enum Command {
         #[arg(long)]
         force: bool,
     },
+    /// Seal the store with another key while the daemon runs
+    Rewrap {
+        /// The file of the new key, which the daemon reads [default: the daemon makes one, in the place of its key file]
+        #[arg(long, value_name = "FILE")]
+        to: Option<PathBuf>,
+    },
     /// Look at the audit trail
     #[command(subcommand)]
     Audit(AuditCommand),
@@ -267,6 +274,7 @@ fn dispatch(arguments: Arguments, terminal: Terminal) -> Result<ExitCode, Failur
         Command::Audit(AuditCommand::Verify { file }) => audit::verify_trail(file, &settings, terminal),
         Command::Backup { file } => asking(async { backup::backup(&file, &settings.client()?, terminal).await }),
         Command::Restore { file, force } => asking(backup::bring_back(file, force, &settings, terminal)),
+        Command::Rewrap { to } => asking(async { rewrap::rewrap(to, &settings.client()?, terminal).await }),
         Command::Schema => schema::schema(terminal),
         Command::Completions { shell } => completions::completions(shell, Arguments::command(), terminal),
         Command::Man { dir } => man::man(dir.as_deref(), Arguments::command(), terminal),

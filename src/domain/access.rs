@@ -25,7 +25,7 @@ pub enum Right {
     Status,
     /// Submit, rotate, release: what brings a credential's next version about.
     Rotate,
-    /// All that ends a key: say that it is stolen, roll back, revoke, forget; and pause and resume.
+    /// All that ends a key: say that it is stolen, roll back, revoke, forget; pause and resume; and the store's own key.
     Revoke,
     /// Read values.
     Read,

@@ -90,7 +90,7 @@ impl Embedded {
     }
 }
 
-fn copy_all(from: &ReadTransaction, to: &WriteTransaction) -> Result<(), Broken> {
+pub(super) fn copy_all(from: &ReadTransaction, to: &WriteTransaction) -> Result<(), Broken> {
     for rows in ALL_ROWS {
         let mut target = to.open_table(rows)?;
         for row in from.open_table(rows)?.iter()? {
@@ -131,7 +131,7 @@ pub fn restore(asked: &Restore<'_>) -> Result<Restored, RestoreError> {
     let source = asked.backup.unwrap_or(&file);
     let copied = copy_file(source, &ready).map_err(failed(source));
     // A damaged page can make the library panic: that is a damaged backup, and its copy is removed like any other.
-    let prepare = || make_ready(&ready, asked, &keyring);
+    let prepare = || make_ready(&ready, asked, keyring);
     let prepared = copied.and_then(|()| {
         let damaged = || Err(OpenError::Damaged { file: source.to_owned(), what: "it can't be read" });
         catch_unwind(AssertUnwindSafe(prepare)).unwrap_or_else(|_| damaged())
@@ -158,13 +158,12 @@ fn copy_file(from: &Path, to: &Path) -> io::Result<()> {
     target.sync_all()
 }
 
-fn make_ready(ready: &Path, asked: &Restore<'_>, keyring: &Keyring) -> Result<(InstallationId, usize), OpenError> {
-    // Every page is looked at, and whether the key is the right one.
-    let database = open::open_checked(ready, asked.key_file, keyring)?;
+fn make_ready(ready: &Path, asked: &Restore<'_>, keyring: Keyring) -> Result<(InstallationId, usize), OpenError> {
+    let (database, keyring) = open::open_checked(ready, asked.key_file, keyring)?;
     let renewed = || -> Result<_, Broken> {
         let mut transaction = database.begin_write()?;
         transaction.set_two_phase_commit(true);
-        let renewed = renew(&transaction, keyring, asked.has_trail)?;
+        let renewed = renew(&transaction, &keyring, asked.has_trail)?;
         transaction.commit()?;
         Ok(renewed)
     };

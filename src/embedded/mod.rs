@@ -4,10 +4,13 @@
 //! every other row carries a keyed code, the events of a journal are chained.
 
 mod backup;
+mod clean;
 #[cfg(test)]
 mod fuzz;
 mod header;
+mod keys;
 mod open;
+mod rewrap;
 pub(crate) mod rows;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -30,6 +33,7 @@ use writer::Writer;
 pub use crate::journal::embedded::Standing;
 pub use backup::{Restore, RestoreError, Restored, restore};
 pub use open::{FILE_NAME, OpenError};
+pub use rewrap::{NewKey, RewrapError, Rewrapper, Standing as RewrapStanding, Step as RewrapStep};
 
 /// The open file. Its copies are the same file; it is closed with the last of them, and of the stores and journals made of it.
 #[derive(Clone)]
@@ -39,6 +43,7 @@ pub struct Embedded {
     database: Arc<Database>,
     keyring: Arc<Keyring>,
     directory: Arc<Path>,
+    key_file: Arc<Path>,
     _lock: Arc<File>,
 }
 
@@ -54,7 +59,8 @@ impl Embedded {
         let keyring = Arc::new(opened.keyring);
         let writer = Writer::start(Arc::clone(&database), Arc::clone(&keyring));
         let writer = writer.map_err(|error| OpenError::Unreadable { path: directory.join(FILE_NAME), kind: error.kind() })?;
-        Ok(Embedded { writer: Arc::new(writer), database, keyring, directory: directory.into(), _lock: Arc::new(opened.lock) })
+        let (directory, key_file) = (directory.into(), key_file.into());
+        Ok(Embedded { writer: Arc::new(writer), database, keyring, directory, key_file, _lock: Arc::new(opened.lock) })
     }
 
     pub fn store(&self) -> EmbeddedStore {

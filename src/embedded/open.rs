@@ -6,20 +6,21 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
-use redb::{Builder, Database, DatabaseError, ReadableDatabase, StorageError};
+use jiff::Timestamp;
+use redb::{Builder, Database, DatabaseError, StorageError};
 
+use super::clean;
 use super::header;
+use super::keys::{self, Since};
 use super::rows::{ALL_ROWS, Broken, EVENTS, META};
-use crate::domain::material::Secret;
-use crate::sealing::{Context, KeyError, Keyring, SealError, Sealed};
+use crate::sealing::{KeyError, Keyring};
 
 /// The file's name in the data directory.
 pub const FILE_NAME: &str = "keywright.redb";
-/// The store is made under this name and then renamed: a file under its own name is never half made.
-const UNFINISHED_NAME: &str = "keywright.redb.new";
+/// The store is made, or made anew, under this name and then renamed: a file under its own name is never half made.
+pub(super) const UNFINISHED_NAME: &str = "keywright.redb.new";
 /// Bytes of pages kept in memory.
 const CACHE_BYTES: usize = 64 << 20;
-const CHECK: &str = "keywright embedded store, format 1";
 
 /// Why the embedded store can't be opened. Each says the way out.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -31,9 +32,13 @@ pub enum OpenError {
     #[error(transparent)]
     Key(#[from] KeyError),
     #[error(
-        "the store `{file}` was sealed with the key of id {needed}, and that in `{key_file}` is {found}: put the right key back from your backup"
+        "the store `{file}` was sealed with the key of id {needed}{since}, and that in `{key_file}` is {found}: put the right key back from your backup"
     )]
-    WrongKey { file: PathBuf, key_file: PathBuf, needed: String, found: String },
+    WrongKey { file: PathBuf, key_file: PathBuf, needed: String, found: String, since: Since },
+    #[error(
+        "the store `{file}` is sealed with the key of id {needed} since the rewrap of {begun_at}, and `{key_file}` holds the former one: put the new key back as `{new_key}`, or where `key.file` says"
+    )]
+    NewKeyMissing { file: PathBuf, key_file: PathBuf, new_key: PathBuf, needed: String, begun_at: Timestamp },
     #[error("the store `{file}` is damaged ({what}): restore it from a backup, then look for newer versions at the providers")]
     Damaged { file: PathBuf, what: &'static str },
     #[error("could not read or write `{path}`: {kind}")]
@@ -57,8 +62,11 @@ pub(super) fn open(directory: &Path, key_file: &Path) -> Result<Opened, OpenErro
     }
     restrict(&file)?;
     // A damaged page can make the library panic; the lock is held here, so that a file given up half-way stays ours.
-    let attempt = catch_unwind(AssertUnwindSafe(|| open_checked(&file, key_file, &keyring)));
-    let database = attempt.unwrap_or(Err(OpenError::Damaged { file, what: "it can't be read" }))?;
+    let attempt = catch_unwind(AssertUnwindSafe(|| {
+        let opened = open_checked(&file, key_file, keyring)?;
+        clean::without_old_pages(directory, &file, key_file, opened)
+    }));
+    let (database, keyring) = attempt.unwrap_or(Err(OpenError::Damaged { file, what: "it can't be read" }))?;
     Ok(Opened { database, keyring, lock })
 }
 
@@ -95,7 +103,7 @@ fn create(directory: &Path, keyring: &Keyring) -> Result<(), OpenError> {
         _ => {}
     }
     let created = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&unfinished).map_err(failed)?;
-    let sealed = keyring.seal(&check_context(), &Secret::from(CHECK.to_owned())).map_err(KeyError::from)?;
+    let (at, check) = keys::first_check(keyring).map_err(KeyError::from)?;
     let fill = || -> Result<(), Broken> {
         let database = Builder::new().create_file(created).map_err(database_error)?;
         let mut transaction = database.begin_write()?;
@@ -104,7 +112,7 @@ fn create(directory: &Path, keyring: &Keyring) -> Result<(), OpenError> {
             transaction.open_table(rows)?;
         }
         transaction.open_table(EVENTS)?;
-        transaction.open_table(META)?.insert(("check", "", ""), sealed.0.as_slice())?;
+        transaction.open_table(META)?.insert(at, check.0.as_slice())?;
         Ok(transaction.commit()?)
     };
     fill().map_err(|broken| open_error(&unfinished, broken))?;
@@ -124,7 +132,8 @@ fn restrict(file: &Path) -> Result<(), OpenError> {
     Ok(())
 }
 
-pub(super) fn open_checked(file: &Path, key_file: &Path, keyring: &Keyring) -> Result<Database, OpenError> {
+/// Every page is looked at, and whether the key is the right one. What comes back opens all of it.
+pub(super) fn open_checked(file: &Path, key_file: &Path, keyring: Keyring) -> Result<(Database, Keyring), OpenError> {
     let damaged = |what| OpenError::Damaged { file: file.to_owned(), what };
     if fs::metadata(file).map_err(|error| unreadable(file, &error))?.len() == 0 {
         // redb would take it for a new one.
@@ -138,31 +147,8 @@ pub(super) fn open_checked(file: &Path, key_file: &Path, keyring: &Keyring) -> R
     })?;
     // Every page against its checksum: a bit that flipped while we were away is found now, not when its page is needed.
     database.check_integrity().map_err(|error| open_error(file, database_error(error)))?;
-    let sealed = read_check(&database).map_err(|broken| open_error(file, broken))?;
-    let sealed = sealed.ok_or_else(|| damaged("its check record is missing"))?;
-    match keyring.unseal(&check_context(), &sealed) {
-        Ok(check) if check.same_as(&Secret::from(CHECK.to_owned())) => Ok(database),
-        Ok(_) => Err(damaged("it was written by a newer Keywright")),
-        Err(SealError::OtherKey) => {
-            let (needed, found) = (sealed.key_id().unwrap_or_default(), keyring.id());
-            Err(OpenError::WrongKey { file: file.to_owned(), key_file: key_file.to_owned(), needed, found })
-        }
-        Err(_) => Err(damaged("its check record was altered")),
-    }
-}
-
-fn read_check(database: &Database) -> Result<Option<Sealed>, Broken> {
-    let transaction = database.begin_read()?;
-    for rows in ALL_ROWS {
-        transaction.open_table(rows)?;
-    }
-    transaction.open_table(EVENTS)?;
-    let row = transaction.open_table(META)?.get(("check", "", ""))?;
-    Ok(row.map(|row| Sealed(row.value().to_vec())))
-}
-
-fn check_context() -> Context<'static> {
-    Context { table: "meta", name: "check", version: "", part: "" }
+    let keyring = keys::unlock(&database, file, key_file, keyring)?;
+    Ok((database, keyring))
 }
 
 pub(super) fn database_error(error: DatabaseError) -> Broken {

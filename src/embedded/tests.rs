@@ -12,9 +12,10 @@ use crate::domain::credential::Environment;
 use crate::domain::holders::Holding;
 use crate::domain::ids::{Name, VersionId};
 use crate::domain::material::{Material, Secret};
+use crate::domain::rotation::Event;
 use crate::journal::contract::event;
-use crate::journal::{HoldingChange, Journal, JournalError, Position, SealedCopy};
-use crate::sealing::{Context, KeyError};
+use crate::journal::{HoldingChange, Journal, JournalError, Position, SealedCopy, copy_of};
+use crate::sealing::KeyError;
 use crate::stores::contract::shapes;
 use crate::stores::{SecretStore, Slot, Stages, StoreError, VersionBytes};
 
@@ -44,26 +45,32 @@ fn open(directory: &Path) -> Result<Embedded, OpenError> {
     Embedded::open(directory, &directory.join("keywright.key"))
 }
 
-fn name(text: &str) -> Name {
+pub(super) fn name(text: &str) -> Name {
     text.parse().unwrap()
 }
 
-fn version(text: &str) -> VersionId {
+pub(super) fn version(text: &str) -> VersionId {
     text.parse().unwrap()
 }
 
-fn slot() -> Slot {
+pub(super) fn slot() -> Slot {
     Slot { credential: name("dinie"), environment: Environment::Production, path: "dinie".to_owned() }
 }
 
-fn bytes(value: &str) -> VersionBytes {
+pub(super) fn bytes(value: &str) -> VersionBytes {
     let one = |field: &str| -> Material { [(field.parse().unwrap(), Secret::from(value.to_owned()))].into_iter().collect() };
     VersionBytes { served: one("client_secret"), management: one("registration_token") }
 }
 
 /// A value that tells in every encoding whether it is there.
-fn canary(number: usize) -> String {
+pub(super) fn canary(number: usize) -> String {
     format!("canary-{number}-{}", "Zx9Qw7".repeat(40))
+}
+
+/// The version that the first event of [`fill`] is for.
+pub(super) fn intended() -> VersionId {
+    let Event::CreateIntended { version, .. } = event(0) else { panic!("the first is an intent") };
+    version
 }
 
 /// What the file is to hold: two versions, one promoted over the other, events with a sealed copy, and a holding.
@@ -76,8 +83,7 @@ pub(super) async fn fill(embedded: &Embedded) -> Position {
     for number in 0..5 {
         position = journal.append(&name("dinie"), position, term, &event(number), SealedCopy::Keep).await.unwrap();
     }
-    let context = Context { table: "copies", name: "dinie", version: "v2", part: "reply" };
-    let sealed = embedded.keyring().seal(&context, &Secret::from(canary(3))).unwrap();
+    let sealed = embedded.keyring().seal(&copy_of(&name("dinie"), &intended()), &Secret::from(canary(3))).unwrap();
     position = journal.append(&name("dinie"), position, term, &event(6), SealedCopy::Put(sealed)).await.unwrap();
     let holding = Holding::first(name("app"), "one".parse().unwrap(), name("dinie"), version("v1"));
     journal.write_holdings(&[HoldingChange::Put(holding)]).await.unwrap();
@@ -362,7 +368,7 @@ mod tampering {
     }
 }
 
-async fn write_snapshot(embedded: &Embedded, to: &Path) {
+pub(super) async fn write_snapshot(embedded: &Embedded, to: &Path) {
     let mut copy = embedded.snapshot().await.unwrap();
     std::io::copy(&mut copy, &mut fs::File::create_new(to).unwrap()).unwrap();
 }

@@ -2,16 +2,18 @@
 //!
 //! What isn't flushed may be on the disk in any choice and half-written; what was flushed before is.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use jiff::Timestamp;
 use redb::{Builder, StorageBackend};
 
 use super::tests::Fresh;
 use super::writer::Writer;
-use super::{Embedded, FILE_NAME};
+use super::{Embedded, FILE_NAME, RewrapStep, Rewrapper};
 use crate::domain::credential::Environment;
 use crate::domain::material::Secret;
 use crate::journal::contract::event;
@@ -103,6 +105,20 @@ async fn work(embedded: &Embedded, disk: &Disk, count: u64) {
     }
 }
 
+/// The whole of a rewrap, step by step.
+async fn rewrap(embedded: &Embedded, to: &Path) {
+    let key = embedded.new_key(Some(to.to_owned())).await.unwrap();
+    embedded.begin_rewrap(key, Timestamp::UNIX_EPOCH).await.unwrap();
+    let mut rewrapper = Rewrapper::new(embedded.clone());
+    loop {
+        let step = rewrapper.next().await.unwrap();
+        rewrapper.perform(step, Timestamp::UNIX_EPOCH).await.unwrap();
+        if step == RewrapStep::AwaitKeyFile {
+            return;
+        }
+    }
+}
+
 async fn all_acknowledged_is_there(directory: &Path, image: &[u8], acknowledged: u64, what: &str) {
     fs::write(directory.join(FILE_NAME), image).unwrap();
     let embedded = Embedded::open(directory, &directory.join("keywright.key")).unwrap_or_else(|error| panic!("{what}: {error}"));
@@ -125,15 +141,42 @@ async fn power_lost_at_any_write_loses_nothing_acknowledged() {
     let fresh = Fresh::default();
     let directory = fresh.directory();
     drop(Fresh::open_in(&directory));
+    let images = at_any_write(&directory, 0, async |embedded, disk| work(embedded, disk, 2).await).await;
+    assert!(images > 100, "only {images} images");
+}
+
+#[tokio::test]
+async fn power_lost_at_any_write_of_a_rewrap_loses_nothing() {
+    let fresh = Fresh::default();
+    let directory = fresh.directory();
+    let (disk, to) = (Disk::default(), directory.join("next.key"));
+    work(&Fresh::open_in(&directory), &disk, 2).await;
+    let before = Keyring::read(&directory.join("keywright.key")).unwrap().id();
+    let next = Keyring::read_or_create(&to).unwrap().id();
+    let mut keys = BTreeSet::new();
+    let rewrapping = async |embedded: &Embedded, _: &Disk| {
+        keys.insert(embedded.keyring().id());
+        rewrap(embedded, &to).await;
+        keys.insert(embedded.keyring().id());
+    };
+    let images = at_any_write(&directory, 2, rewrapping).await;
+    assert_eq!(keys, BTreeSet::from([before, next]));
+    assert!(images > 100, "only {images} images");
+}
+
+/// Does the work on a disk that remembers, then loses power at each of its writes. So many operations were acknowledged before.
+/// How many images were looked at.
+async fn at_any_write(directory: &Path, before: u64, mut work: impl AsyncFnMut(&Embedded, &Disk)) -> usize {
     let start = fs::read(directory.join(FILE_NAME)).unwrap();
     let keyring = Arc::new(Keyring::read(&directory.join("keywright.key")).unwrap());
     let disk = Disk(Arc::new(Mutex::new((start.clone(), Vec::new()))));
     let database = Arc::new(Builder::new().create_with_backend(disk.clone()).unwrap());
     let writer = Arc::new(Writer::start(Arc::clone(&database), Arc::clone(&keyring)).unwrap());
     let lock = Arc::new(fs::File::open("/dev/null").unwrap());
-    work(&Embedded { writer, database, keyring, directory: directory.as_path().into(), _lock: lock }, &disk, 2).await;
+    let key_file = directory.join("keywright.key").into();
+    work(&Embedded { writer, database, keyring, directory: directory.into(), key_file, _lock: lock }, &disk).await;
     let done = disk.0.lock().unwrap().1.clone();
-    let (mut flushed, mut unflushed, mut acknowledged, mut images): (_, Vec<Did>, _, _) = (start, Vec::new(), 0, 0);
+    let (mut flushed, mut unflushed, mut acknowledged, mut images): (_, Vec<Did>, _, _) = (start, Vec::new(), before, 0);
     for (at, did) in done.iter().enumerate() {
         match did {
             Did::Acknowledged(number) => acknowledged = *number,
@@ -141,13 +184,13 @@ async fn power_lost_at_any_write_loses_nothing_acknowledged() {
             Did::Length(_) | Did::Write(..) => {
                 unflushed.push(did.clone());
                 for (how, image) in possible_images(&flushed, &unflushed) {
-                    all_acknowledged_is_there(&directory, &image, acknowledged, &format!("write {at} of {}, {how}", done.len())).await;
+                    all_acknowledged_is_there(directory, &image, acknowledged, &format!("write {at} of {}, {how}", done.len())).await;
                     images += 1;
                 }
             }
         }
     }
-    assert!(images > 100, "only {images} images");
+    images
 }
 
 /// All of it, the last one torn, the last one alone, every other one.

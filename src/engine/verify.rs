@@ -15,7 +15,8 @@ use crate::domain::material::Material;
 use crate::domain::mutants::{Mutant, is_on};
 use crate::domain::rotation::{AbandonReason, Event, Moment, Phase, Rotation, Step};
 use crate::issuers::{IssuerError, ProbeOutcome, ProbeReport, Target};
-use crate::sealing::{Context as SealContext, Sealed};
+use crate::journal::copy_of;
+use crate::sealing::Sealed;
 
 /// How often in a row a candidate is accepted before it is promoted.
 const ACCEPTANCES_MIN: u32 = 3;
@@ -244,14 +245,12 @@ impl Engine {
 
     /// Seals the copy that the journal keeps from `issued` to `stored` (I11).
     pub(super) fn seal(&self, context: &Context, version: &VersionId, material: &Material) -> Result<Sealed, Hindrance> {
-        let name = context.credential.name.as_str();
-        let place = SealContext { table: "journal", name, version: version.as_str(), part: "issued" };
+        let place = copy_of(&context.credential.name, version);
         self.seams.keyring.seal(&place, &material.to_json()).map_err(|error| Hindrance::new("sealing-failed", error.to_string()))
     }
 
     pub(super) fn unseal(&self, context: &Context, version: &VersionId, sealed: &Sealed) -> Option<Material> {
-        let name = context.credential.name.as_str();
-        let place = SealContext { table: "journal", name, version: version.as_str(), part: "issued" };
+        let place = copy_of(&context.credential.name, version);
         let json = self.seams.keyring.unseal(&place, sealed).ok()?;
         Material::from_json(json.expose()).ok()
     }

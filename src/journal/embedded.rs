@@ -7,9 +7,9 @@ use redb::{ReadTransaction, ReadableTable, ReadableTableMetadata, WriteTransacti
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{Heartbeat, History, HoldingChange, Holdings, Journal, JournalError, Pause, Position, SealedCopy};
+use super::{Heartbeat, History, HoldingChange, Holdings, Journal, JournalError, Pause, Position, SealedCopy, copy_of};
 use crate::domain::holders::Holding;
-use crate::domain::ids::{InstallationId, Name};
+use crate::domain::ids::{InstallationId, Name, VersionId};
 use crate::domain::rotation::Event;
 use crate::embedded::Embedded;
 use crate::embedded::rows::{At, Broken, CODE_LENGTH, COPIES, EVENTS, HEADS, HOLDINGS, META, Rows, SEEN, decode, encode, load};
@@ -297,7 +297,7 @@ pub(crate) fn push(
     expected: Position,
     term: u64,
     bytes: &[u8],
-    change: &Change,
+    asked: &Change,
 ) -> Result<Option<Position>, Broken> {
     let name = credential.as_str();
     let at = (name, "", "");
@@ -308,6 +308,16 @@ pub(crate) fn push(
         return Ok(None);
     }
     let code = code_of(keyring, name, head.next, &head.last, bytes);
+    let mut events = transaction.open_table(EVENTS)?;
+    // A new key may have come since the copy was sealed: nothing is written under a former one.
+    let anew = match asked {
+        Change::Append(SealedCopy::Put(copy)) if keyring.is_former_key(&copy.0) => {
+            Some(renewed(keyring, credential, &chain(&events, keyring, name, &head)?, copy)?)
+        }
+        _ => None,
+    };
+    let change = anew.map(|copy| Change::Append(SealedCopy::Put(copy)));
+    let change = change.as_ref().unwrap_or(asked);
     let first = head.first;
     if matches!(change, Change::Compact) {
         (head.base, head.first) = (head.last, head.next);
@@ -325,7 +335,6 @@ pub(crate) fn push(
     if term > highest {
         meta.insert(TERM, highest_row.as_slice())?;
     }
-    let mut events = transaction.open_table(EVENTS)?;
     if first < head.first {
         events.retain_in((name, first)..(name, head.first), |_, _| false)?;
     }
@@ -343,13 +352,52 @@ fn write_copy(transaction: &WriteTransaction, at: At<'_>, change: &Change) -> Re
     Ok(())
 }
 
+/// Seals the copy of a credential anew, where a former key sealed it. Its head tells the copy from others, so it changes too.
+pub(crate) fn reseal_copy(transaction: &WriteTransaction, keyring: &Keyring, credential: &str) -> Result<(), Broken> {
+    let at = (credential, "", "");
+    let name: Name = credential.parse().map_err(|_| Broken::Row("a name was altered"))?;
+    let (mut copies, mut heads) = (transaction.open_table(COPIES)?, transaction.open_table(HEADS)?);
+    let copy = copies.get(at)?.map(|row| Sealed(row.value().to_vec()));
+    let head: Option<Head> = load(keyring, HEADS, &heads, at)?;
+    let (Some(copy), Some(mut head)) = (copy, head) else { return Err(Broken::Row("a sealed copy has no head")) };
+    if head.copy != Some(sha256(&copy.0)) {
+        return Err(Broken::Row("a sealed copy isn't the one that was written"));
+    }
+    let events = chain(&transaction.open_table(EVENTS)?, keyring, credential, &head)?;
+    let anew = renewed(keyring, &name, &events, &copy)?;
+    head.copy = Some(sha256(&anew.0));
+    let row = encode(keyring, HEADS, at, &head)?;
+    heads.insert(at, row.as_slice())?;
+    copies.insert(at, anew.0.as_slice())?;
+    Ok(())
+}
+
+/// A copy is sealed for its version, which only the events name: it opens for one of those, or for none.
+fn renewed(keyring: &Keyring, credential: &Name, events: &[Event], copy: &Sealed) -> Result<Sealed, Broken> {
+    let versions = events.iter().rev().flat_map(versions_named);
+    let mut opened = versions.filter_map(|version| keyring.renew(&copy_of(credential, version), copy).ok().flatten());
+    opened.next().ok_or(Broken::Row("a sealed copy was altered"))
+}
+
+fn versions_named(event: &Event) -> Vec<&VersionId> {
+    match event {
+        Event::Planned { plan } | Event::RollbackPlanned { plan } => vec![&plan.version],
+        Event::CreateIntended { version, .. } => vec![version],
+        Event::Snapshot { ledger } => {
+            let open = std::iter::successors(ledger.rotation.as_ref(), |rotation| rotation.turned.as_deref());
+            open.map(|rotation| &rotation.version).chain(ledger.versions.keys()).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
 fn history(transaction: &ReadTransaction, keyring: &Keyring, credential: &Name) -> Result<History, Broken> {
     let name = credential.as_str();
     let at = (name, "", "");
     let head: Option<Head> = load(keyring, HEADS, &transaction.open_table(HEADS)?, at)?;
     let known = head.is_some();
     let head = head.unwrap_or_default();
-    let events = events(transaction, keyring, name, &head)?;
+    let events = chain(&transaction.open_table(EVENTS)?, keyring, name, &head)?;
     if !known && !events.is_empty() {
         return Err(Broken::Row("events have no head"));
     }
@@ -361,11 +409,15 @@ fn history(transaction: &ReadTransaction, keyring: &Keyring, credential: &Name) 
 }
 
 /// Walks the chain: each event must be the next one, with the code that follows from all before it.
-fn events(transaction: &ReadTransaction, keyring: &Keyring, name: &str, head: &Head) -> Result<Vec<Event>, Broken> {
+fn chain(
+    table: &impl ReadableTable<(&'static str, u64), &'static [u8]>,
+    keyring: &Keyring,
+    name: &str,
+    head: &Head,
+) -> Result<Vec<Event>, Broken> {
     const BROKEN: Broken = Broken::Row("an event was removed, altered or moved");
     let mut events = Vec::new();
     let (mut index, mut last) = (head.first, head.base);
-    let table = transaction.open_table(EVENTS)?;
     for row in table.range((name, 0)..=(name, u64::MAX))? {
         let (key, row) = row?;
         let (code, bytes) = row.value().split_at_checked(CODE_LENGTH).ok_or(BROKEN)?;

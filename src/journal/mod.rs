@@ -17,9 +17,9 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::holders::Holding;
-use crate::domain::ids::{InstallationId, InstanceName, Name};
+use crate::domain::ids::{InstallationId, InstanceName, Name, VersionId};
 use crate::domain::rotation::Event;
-use crate::sealing::Sealed;
+use crate::sealing::{Context, Sealed};
 
 pub use faulty::{FaultyJournal, append_point};
 
@@ -38,6 +38,11 @@ pub enum SealedCopy {
     Keep,
     Put(Sealed),
     Erase,
+}
+
+/// What the sealed copy of a minted or submitted version is sealed for.
+pub fn copy_of<'a>(credential: &'a Name, version: &'a VersionId) -> Context<'a> {
+    Context { table: "journal", name: credential.as_str(), version: version.as_str(), part: "issued" }
 }
 
 /// The journal of one credential, as loaded.

@@ -2,6 +2,9 @@
 //!
 //! Each record has a data key of its own, wrapped by the key-encryption key. What a record is sealed for (table, name, version,
 //! part, key) is bound to it, so that a row moved to another place doesn't open there.
+//!
+//! The key-encryption key may be succeeded by another one while the process runs. What hashes are keyed with stays, so that
+//! fingerprints and codes can still be compared.
 
 mod digest;
 mod file;
@@ -9,6 +12,7 @@ mod file;
 mod tests;
 
 use std::fmt;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use aws_lc_rs::aead::{AES_256_GCM_SIV, Aad, Nonce, RandomizedNonceKey};
 use aws_lc_rs::{hkdf, hmac, rand};
@@ -27,6 +31,8 @@ const FORMAT: u8 = 1;
 const NONCE_LENGTH: usize = 12;
 const TAG_LENGTH: usize = 16;
 const ID_LENGTH: usize = 16;
+/// One key for fingerprints, one for rows.
+const CODES_LENGTH: usize = 2 * KEY_LENGTH;
 const WRAPPED_LENGTH: usize = NONCE_LENGTH + KEY_LENGTH + TAG_LENGTH;
 const HEADER_LENGTH: usize = 1 + ID_LENGTH + WRAPPED_LENGTH + NONCE_LENGTH;
 
@@ -37,7 +43,7 @@ pub struct Sealed(pub Vec<u8>);
 impl Sealed {
     /// Which key-encryption key opens it, as [`Keyring::id`] says; `None` for bytes that nothing opens.
     pub fn key_id(&self) -> Option<String> {
-        self.0.get(1..=ID_LENGTH).filter(|_| self.0.first() == Some(&FORMAT)).map(hex::encode)
+        id_of(&self.0).map(hex::encode)
     }
 }
 
@@ -62,11 +68,29 @@ pub enum SealError {
     Library,
 }
 
-/// The key-encryption key and what is derived from it: one key for wrapping, one for fingerprints, one for the integrity of
-/// rows that are kept in clear.
+/// The key-encryption key, those that it succeeded in this process, and what hashes are keyed with: one key for fingerprints, one
+/// for the integrity of rows that are kept in clear.
 pub struct Keyring {
+    wraps: RwLock<Wraps>,
+    codes: Codes,
+}
+
+struct Wraps {
+    current: Arc<Wrap>,
+    /// They open what is still in memory, or not yet sealed anew.
+    former: Vec<Arc<Wrap>>,
+}
+
+/// Wraps data keys. Derived from a key-encryption key, which can't be had back from it.
+struct Wrap {
     id: [u8; ID_LENGTH],
-    wrapping: RandomizedNonceKey,
+    bytes: Secret,
+    key: RandomizedNonceKey,
+}
+
+/// What hashes are keyed with. From the first key-encryption key of a store, and kept when that is succeeded.
+struct Codes {
+    bytes: Secret,
     fingerprints: hmac::Key,
     rows: hmac::Key,
 }
@@ -88,30 +112,98 @@ impl Keyring {
         let id = expand(&root, b"keywright/1/key-id")?;
         let mut short = [0; ID_LENGTH];
         short.copy_from_slice(&id[..ID_LENGTH]);
-        Ok(Keyring {
-            id: short,
-            wrapping: RandomizedNonceKey::new(&AES_256_GCM_SIV, wrapping.as_ref()).map_err(|_| SealError::Library)?,
-            fingerprints: hmac::Key::new(hmac::HMAC_SHA256, expand(&root, b"keywright/1/fingerprint")?.as_ref()),
-            rows: hmac::Key::new(hmac::HMAC_SHA256, expand(&root, b"keywright/1/rows")?.as_ref()),
-        })
+        let mut codes = Zeroizing::new([0; CODES_LENGTH]);
+        codes[..KEY_LENGTH].copy_from_slice(expand(&root, b"keywright/1/fingerprint")?.as_ref());
+        codes[KEY_LENGTH..].copy_from_slice(expand(&root, b"keywright/1/rows")?.as_ref());
+        let current = Arc::new(Wrap::new(short, wrapping.as_ref())?);
+        Ok(Keyring { wraps: RwLock::new(Wraps { current, former: Vec::new() }), codes: Codes::new(&codes) })
     }
 
     /// Tells which key-encryption key this is, and nothing else about it: lower-case hex.
     pub fn id(&self) -> String {
-        hex::encode(self.id)
+        hex::encode(self.current().id)
+    }
+
+    fn current(&self) -> Arc<Wrap> {
+        Arc::clone(&self.wraps.read().unwrap_or_else(PoisonError::into_inner).current)
+    }
+
+    fn wrap_of(&self, id: &[u8]) -> Option<Arc<Wrap>> {
+        let wraps = self.wraps.read().unwrap_or_else(PoisonError::into_inner);
+        std::iter::once(&wraps.current).chain(&wraps.former).find(|wrap| wrap.id == id).cloned()
+    }
+
+    /// From here on all is sealed with the other's key. What ours sealed opens as before.
+    pub(crate) fn succeed(&self, next: &Keyring) {
+        let next = next.current();
+        let mut wraps = self.wraps.write().unwrap_or_else(PoisonError::into_inner);
+        let former = std::mem::replace(&mut wraps.current, next);
+        wraps.former.push(former);
+    }
+
+    /// What opens all that this key sealed, to be sealed with its successor.
+    pub(crate) fn wrapping(&self) -> Secret {
+        let current = self.current();
+        let mut both = Zeroizing::new([0; ID_LENGTH + KEY_LENGTH]);
+        both[..ID_LENGTH].copy_from_slice(&current.id);
+        both[ID_LENGTH..].copy_from_slice(current.bytes.expose());
+        Secret::new(both.as_slice())
+    }
+
+    /// Opens from here on what this former key sealed. Its id.
+    ///
+    /// # Errors
+    /// [`SealError::Damaged`] unless it is what [`Keyring::wrapping`] gave.
+    pub(crate) fn remember(&self, wrapping: &Secret) -> Result<String, SealError> {
+        let (id, bytes) = wrapping.expose().split_first_chunk::<ID_LENGTH>().ok_or(SealError::Damaged)?;
+        let former = Arc::new(Wrap::new(*id, bytes)?);
+        self.wraps.write().unwrap_or_else(PoisonError::into_inner).former.push(former);
+        Ok(hex::encode(id))
+    }
+
+    /// What hashes are keyed with, to be sealed with a successor.
+    pub(crate) fn codes(&self) -> Secret {
+        self.codes.bytes.duplicate()
+    }
+
+    /// The same keys, with hashes keyed as they were in the store's beginning.
+    ///
+    /// # Errors
+    /// [`SealError::Damaged`] unless it is what [`Keyring::codes`] gave.
+    pub(crate) fn with_codes(self, codes: &Secret) -> Result<Keyring, SealError> {
+        let codes = codes.expose().first_chunk::<CODES_LENGTH>().filter(|_| codes.expose().len() == CODES_LENGTH);
+        Ok(Keyring { codes: Codes::new(codes.ok_or(SealError::Damaged)?), ..self })
+    }
+
+    /// The same value under the current key, where a former one sealed it; `None` where there is nothing to do.
+    ///
+    /// # Errors
+    /// As [`Keyring::unseal`].
+    pub(crate) fn renew(&self, context: &Context<'_>, sealed: &Sealed) -> Result<Option<Sealed>, SealError> {
+        if !self.is_former_key(&sealed.0) {
+            return Ok(None);
+        }
+        self.seal(context, &self.unseal(context, sealed)?).map(Some)
+    }
+
+    /// Whether a former key sealed these bytes.
+    pub(crate) fn is_former_key(&self, sealed: &[u8]) -> bool {
+        let Some(id) = id_of(sealed) else { return false };
+        let wraps = self.wraps.read().unwrap_or_else(PoisonError::into_inner);
+        wraps.current.id != id && wraps.former.iter().any(|wrap| wrap.id == id)
     }
 
     /// A keyed hash of one value, lower-case hex. Two values of one scope have the same one if they are the same; across scopes
     /// nothing can be compared.
     pub fn fingerprint(&self, scope: &str, value: &Secret) -> String {
-        let mut context = hmac::Context::with_key(&self.fingerprints);
+        let mut context = hmac::Context::with_key(&self.codes.fingerprints);
         update_parts(&mut context, &[scope.as_bytes(), value.expose()]);
         hex::encode(context.sign())
     }
 
     /// Authenticates what is kept in clear. The parts are told apart: moving a byte from one to the next gives another code.
     pub(crate) fn row_code(&self, parts: &[&[u8]]) -> [u8; 32] {
-        let mut context = hmac::Context::with_key(&self.rows);
+        let mut context = hmac::Context::with_key(&self.codes.rows);
         update_parts(&mut context, parts);
         let mut code = [0; 32];
         code.copy_from_slice(context.sign().as_ref());
@@ -123,11 +215,12 @@ impl Keyring {
     pub fn seal(&self, context: &Context<'_>, value: &Secret) -> Result<Sealed, SealError> {
         let mut data_key = Zeroizing::new([0; KEY_LENGTH]);
         rand::fill(data_key.as_mut()).map_err(|_| SealError::Library)?;
-        let bound = self.bound(context);
+        let wrap = self.current();
+        let bound = wrap.bound(context);
         let mut out = Vec::with_capacity(HEADER_LENGTH + value.expose().len() + TAG_LENGTH);
         out.push(FORMAT);
-        out.extend_from_slice(&self.id);
-        push_sealed(&mut out, &self.wrapping, &bound, data_key.as_ref())?;
+        out.extend_from_slice(&wrap.id);
+        push_sealed(&mut out, &wrap.key, &bound, data_key.as_ref())?;
         let key = RandomizedNonceKey::new(&AES_256_GCM_SIV, data_key.as_ref()).map_err(|_| SealError::Library)?;
         push_sealed(&mut out, &key, &bound, value.expose())?;
         Ok(Sealed(out))
@@ -142,13 +235,18 @@ impl Keyring {
         if start[0] != FORMAT {
             return Err(SealError::Damaged);
         }
-        if start[1..] != self.id {
-            return Err(SealError::OtherKey);
-        }
-        let bound = self.bound(context);
-        let data_key = open(&self.wrapping, &bound, wrapped)?;
+        let wrap = self.wrap_of(&start[1..]).ok_or(SealError::OtherKey)?;
+        let bound = wrap.bound(context);
+        let data_key = open(&wrap.key, &bound, wrapped)?;
         let key = RandomizedNonceKey::new(&AES_256_GCM_SIV, data_key.expose()).map_err(|_| SealError::Damaged)?;
         open(&key, &bound, body)
+    }
+}
+
+impl Wrap {
+    fn new(id: [u8; ID_LENGTH], bytes: &[u8]) -> Result<Wrap, SealError> {
+        let key = RandomizedNonceKey::new(&AES_256_GCM_SIV, bytes).map_err(|_| SealError::Damaged)?;
+        Ok(Wrap { id, bytes: Secret::new(bytes), key })
     }
 
     fn bound(&self, context: &Context<'_>) -> Vec<u8> {
@@ -162,10 +260,22 @@ impl Keyring {
     }
 }
 
+impl Codes {
+    fn new(bytes: &[u8; CODES_LENGTH]) -> Codes {
+        let (fingerprints, rows) = bytes.split_at(KEY_LENGTH);
+        let keyed = |key: &[u8]| hmac::Key::new(hmac::HMAC_SHA256, key);
+        Codes { bytes: Secret::new(bytes.as_slice()), fingerprints: keyed(fingerprints), rows: keyed(rows) }
+    }
+}
+
 impl fmt::Debug for Keyring {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Keyring").field("id", &self.id()).finish_non_exhaustive()
     }
+}
+
+fn id_of(sealed: &[u8]) -> Option<&[u8]> {
+    sealed.get(1..=ID_LENGTH).filter(|_| sealed.first() == Some(&FORMAT))
 }
 
 fn expand(root: &hkdf::Prk, label: &[u8]) -> Result<Zeroizing<[u8; KEY_LENGTH]>, SealError> {

@@ -93,6 +93,46 @@ fn the_key_file_is_made_once_for_its_owner_alone() {
 }
 
 #[test]
+fn a_store_of_an_earlier_build_is_read_with_the_same_hashes() {
+    // HKDF-SHA256 and HMAC-SHA256, worked out by another library.
+    let keyring = Keyring::derive(&[7; KEY_LENGTH]).unwrap();
+    assert_eq!(keyring.id(), "9f74da4d79701186004908f9721fccc1");
+    let fingerprint = "2d9c280761493dcd6a05b33d21e3994b8551628d2bf8c4e52054ba7ea968b097";
+    let code = "052a75c3d94832080aa33bf734e5482e2122e3934008300480f0abc61c147613";
+    let other = Keyring::ephemeral().unwrap();
+    assert_ne!(other.fingerprint("field", &secret("value")), fingerprint);
+    // A later key carries them along.
+    for keyring in [other.with_codes(&keyring.codes()).unwrap(), keyring] {
+        assert_eq!(keyring.fingerprint("field", &secret("value")), fingerprint);
+        assert_eq!(hex::encode(keyring.row_code(&[b"meta", b"x"])), code);
+    }
+}
+
+#[test]
+fn a_successor_seals_and_what_was_sealed_before_still_opens() {
+    let (keyring, next) = (Keyring::ephemeral().unwrap(), Keyring::ephemeral().unwrap());
+    let before = keyring.seal(&context(), &secret("hush")).unwrap();
+    assert!(!keyring.is_former_key(&before.0) && keyring.renew(&context(), &before).unwrap().is_none());
+    let wrapping = keyring.wrapping();
+    let former = keyring.id();
+    keyring.succeed(&next);
+    assert_eq!(keyring.id(), next.id());
+    assert!(keyring.unseal(&context(), &before).unwrap().same_as(&secret("hush")) && keyring.is_former_key(&before.0));
+    let anew = keyring.renew(&context(), &before).unwrap().unwrap();
+    assert!(next.unseal(&context(), &anew).unwrap().same_as(&secret("hush")));
+    assert_eq!(next.unseal(&context(), &before).unwrap_err(), SealError::OtherKey);
+    // Its place is bound as before, also while it is renewed.
+    assert_eq!(keyring.renew(&Context { version: "v2", ..context() }, &before).unwrap_err(), SealError::Damaged);
+    // As after a restart, with the former key from the file.
+    assert_eq!(next.remember(&wrapping).unwrap(), former);
+    assert!(next.unseal(&context(), &before).unwrap().same_as(&secret("hush")));
+    for broken in [&wrapping.expose()[1..], &[][..]] {
+        assert_eq!(next.remember(&Secret::new(broken)).unwrap_err(), SealError::Damaged);
+    }
+    assert!(next.with_codes(&wrapping).is_err(), "of another length");
+}
+
+#[test]
 fn debug_tells_the_id_alone() {
     let keyring = Keyring::ephemeral().unwrap();
     assert_eq!(format!("{keyring:?}"), format!("Keyring {{ id: {:?}, .. }}", keyring.id()));

@@ -17,7 +17,7 @@ use crate::journal::{JournalError, Position, SealedCopy};
 use crate::sealing::{Context, Keyring, Sealed};
 
 /// The parts of a version, and the table of each.
-const PARTS: [(&str, Rows); 2] = [("served", VERSIONS), ("management", MANAGEMENT)];
+pub(crate) const PARTS: [(&str, Rows); 2] = [("served", VERSIONS), ("management", MANAGEMENT)];
 
 /// Versions in the embedded file. A slot's path is for native readers, of which this store has none: the credential's name and
 /// environment are the address.
@@ -59,7 +59,7 @@ impl EmbeddedStore {
             }
             let row = encode(keyring, SLOTS, place.row(), &labels)?;
             table.insert(place.row(), row.as_slice())?;
-            write_parts(transaction, place.version(&version), &parts)?;
+            write_parts(transaction, keyring, place.version(&version), &parts)?;
             Ok(Ok(()))
         });
         changed.await.map_err(|broken| store_error(broken, &slot.credential))?
@@ -73,11 +73,16 @@ enum Parts {
     Remove,
 }
 
-fn write_parts(transaction: &WriteTransaction, at: At<'_>, parts: &Parts) -> Result<(), Broken> {
+fn write_parts(transaction: &WriteTransaction, keyring: &Keyring, at: At<'_>, parts: &Parts) -> Result<(), Broken> {
     for (index, (_, rows)) in PARTS.iter().enumerate() {
         match parts {
             Parts::Keep => {}
-            Parts::Put(sealed) => drop(transaction.open_table(*rows)?.insert(at, sealed[index].0.as_slice())?),
+            Parts::Put(sealed) => {
+                // A new key may have come since it was sealed: nothing is written under a former one.
+                let anew = keyring.renew(&sealed_for(index, at), &sealed[index]);
+                let anew = anew.map_err(|_| Broken::Away("the cryptographic library failed"))?;
+                transaction.open_table(*rows)?.insert(at, anew.as_ref().unwrap_or(&sealed[index]).0.as_slice())?;
+            }
             Parts::Remove => drop(transaction.open_table(*rows)?.remove(at)?),
         }
     }
@@ -130,7 +135,7 @@ impl SecretStore for EmbeddedStore {
             let row = encode(keyring, SLOTS, place.row(), &labels)?;
             table.insert(place.row(), row.as_slice())?;
             for version in &versions {
-                write_parts(transaction, place.version(version), &Parts::Remove)?;
+                write_parts(transaction, keyring, place.version(version), &Parts::Remove)?;
             }
             Ok(())
         });
@@ -188,14 +193,19 @@ impl Place {
         (self.credential.as_str(), self.environment, version.as_str())
     }
 
-    /// The environment is bound by the place where the name stands otherwise alone: names don't hold a slash.
     fn context<'a>(&'a self, part: usize, version: &'a VersionId) -> Context<'a> {
-        let table = match self.environment {
-            "production" => ["versions/production", "management/production"][part],
-            _ => ["versions/sandbox", "management/sandbox"][part],
-        };
-        Context { table, name: self.credential.as_str(), version: version.as_str(), part: PARTS[part].0 }
+        sealed_for(part, self.version(version))
     }
+}
+
+/// What a row of [`PARTS`] is sealed for, from where it lies. The environment is bound by the place where the name stands
+/// otherwise alone: names don't hold a slash.
+pub(crate) fn sealed_for(part: usize, (credential, environment, version): At<'_>) -> Context<'_> {
+    let table = match environment {
+        "production" => ["versions/production", "management/production"][part],
+        _ => ["versions/sandbox", "management/sandbox"][part],
+    };
+    Context { table, name: credential, version, part: PARTS[part].0 }
 }
 
 fn labels(transaction: &ReadTransaction, keyring: &Keyring, place: &Place) -> Result<Labels, Broken> {

@@ -78,6 +78,7 @@ impl Process {
             hub,
             operators: vec![Operator { identity: Identity::Unix { uid }, may: Right::ALL.into() }],
             snapshots: None,
+            rewraps: None,
             metrics: render(metrics, engine.clone()),
             ready: Arc::new(AtomicBool::new(true)),
             limits: Limits { retry_first: Duration::from_millis(2), drain: Duration::from_millis(200), ..Limits::default() },

@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::Timestamp;
 
-use crate::api::service::{Confirmation, Service, SnapshotError, Snapshots, StreamGuard};
+use crate::api::service::{Confirmation, RewrapRefusal, RewrapState, RewrapView, Rewraps, Service, SnapshotError, Snapshots, StreamGuard};
 use crate::domain::access::{Identity, may_read, needs_reason};
 use crate::domain::credential::{Credential, Environment};
 use crate::domain::environment::{Proof, Verdict};
@@ -169,6 +169,24 @@ impl Snapshots for Fake {
         let mut file = tempfile::tempfile().map_err(|_| SnapshotError::Unavailable)?;
         file.write_all(&backup_bytes()).and_then(|()| file.rewind()).map_err(|_| SnapshotError::Unavailable)?;
         Ok(file)
+    }
+}
+
+#[async_trait]
+impl Rewraps for Fake {
+    async fn begin(&self, actor: Actor, file: Option<std::path::PathBuf>) -> Result<RewrapView, RewrapRefusal> {
+        self.note(format!("rewrap {actor:?} {file:?}"));
+        match file.as_deref().and_then(|file| file.to_str()) {
+            Some("/bad") => Err(RewrapRefusal::BadKey("the new key file `/bad` doesn't hold exactly 32 bytes".to_owned())),
+            Some("/later") => Err(RewrapRefusal::NotNow("a rewrap is under way".to_owned())),
+            Some("/away") => Err(RewrapRefusal::Unavailable("the disk is full".to_owned())),
+            Some("/unheard") => Err(RewrapRefusal::AuditUnavailable),
+            _ => Ok(RewrapView { state: RewrapState::UnderWay, rows_left: 7, ..RewrapView::default() }),
+        }
+    }
+
+    async fn view(&self) -> Result<RewrapView, RewrapRefusal> {
+        Ok(RewrapView::default())
     }
 }
 

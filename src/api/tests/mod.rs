@@ -92,6 +92,7 @@ async fn start_changed(
         hub: hub.clone(),
         operators,
         snapshots: Some(fake.clone()),
+        rewraps: Some(fake.clone()),
         metrics: Arc::new(|with_names| format!("# with names: {with_names}\n")),
         ready: ready.clone(),
         limits,

@@ -5,7 +5,7 @@ use super::*;
 use crate::delivery::{Change, Delivery};
 
 /// Every call that an operator makes, and the one right that it needs.
-const CALLS: [(&str, Right); 12] = [
+const CALLS: [(&str, Right); 14] = [
     ("GET /v1/status", Right::Status),
     ("GET /v1/status/one", Right::Status),
     ("GET /v1/plan?days=7", Right::Status),
@@ -14,6 +14,8 @@ const CALLS: [(&str, Right); 12] = [
     ("POST /v1/credentials/one/rotations", Right::Rotate),
     ("DELETE /v1/applications/app/instances", Right::Rotate),
     ("DELETE /v1/applications/app/instances/pod-1", Right::Rotate),
+    ("POST /v1/rewrap", Right::Revoke),
+    ("GET /v1/rewrap", Right::Status),
     ("GET /v1/backup", Right::Read),
     ("GET /v1/credentials", Right::Read),
     ("GET /v1/credentials/one", Right::Read),

@@ -281,3 +281,27 @@ async fn a_store_that_cannot_be_copied_has_no_backup() {
     it.get(CLERK, "/v1/backup").await.refused(403, "forbidden");
     assert!(!it.fake.log().iter().any(|line| line.starts_with("backup")));
 }
+
+#[tokio::test]
+async fn a_rewrap_is_for_those_who_may_end_keys() {
+    let it = start(Limits::default()).await;
+    let begun = it.send(BOSS, "POST /v1/rewrap", "").await;
+    assert_eq!((begun.status, &begun.json()["state"]), (202, &serde_json::json!("under-way")), "{begun:?}");
+    assert_eq!(it.send(BOSS, "POST /v1/rewrap", r#"{"file":"/run/new.key"}"#).await.status, 202);
+    let asked = it.fake.log();
+    assert!(asked.iter().any(|line| line.starts_with("rewrap Operator") && line.ends_with("None")), "{asked:?}");
+    assert!(asked.iter().any(|line| line.ends_with("Some(\"/run/new.key\")")), "{asked:?}");
+    for (file, status, slug) in [
+        ("/bad", 400, "bad-request"),
+        ("relative", 400, "bad-request"),
+        ("/later", 503, "not-ready"),
+        ("/away", 503, "store-unavailable"),
+        ("/unheard", 503, "audit-unavailable"),
+    ] {
+        it.send(BOSS, "POST /v1/rewrap", &format!(r#"{{"file":"{file}"}}"#)).await.refused(status, slug);
+    }
+    assert_eq!(it.get(BOSS, "/v1/rewrap").await.json()["state"], "none");
+    for token in [CLERK, APP] {
+        it.send(token, "POST /v1/rewrap", "").await.refused(403, "forbidden");
+    }
+}
