@@ -169,14 +169,11 @@ fn incident(facts: &Facts<'_>) -> Option<Decision> {
     if let Some(stuck) = possible_orphans(facts) {
         return Some(stuck);
     }
-    Some(match &facts.ledger.failure {
-        // By the wall clock, which may have jumped: the wait must neither last for years nor be none.
-        Some(_) if !facts.now.trusted => Decision::Blocked { reason: BlockReason::ClockUntrusted, until: None },
-        Some(failure) if facts.now.wall < failure.next_try_at => {
-            Decision::Blocked { reason: BlockReason::RetryLater, until: Some(failure.next_try_at) }
-        }
-        _ => start(facts, DueReason::Compromised),
-    })
+    // By the wall clock, which may have jumped: the wait must neither last for years nor be none.
+    if facts.ledger.failure.is_some() && !facts.now.trusted {
+        return Some(Decision::Blocked { reason: BlockReason::ClockUntrusted, until: None });
+    }
+    Some(start_unless_failing(facts, DueReason::Compromised))
 }
 
 fn possible_orphans(facts: &Facts<'_>) -> Option<Decision> {
@@ -203,14 +200,18 @@ fn by_time(facts: &Facts<'_>) -> Decision {
 }
 
 fn start_unless_failing(facts: &Facts<'_>, reason: DueReason) -> Decision {
-    // A time further away than any wait was set by a clock that ran ahead.
-    let furthest = later(facts.now.wall, facts.policy.retry_wait_max());
-    match &facts.ledger.failure {
-        Some(failure) if facts.now.wall < failure.next_try_at && failure.next_try_at <= furthest => {
-            Decision::Blocked { reason: BlockReason::RetryLater, until: Some(failure.next_try_at) }
-        }
-        _ => start(facts, reason),
+    match retry_at(facts.ledger, facts.policy, facts.now.wall) {
+        Some(until) => Decision::Blocked { reason: BlockReason::RetryLater, until: Some(until) },
+        None => start(facts, reason),
     }
+}
+
+/// Until when the next try waits because the last one failed; `None` if it didn't, or the wait is over.
+pub fn retry_at(ledger: &Ledger, policy: &RotationPolicy, wall: Timestamp) -> Option<Timestamp> {
+    let next_try_at = ledger.failure.as_ref()?.next_try_at;
+    // A time further away than any wait was set by a clock that ran ahead.
+    let furthest = later(wall, policy.retry_wait_max());
+    (wall < next_try_at && next_try_at <= furthest).then_some(next_try_at)
 }
 
 fn start(facts: &Facts<'_>, reason: DueReason) -> Decision {

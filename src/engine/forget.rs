@@ -1,5 +1,7 @@
 //! Forget: what is kept here of a credential is removed. Nothing is revoked: its keys live on at the provider.
 
+use std::collections::BTreeSet;
+
 use super::Engine;
 use super::audit::Order;
 use super::cell::Cell;
@@ -7,6 +9,7 @@ use super::errors::ForgetError;
 use super::gather::Context;
 use crate::domain::credential::Environment;
 use crate::domain::ids::{Name, VersionId};
+use crate::domain::ledger::Ledger;
 use crate::domain::mutants::{Mutant, is_on};
 use crate::domain::rotation::Event;
 use crate::journal::SealedCopy;
@@ -43,7 +46,7 @@ impl Engine {
                 if is_on(Mutant::ForgottenLeftInStore) {
                     continue;
                 }
-                self.seams.store.clear(&slot).await.map_err(|_| ForgetError::StoreUnavailable)?;
+                self.seams.store.clear(&slot, &known_versions(&cell.ledger())).await.map_err(|_| ForgetError::StoreUnavailable)?;
             }
             self.append(&cell, &mut work, &Event::Cleared, SealedCopy::Keep).await.map_err(unavailable)?;
         }
@@ -65,10 +68,15 @@ impl Engine {
     }
 
     /// Takes up a clearing that a crash interrupted.
-    pub(super) async fn clear_store(&self, context: &Context) -> Result<Event, StoreError> {
-        self.seams.store.clear(&context.slot()).await?;
+    pub(super) async fn clear_store(&self, context: &Context, ledger: &Ledger) -> Result<Event, StoreError> {
+        self.seams.store.clear(&context.slot(), &known_versions(ledger)).await?;
         Ok(Event::Cleared)
     }
+}
+
+/// All that may lie in the store: what is put there was journaled before.
+fn known_versions(ledger: &Ledger) -> BTreeSet<VersionId> {
+    ledger.versions.keys().cloned().collect()
 }
 
 /// Where the credential may lie. Without its document the environment isn't known: then in both.

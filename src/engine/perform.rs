@@ -87,7 +87,7 @@ impl Engine {
                 one(event)
             }
             Step::CloseIncident => self.close_incident(work, context, &ledger).await,
-            Step::Clear => one(self.clear_store(context).await?),
+            Step::Clear => one(self.clear_store(context, &ledger).await?),
             Step::Wait(_) => Ok(Vec::new()),
             step => {
                 let Some(rotation) = &ledger.rotation else { return Err(Hindrance::new("internal", "no rotation is open")) };

@@ -5,6 +5,7 @@ use super::cell::{Cell, Work};
 use super::drive::Hindrance;
 use super::gather::Context;
 use super::perform::{Outcome, Performed};
+use crate::domain::due::retry_at;
 use crate::domain::environment::Acceptance;
 use crate::domain::ids::{KeyId, Name, is_marked};
 use crate::domain::ledger::Ledger;
@@ -22,7 +23,7 @@ impl Engine {
         if !ledger.unverified || ledger.refused_since.is_some() {
             return false;
         }
-        let failing = ledger.failure.as_ref().is_some_and(|failure| self.seams.clock.now().wall < failure.next_try_at);
+        let failing = retry_at(ledger, &context.policy, self.seams.clock.now().wall).is_some();
         !context.provider.is_generated() || (ledger.rotation.is_none() && !ledger.paused && self.all_paused().is_none() && !failing)
     }
 

@@ -10,7 +10,7 @@ use super::Engine;
 use super::cell::{Cell, Work};
 use super::gather::Context;
 use super::views::{ApplicationStatus, CredentialStatus, IncidentStatus, Status, StatusProblem};
-use crate::domain::due::{Decision, StuckReason, deadline_of, decide, schedule};
+use crate::domain::due::{Decision, StuckReason, deadline_of, decide, retry_at, schedule};
 use crate::domain::holders::Blocker;
 use crate::domain::ids::{KeyId, Name, VersionId};
 use crate::domain::ledger::Ledger;
@@ -329,10 +329,11 @@ fn problems_of(cell: &Cell, context: &Context, standing: &Standing, now: Timesta
         add(code, message);
     }
     if let Some(failure) = &ledger.failure {
-        add(
-            failure.reason.as_str(),
-            format!("the last rotation was abandoned, {} in a row; the next try is at {}", failure.count, failure.next_try_at),
-        );
+        let next = match retry_at(&ledger, &context.policy, now) {
+            Some(at) => format!("the next try is at {at}"),
+            None => "it is tried again when it is due".to_owned(),
+        };
+        add(failure.reason.as_str(), format!("the last rotation was abandoned, {} in a row; {next}", failure.count));
     }
     if let Some(trouble) = cell.trouble() {
         add(trouble.code, trouble.message);

@@ -190,12 +190,13 @@ async fn forgetting_spares_current_alone(store: &impl SecretStore) {
 
 async fn clearing_leaves_nothing_and_no_label_returns(store: &impl SecretStore) {
     let (cleared, kept) = (slot("dinie"), Slot { environment: Environment::Production, ..slot("dinie") });
-    store.clear(&cleared).await.unwrap();
+    let forgotten = ["v1", "v2", "v3"].map(version).into();
+    store.clear(&cleared, &forgotten).await.unwrap();
     promote_in_turn(store, &kept, &["v1"]).await;
     promote_in_turn(store, &cleared, &["v1", "v2"]).await;
     store.put_pending(&cleared, &version("v3"), &bytes("v3")).await.unwrap();
     for _ in 0..2 {
-        store.clear(&cleared).await.unwrap();
+        store.clear(&cleared, &forgotten).await.unwrap();
         assert_eq!(store.stages(&cleared).await.unwrap(), Stages::default());
     }
     for gone in ["v1", "v2", "v3"] {
@@ -207,7 +208,10 @@ async fn clearing_leaves_nothing_and_no_label_returns(store: &impl SecretStore) 
     }
     assert!(has(store, &kept, "v1", "v1").await, "the other environment is another slot");
     promote_in_turn(store, &cleared, &["v4"]).await;
-    assert_eq!(store.stages(&cleared).await.unwrap(), stages(None, Some("v4"), None));
+    store.put_pending(&cleared, &version("v5"), &bytes("v5")).await.unwrap();
+    store.clear(&cleared, &forgotten).await.unwrap();
+    assert_eq!(store.stages(&cleared).await.unwrap(), stages(Some("v5"), Some("v4"), None), "what came later is spared");
+    assert!(has(store, &cleared, "v4", "v4").await && has(store, &cleared, "v5", "v5").await);
 }
 
 async fn every_shape_comes_back(store: &impl SecretStore) {

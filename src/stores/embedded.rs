@@ -1,5 +1,6 @@
 //! The store in the embedded file: stages in clear and authenticated, both parts of a version sealed, each with a data key of its own.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -126,15 +127,15 @@ impl SecretStore for EmbeddedStore {
         self.change(slot, version, move |labels| labels.forget(&credential, &wanted), Parts::Remove).await
     }
 
-    async fn clear(&self, slot: &Slot) -> Result<(), StoreError> {
-        let place = Place::of(slot);
+    async fn clear(&self, slot: &Slot, versions: &BTreeSet<VersionId>) -> Result<(), StoreError> {
+        let (place, versions) = (Place::of(slot), versions.clone());
         let cleared = self.embedded.write(move |transaction, keyring| {
             let mut table = transaction.open_table(SLOTS)?;
             let Some(mut labels) = load::<Labels>(keyring, SLOTS, &table, place.row())? else { return Ok(()) };
-            let versions = labels.clear();
+            let here = labels.clear(&versions);
             let row = encode(keyring, SLOTS, place.row(), &labels)?;
             table.insert(place.row(), row.as_slice())?;
-            for version in &versions {
+            for version in &here {
                 write_parts(transaction, keyring, place.version(version), &Parts::Remove)?;
             }
             Ok(())

@@ -1,5 +1,7 @@
 //! Any store, with a fault point at every write.
 
+use std::collections::BTreeSet;
+
 use async_trait::async_trait;
 
 use super::{Append, Promoter, Promotion, PromotionError, SecretStore, Slot, Stages, StoreError, VersionBytes};
@@ -72,10 +74,10 @@ impl<S: SecretStore> SecretStore for Faulty<S> {
         outcome
     }
 
-    async fn clear(&self, slot: &Slot) -> Result<(), StoreError> {
+    async fn clear(&self, slot: &Slot, versions: &BTreeSet<VersionId>) -> Result<(), StoreError> {
         let point = self.faults.point("store.clear");
         point.before()?;
-        let outcome = self.inner.clear(slot).await;
+        let outcome = self.inner.clear(slot, versions).await;
         point.after()?;
         outcome
     }

@@ -2,7 +2,7 @@
 //!
 //! A stage never returns to a version that it left (I7): a deposed leader's late call must not undo what came after it.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
@@ -100,12 +100,19 @@ impl Labels {
         Ok(Change::Write)
     }
 
-    /// Forgets all versions, the current one included. Says which they were.
-    pub(super) fn clear(&mut self) -> Vec<VersionId> {
-        (self.pending, self.current, self.previous) = (None, None, None);
-        let versions: Vec<VersionId> = std::mem::take(&mut self.versions).into_keys().collect();
-        versions.iter().for_each(|version| self.remember_forgotten(version.clone()));
-        versions
+    /// Forgets these versions, also the current one. Says which of them were here.
+    pub(super) fn clear(&mut self, versions: &BTreeSet<VersionId>) -> Vec<VersionId> {
+        for stage in [&mut self.pending, &mut self.current, &mut self.previous] {
+            stage.take_if(|version| versions.contains(version));
+        }
+        let here: Vec<VersionId> = versions.iter().filter(|version| self.versions.remove(version).is_some()).cloned().collect();
+        // Also what was never here, as above.
+        for version in versions {
+            if !self.forgotten.contains(version) {
+                self.remember_forgotten(version.clone());
+            }
+        }
+        here
     }
 
     fn remember_forgotten(&mut self, version: VersionId) {

@@ -1,6 +1,6 @@
 //! The store as a fake: versions in memory, shared by its copies, so that an engine can be rebuilt on what a crash left.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -79,10 +79,10 @@ impl SecretStore for MemoryStore {
         Ok(())
     }
 
-    async fn clear(&self, slot: &Slot) -> Result<(), StoreError> {
+    async fn clear(&self, slot: &Slot, versions: &BTreeSet<VersionId>) -> Result<(), StoreError> {
         if let Some(kept) = self.kept().get_mut(&key(slot)) {
-            kept.labels.clear();
-            kept.bytes.clear();
+            kept.labels.clear(versions);
+            kept.bytes.retain(|version, _| !versions.contains(version));
         }
         Ok(())
     }

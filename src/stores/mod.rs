@@ -11,6 +11,8 @@ mod promotion;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
+
 use async_trait::async_trait;
 
 use crate::domain::credential::Environment;
@@ -103,9 +105,10 @@ pub trait SecretStore: Send + Sync {
     /// [`StoreError::IsCurrent`] for the current version.
     async fn forget(&self, slot: &Slot, version: &VersionId) -> Result<(), StoreError>;
 
-    /// Removes all versions of a slot, the current one included, and every stage: the credential is forgotten. What was here stays
-    /// known as forgotten; a new version can be put and promoted as the first. Absent is fine.
-    async fn clear(&self, slot: &Slot) -> Result<(), StoreError>;
+    /// Removes these versions of a slot, the current one included, and the stages that they have: the credential is forgotten. They
+    /// stay known as forgotten; a new version can be put and promoted as the first. Absent is fine. What isn't named stays: a call
+    /// that arrives late must not take what came after it (I7).
+    async fn clear(&self, slot: &Slot, versions: &BTreeSet<VersionId>) -> Result<(), StoreError>;
 
     /// Credentials that have at least one version here, by name, at most `limit` after `after`.
     async fn list(&self, after: Option<&Name>, limit: usize) -> Result<Vec<Name>, StoreError>;

@@ -1,5 +1,6 @@
 //! Every call of every seam is a numbered point, reads too, at which something can be made to go wrong.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
@@ -131,8 +132,8 @@ impl SecretStore for Watched<dyn SecretStore> {
         pass!(self, "store.forget", other(), self.inner.forget(slot, version))
     }
 
-    async fn clear(&self, slot: &Slot) -> Result<(), StoreError> {
-        pass!(self, "store.clear", store_damaged(slot), self.inner.clear(slot))
+    async fn clear(&self, slot: &Slot, versions: &BTreeSet<VersionId>) -> Result<(), StoreError> {
+        pass!(self, "store.clear", store_damaged(slot), self.inner.clear(slot, versions))
     }
 
     async fn list(&self, after: Option<&Name>, limit: usize) -> Result<Vec<Name>, StoreError> {

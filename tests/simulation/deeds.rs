@@ -364,7 +364,9 @@ impl Life {
         let index = self.rng.below(self.apps.len());
         let app = &self.apps[index];
         let Some(newest) = app.newest.clone() else { return };
-        let older = app.values.keys().find(|version| **version != newest).cloned();
+        // Where a backup came back, what it remembers as an instance's newest is rightly confirmed.
+        let restored = self.scene.lock().model.deeds.restored > 0;
+        let older = app.values.keys().find(|version| **version != newest && !restored).cloned();
         let (version, proof) = match older.and_then(|older| Some((older.clone(), app.proof(&older)?))) {
             Some(older) => older,
             None => (newest.clone(), app.wrong_proof(&newest)),

@@ -459,6 +459,10 @@ impl Life {
     }
 
     fn check(&mut self, step: Duration, settled: Duration) {
+        if self.leader.is_none() {
+            let mut inner = self.scene.lock();
+            inner.quiet_since = inner.quiet_since.max(inner.at);
+        }
         for name in self.policies.credentials.keys() {
             let slot = Slot { credential: name.clone(), environment: self.policies.credentials[name].environment, path: name.to_string() };
             let stages = now(self.store.stages(&slot)).unwrap();
@@ -472,10 +476,6 @@ impl Life {
             self.scene.lock().check(&self.scene.issuer, name, &kept);
         }
         let mut inner = self.scene.lock();
-        if self.leader.is_none() {
-            let at = inner.at;
-            inner.quiet_since = inner.quiet_since.max(at);
-        }
         inner.check_orphans(&self.scene.issuer, step);
         if self.calm && inner.at > settled {
             inner.check_deadlines(&self.scene.issuer, settled);

@@ -1,5 +1,6 @@
 //! The engine's seams: each call meets its fate, is shown to the model before its effect, and told to it afterwards.
 
+use std::collections::BTreeSet;
 use std::sync::Mutex;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -128,10 +129,10 @@ impl SecretStore for SeatStore {
         self.scene().pass(&self.seat.process, Seam::Store, "store.forget", true, act).await.unwrap_or(Err(STORE_AWAY))
     }
 
-    async fn clear(&self, slot: &Slot) -> Result<(), StoreError> {
+    async fn clear(&self, slot: &Slot, versions: &BTreeSet<VersionId>) -> Result<(), StoreError> {
         let act = async {
-            self.scene().lock().cleared(&slot.credential);
-            self.inner.clear(slot).await
+            self.scene().lock().cleared(&slot.credential, versions);
+            self.inner.clear(slot, versions).await
         };
         self.scene().pass(&self.seat.process, Seam::Store, "store.clear", true, act).await.unwrap_or(Err(STORE_AWAY))
     }

@@ -1,5 +1,6 @@
 //! Credentials that another one administers: it signs, and what befalls it isn't said of those that it signs for.
 
+use std::collections::BTreeSet;
 use std::sync::Mutex;
 
 use async_trait::async_trait;
@@ -291,8 +292,8 @@ impl SecretStore for Locked {
         self.inner.forget(slot, version).await
     }
 
-    async fn clear(&self, slot: &Slot) -> Result<(), StoreError> {
-        self.inner.clear(slot).await
+    async fn clear(&self, slot: &Slot, versions: &BTreeSet<VersionId>) -> Result<(), StoreError> {
+        self.inner.clear(slot, versions).await
     }
 
     async fn list(&self, after: Option<&Name>, limit: usize) -> Result<Vec<Name>, StoreError> {

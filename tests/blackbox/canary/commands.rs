@@ -15,7 +15,7 @@ const EXEMPT: [(&str, &str); 2] = [
     ("help", "says what `--help` says"),
 ];
 /// What is given here is the path of a file, and an error names the file that it is about. A value has no place there.
-const PATHS: [&str; 5] = ["--config", "--token-file", "--keep", "--dir", "PATH"];
+const PATHS: [&str; 6] = ["--config", "--token-file", "--keep", "--dir", "--to", "PATH"];
 /// What is given here is kept by the audit trail, as the README says.
 const KEPT: &str = "--reason";
 const BODY_MAX: usize = 128 << 10;
@@ -116,6 +116,7 @@ impl Drive<'_> {
         self.good(&["release", application], b"").await;
         let backup = self.house.daemon.site.path(&format!("data/backup-{name}"));
         self.good(&["backup", backup.to_str().unwrap()], b"").await;
+        self.good(&["rewrap"], b"").await;
         // Not while a daemon runs; and a second daemon isn't started.
         for command in [&["restore", backup.to_str().unwrap(), "--force"][..], &["run"]] {
             let printed = self.run(command, cast.stray.value.as_bytes()).await;

@@ -213,6 +213,9 @@ async fn nothing_comes_out_of_any_route(#[case] tls: bool) {
         wrong += life.wrong().await;
         life.change().await;
         life.look_around().await;
+        // The rest is done while the store is sealed anew.
+        life.good("rewrap", &[], As::Operator, "", None).await;
+        life.good("rewrap-standing", &[], As::Operator, "", None).await;
         life.good("backup", &[], As::Operator, "", None).await;
         life.good("forget", &[&cast.credential], As::Operator, "?force=true", None).await;
         assert_eq!(life.driven, all, "{:?}: each route is driven with success", cast.shape);

@@ -163,8 +163,9 @@ fn heads(operation: &Operation, spelt: &Spelt) -> Vec<Request> {
     }
     let with = |name: &str, value: Vec<u8>| {
         let request = Request::new(format!("header `{name}`"), operation, &path).header(&name.to_ascii_lowercase(), value);
-        // The store is long, and the same whatever the head says.
-        Request { may_be_ignored: true, reads: operation.name == "backup", ..request }
+        // The store is long, and the same whatever the head says; and a key that is made leaves a file behind.
+        let reads = matches!(operation.name.as_str(), "backup" | "rewrap");
+        Request { may_be_ignored: true, reads, ..request }
     };
     let plain = || spelt.plain.clone();
     let mut all = Vec::new();
@@ -207,6 +208,7 @@ fn taken(operation: &Operation, cast: &Cast) -> Value {
     match operation.name.as_str() {
         "submit" => json!({"fields": {"secret": "never sent as it is"}}),
         "rotate" => json!({"compromised": true, "within": "10m"}),
+        "rewrap" => json!({"file": "/nowhere/new.key"}),
         "confirm" => json!({
             "credential": cast.credential, "version": "v1", "instance": "default", "field": "secret", "proof": "00"
         }),

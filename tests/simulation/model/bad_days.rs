@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use keywright::domain::ids::{KeyId, Name};
+use keywright::domain::ids::{KeyId, Name, VersionId};
 use keywright::domain::ledger::Origin;
 use keywright::domain::rotation::{Event, Plan, RevocationAsked};
 use keywright::issuers::memory::MemoryIssuer;
@@ -149,11 +149,12 @@ impl Inner {
         }
     }
 
-    /// The store holds nothing of it any more.
-    pub fn cleared(&mut self, name: &Name) {
+    /// The store holds these no more. What a deposed process clears late was forgotten when it began.
+    pub fn cleared(&mut self, name: &Name, versions: &BTreeSet<VersionId>) {
         let Some(known) = self.model.known.get_mut(name) else { return };
-        let forgotten = known.clearing;
-        (known.current, known.old, known.candidate) = (None, None, None);
+        let stages = [&mut known.current, &mut known.old, &mut known.candidate];
+        let taken = stages.map(|stage| stage.take_if(|version| versions.contains(version))).iter().flatten().count();
+        let forgotten = known.clearing || taken == 0;
         self.require(forgotten, "I11", || format!("{name}: the store is cleared of what nobody forgot"));
     }
 

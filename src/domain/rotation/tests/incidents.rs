@@ -149,6 +149,21 @@ fn there_is_no_way_back_to_a_stolen_key() {
     assert!(!world.roll_back());
 }
 
+/// The wait was set by a clock ten years ahead: once that is right again, the stolen key isn't kept for them.
+#[test]
+fn a_wait_that_a_wrong_clock_set_ends_with_it() {
+    let mut world = World::enrolled(true);
+    let decade = Duration::from_secs(10 * 365 * 86_400);
+    world.now.wall += decade;
+    compromise(&mut world, WITHIN);
+    world.candidate_works = false;
+    world.step_until(|world| world.ledger.failure.is_some());
+    world.now.wall -= decade;
+    world.candidate_works = true;
+    settles_at_once(&mut world);
+    assert!(!world.ledger.current.as_ref().is_some_and(|current| world.ledger.is_stolen(current)), "it was replaced");
+}
+
 #[test]
 fn a_candidate_that_fails_is_followed_by_another_until_the_stolen_key_is_dead() {
     let mut world = World::enrolled(true);
