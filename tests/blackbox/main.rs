@@ -30,6 +30,7 @@ mod incident;
 mod metrics;
 mod oidc_test;
 mod operators;
+mod overload;
 mod scanner_test;
 mod stream;
 mod submit;
