@@ -141,6 +141,12 @@ impl Journal for EmbeddedJournal {
         Ok(self.embedded.read(move |transaction, keyring| history(transaction, keyring, &name)).await?)
     }
 
+    async fn load_each(&self, credentials: &[Name]) -> Result<Vec<History>, JournalError> {
+        let names = credentials.to_vec();
+        let read = self.embedded.read(move |transaction, keyring| names.iter().map(|name| history(transaction, keyring, name)).collect());
+        Ok(read.await?)
+    }
+
     async fn append(
         &self,
         credential: &Name,
