@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use super::fleet::{Fleet, proc_line};
+use super::fleet::{Fleet, proc_line, worked};
 use super::provider::Provider;
 use super::{print, seconds};
 
@@ -41,6 +41,7 @@ pub(super) async fn measure(fleet: &Fleet) {
         print("start, from exec to /readyz: best of 3", &seconds(best), "2.000 s");
         let (daemon, took) = started(fleet, &watched.url);
         print("start, the one that is followed", &seconds(took), "2.000 s");
+        print("  and its work by then, on all cores", &seconds(daemon.worked()), "");
         let soon = daemon.memory();
         print("resident after the start", &soon.0, MEMORY_AIM);
         print("  its peak", &soon.1, MEMORY_AIM);
@@ -98,12 +99,8 @@ impl Daemon<'_> {
         (format!("{} MiB", kibibytes("VmRSS") >> 10), format!("{} MiB", kibibytes("VmHWM") >> 10))
     }
 
-    /// What it has worked so far, on all cores, in ticks of 10 ms.
     fn worked(&self) -> Duration {
-        let text = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
-        let fields: Vec<u64> = text.rsplit(')').next().unwrap().split_whitespace().filter_map(|field| field.parse().ok()).collect();
-        // After the name come the state, which is no number, and then ten fields before user and system time.
-        Duration::from_millis(10 * (fields[10] + fields[11]))
+        worked(self.child.id())
     }
 
     fn look_around(&self) {
