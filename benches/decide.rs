@@ -113,7 +113,7 @@ fn credential(number: u32) -> (Credential, Ledger) {
         doomed: false,
         ended: None,
     };
-    let versions = BTreeMap::from([(version.clone(), facts)]);
+    let versions = BTreeMap::from([(version.clone(), Box::new(facts))]);
     (credential, Ledger { generation: 1, current: Some(version), versions, ..Ledger::default() })
 }
 

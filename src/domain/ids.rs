@@ -3,9 +3,10 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use uuid::Uuid;
 
 /// Why a text is no name. The text itself isn't repeated: it may be a secret in the wrong place.
@@ -16,9 +17,10 @@ pub struct NameError(pub &'static str);
 macro_rules! text_newtype {
     ($(#[doc = $doc:literal])* $type:ident, $check:path, $pattern:literal) => {
         $(#[doc = $doc])*
-        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-        #[serde(try_from = "String", into = "String")]
-        pub struct $type(String);
+        /// Its copies share one text: there are many of each.
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+        #[serde(try_from = "Cow<'_, str>")]
+        pub struct $type(Arc<str>);
 
         impl $type {
             /// The same as a regular expression, for those who describe documents.
@@ -33,21 +35,21 @@ macro_rules! text_newtype {
             type Err = NameError;
 
             fn from_str(text: &str) -> Result<Self, NameError> {
-                $check(text).map(|()| $type(text.to_owned()))
+                $check(text).map(|()| $type(text.into()))
             }
         }
 
-        impl TryFrom<String> for $type {
+        impl TryFrom<Cow<'_, str>> for $type {
             type Error = NameError;
 
-            fn try_from(text: String) -> Result<Self, NameError> {
+            fn try_from(text: Cow<'_, str>) -> Result<Self, NameError> {
                 text.parse()
             }
         }
 
-        impl From<$type> for String {
-            fn from(name: $type) -> String {
-                name.0
+        impl Serialize for $type {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(&self.0)
             }
         }
 
@@ -108,11 +110,11 @@ text_newtype!(
 impl InstanceName {
     /// What an instance is called that doesn't name itself.
     pub fn unnamed() -> InstanceName {
-        InstanceName("default".to_owned())
+        InstanceName("default".into())
     }
 
     pub fn is_unnamed(&self) -> bool {
-        self.0 == "default"
+        &*self.0 == "default"
     }
 }
 
@@ -176,7 +178,7 @@ impl OperationId {
 
     /// The version that this operation makes. The generation stands in it for people; nothing reads it back.
     pub fn version(self, generation: u64) -> VersionId {
-        VersionId(format!("v{generation}-{}", &self.0.simple().to_string()[..12]))
+        VersionId(format!("v{generation}-{}", &self.0.simple().to_string()[..12]).into())
     }
 }
 

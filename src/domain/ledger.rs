@@ -24,8 +24,9 @@ pub struct Ledger {
     /// Attempts begun for the next generation.
     pub attempts: u32,
     pub current: Option<VersionId>,
-    pub versions: BTreeMap<VersionId, VersionFacts>,
-    pub rotation: Option<Rotation>,
+    /// In boxes, as the open rotation: most credentials have one version and nothing open, and a map makes room for eleven.
+    pub versions: BTreeMap<VersionId, Box<VersionFacts>>,
+    pub rotation: Option<Box<Rotation>>,
     pub paused: bool,
     /// Since when, if it is paused.
     #[serde(default)]
@@ -143,7 +144,11 @@ impl VersionFacts {
 
 impl Ledger {
     pub fn current_facts(&self) -> Option<&VersionFacts> {
-        self.versions.get(self.current.as_ref()?)
+        self.facts_of(self.current.as_ref()?)
+    }
+
+    pub fn facts_of(&self, version: &VersionId) -> Option<&VersionFacts> {
+        self.versions.get(version).map(Box::as_ref)
     }
 
     /// The incident that isn't over.
@@ -213,7 +218,7 @@ impl Ledger {
     /// is met alive is not known: it is revoked again.
     pub fn knows_key(&self, key_id: &KeyId) -> bool {
         let living = |facts: &VersionFacts| facts.ended.is_none() && facts.key_id.as_ref() == Some(key_id);
-        let of_version = self.versions.values().any(living);
+        let of_version = self.versions.values().any(|facts| living(facts));
         let of_rotation = self.rotation.as_ref().is_some_and(|rotation| rotation.key_id.as_ref() == Some(key_id));
         of_version || of_rotation
     }

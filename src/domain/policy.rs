@@ -124,11 +124,6 @@ impl Policies {
         self.providers.get(&credential.provider)
     }
 
-    /// Applications whose document lists this credential.
-    pub fn readers_of<'a>(&'a self, credential: &'a Name) -> impl Iterator<Item = &'a Arc<Application>> {
-        self.applications.values().filter(move |application| application.credentials.contains(credential))
-    }
-
     /// The shortest `maxAge` of all policies in use: the engine's own waits scale with it.
     pub fn shortest_max_age(&self) -> Option<Span> {
         self.credentials.values().filter_map(|credential| self.rotation_of(credential)).map(|policy| policy.max_age).min()

@@ -22,8 +22,28 @@ pub(super) struct Book {
 #[derive(Debug, Default)]
 struct Pages {
     instances: BTreeMap<(Name, InstanceName), Instance>,
+    /// Who holds anything of a credential, in order: asked for each credential, so it isn't searched for in all instances.
+    holders: BTreeMap<Name, Vec<(Name, InstanceName)>>,
     /// (credential, application) that was served it once, or was released.
     seen: BTreeSet<(Name, Name)>,
+}
+
+impl Pages {
+    fn note_holder(&mut self, credential: &Name, holder: (Name, InstanceName)) {
+        let holders = self.holders.entry(credential.clone()).or_default();
+        if let Err(place) = holders.binary_search(&holder) {
+            holders.insert(place, holder);
+        }
+    }
+
+    fn strike_holder(&mut self, credential: &Name, holder: &(Name, InstanceName)) {
+        if let Some(holders) = self.holders.get_mut(credential) {
+            holders.retain(|known| known != holder);
+            if holders.is_empty() {
+                self.holders.remove(credential);
+            }
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -69,6 +89,7 @@ impl Book {
         let mut pages = Pages::default();
         for holding in holdings.holdings {
             let key = (holding.application.clone(), holding.instance.clone());
+            pages.note_holder(&holding.credential, key.clone());
             let instance = pages.instances.entry(key).or_default();
             instance.lease_from = running;
             let recorded = holding.held.iter().cloned().collect();
@@ -124,6 +145,7 @@ impl Book {
         version: &VersionId,
     ) -> Option<Vec<HoldingChange>> {
         let mut pages = self.pages();
+        pages.note_holder(credential, (application.clone(), instance.clone()));
         let entry = pages.instances.entry((application.clone(), instance.clone())).or_default();
         let known = entry.holdings.entry(credential.clone()).or_insert_with(|| Entry {
             holding: Holding::first(application.clone(), instance.clone(), credential.clone(), version.clone()),
@@ -176,7 +198,8 @@ impl Book {
     /// What everyone holds of a credential.
     pub(super) fn holdings_of(&self, credential: &Name) -> Vec<Holding> {
         let pages = self.pages();
-        pages.instances.values().filter_map(|entry| entry.holdings.get(credential)).map(Entry::on_record).collect()
+        let holders = pages.holders.get(credential).into_iter().flatten();
+        holders.filter_map(|holder| pages.instances.get(holder)?.holdings.get(credential)).map(Entry::on_record).collect()
     }
 
     pub(super) fn was_seen(&self, application: &Name, credential: &Name) -> bool {
@@ -235,10 +258,11 @@ impl Book {
             }
         }
         // Open streams go on; they only hold nothing any more until they are served again.
-        match pages.instances.get_mut(&key) {
-            Some(entry) if entry.streams > 0 => entry.holdings.clear(),
-            _ => drop(pages.instances.remove(&key)),
-        }
+        let held = match pages.instances.get_mut(&key) {
+            Some(entry) if entry.streams > 0 => std::mem::take(&mut entry.holdings),
+            _ => pages.instances.remove(&key).map(|entry| entry.holdings).unwrap_or_default(),
+        };
+        held.keys().for_each(|credential| pages.strike_holder(credential, &key));
         true
     }
 
@@ -285,6 +309,27 @@ mod tests {
         book.recorded(&app, &one, &key, &v1);
         assert!(book.serve(&app, &one, &key, &v1).is_none());
         assert!(book.was_seen(&app, &key));
+    }
+
+    #[test]
+    fn who_holds_a_credential_is_known_by_its_name_until_it_is_gone() {
+        let (app, one, key, v1) = names();
+        let (two, other): (InstanceName, Name) = ("two".parse().unwrap(), "other".parse().unwrap());
+        let book = Book::default();
+        for (instance, credential) in [(&two, &key), (&one, &key), (&one, &other), (&one, &key)] {
+            assert!(book.serve(&app, instance, credential, &v1).is_some());
+        }
+        let holders = |credential| book.holdings_of(credential).into_iter().map(|holding| holding.instance).collect::<Vec<_>>();
+        assert_eq!((holders(&key), holders(&other)), (vec![one.clone(), two.clone()], vec![one.clone()]), "each once, in order");
+        book.stream_began(&app, &one);
+        assert!(book.remove(&app, &one, None), "it is released, and streams on");
+        assert_eq!((holders(&key), holders(&other)), (vec![two.clone()], vec![]));
+        assert!(book.serve(&app, &one, &key, &v1).is_some());
+        assert_eq!(holders(&key), [one.clone(), two.clone()]);
+        book.stream_ended(&app, &one, Duration::ZERO);
+        assert!(book.remove(&app, &one, None) && book.remove(&app, &two, None));
+        assert_eq!(holders(&key), []);
+        assert!(book.pages().holders.is_empty(), "nothing is left of who is gone");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Gathers the facts about one credential, so that the domain can decide.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::cell::{Cell, Work};
@@ -12,7 +13,7 @@ use crate::domain::ids::Name;
 use crate::domain::ledger::{Fingerprint, Ledger};
 use crate::domain::material::Material;
 use crate::domain::mutants::{Mutant, is_on};
-use crate::domain::policy::{Confirmation, Policies, RotationPolicy};
+use crate::domain::policy::{Application, Confirmation, Policies, RotationPolicy};
 use crate::domain::provider::{FieldClass, Piece, Provider, Template};
 use crate::domain::rotation::Facts;
 use crate::issuers::Target;
@@ -23,13 +24,37 @@ const FINGERPRINT_SCOPE: &str = "value";
 
 /// The documents that bear on one credential.
 pub(super) struct Context {
-    pub(super) policies: Arc<Policies>,
+    documents: Arc<Documents>,
     pub(super) credential: Arc<Credential>,
     pub(super) policy: Arc<RotationPolicy>,
     pub(super) provider: Arc<Provider>,
 }
 
+/// What holds now, and what follows from it.
+pub(super) struct Documents {
+    pub(super) policies: Arc<Policies>,
+    /// The applications that list a credential: asked for each credential, so it isn't searched for in all of them.
+    readers: BTreeMap<Name, Vec<Arc<Application>>>,
+}
+
+impl Documents {
+    pub(super) fn of(policies: Policies) -> Arc<Documents> {
+        let mut readers: BTreeMap<Name, Vec<Arc<Application>>> = BTreeMap::new();
+        for application in policies.applications.values() {
+            for listed in &application.credentials {
+                readers.entry(listed.clone()).or_default().push(Arc::clone(application));
+            }
+        }
+        Arc::new(Documents { policies: Arc::new(policies), readers })
+    }
+}
+
 impl Context {
+    /// Applications whose document lists this credential.
+    pub(super) fn readers(&self) -> &[Arc<Application>] {
+        self.documents.readers.get(&self.credential.name).map_or(&[], Vec::as_slice)
+    }
+
     pub(super) fn slot(&self) -> Slot {
         Slot { credential: self.credential.name.clone(), environment: self.credential.environment, path: self.credential.path.clone() }
     }
@@ -38,11 +63,16 @@ impl Context {
 impl Engine {
     /// `None` for a credential without a document: it is unmanaged.
     pub(super) fn context(&self, name: &Name) -> Option<Context> {
-        let policies = self.policies();
+        Engine::context_in(self.documents(), name)
+    }
+
+    /// The same for many: the documents are asked for once.
+    pub(super) fn context_in(documents: Arc<Documents>, name: &Name) -> Option<Context> {
+        let policies = &documents.policies;
         let credential = policies.credentials.get(name)?.clone();
         let policy = policies.rotation_of(&credential)?.clone();
         let provider = policies.provider_of(&credential)?.clone();
-        Some(Context { policies, credential, policy, provider })
+        Some(Context { documents, credential, policy, provider })
     }
 
     /// For calls that the credential signs itself; see [`Engine::signed_target`] for the others.
@@ -118,7 +148,7 @@ impl Engine {
         let Some(old) = rotation.old.as_ref().filter(|_| *current == rotation.version) else { return Vec::new() };
         let name = &context.credential.name;
         let unseen: Vec<Name> = if may_be_held_elsewhere(ledger) {
-            let readers = context.policies.readers_of(name).map(|application| application.name.clone());
+            let readers = context.readers().iter().map(|application| application.name.clone());
             readers.filter(|application| !self.book.was_seen(application, name)).collect()
         } else {
             Vec::new()

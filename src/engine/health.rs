@@ -57,7 +57,7 @@ impl Engine {
         let ledger = cell.ledger();
         let now = self.seams.clock.now().wall;
         let current = ledger.current_facts();
-        let dying = ledger.previous().and_then(|version| ledger.versions.get(version)).or(current);
+        let dying = ledger.previous().and_then(|version| ledger.facts_of(version)).or(current);
         Some(CredentialMeasure {
             name: cell.name.clone(),
             provider: context.provider.name.clone(),

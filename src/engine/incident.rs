@@ -132,7 +132,7 @@ impl Engine {
         drop(work);
         self.look_at(name);
         let ledger = cell.ledger();
-        let going = ledger.versions.get(version).is_none_or(crate::domain::ledger::VersionFacts::is_going);
+        let going = ledger.versions.get(version).is_none_or(|facts| facts.is_going());
         if going || matches!(event, Event::Abandoning { .. }) {
             return Ok(());
         }

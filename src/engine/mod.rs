@@ -3,6 +3,7 @@
 //! **Architecture invariant:** sees traits only; no adapter is named here. What is decided is decided in `domain`.
 
 mod administrator;
+mod agenda;
 pub mod audit;
 mod backoff;
 mod book;
@@ -33,6 +34,7 @@ pub mod views;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::ops::Bound;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -55,7 +57,7 @@ use book::Book;
 use cell::Cell;
 use clock::Clock;
 use errors::RotateError;
-use gather::Context;
+use gather::{Context, Documents};
 use meter::Meter;
 
 pub use holdings::StreamGuard;
@@ -128,7 +130,7 @@ pub struct Engine {
     /// What it was called before it was restored from backups.
     former: Vec<InstallationId>,
     term: u64,
-    policies: RwLock<Arc<Policies>>,
+    documents: RwLock<Arc<Documents>>,
     cells: RwLock<BTreeMap<Name, Arc<Cell>>>,
     book: Book,
     /// Minting, slots and orphan search are serialised per account.
@@ -158,7 +160,11 @@ impl Engine {
     }
 
     pub fn policies(&self) -> Arc<Policies> {
-        self.policies.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.documents().policies.clone()
+    }
+
+    fn documents(&self) -> Arc<Documents> {
+        self.documents.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Takes over policies that were read again. Open rotations keep their terms, save for safer ones.
@@ -171,7 +177,7 @@ impl Engine {
             return;
         }
         self.set_problem("audit-unavailable", None);
-        *self.policies.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(policies);
+        *self.documents.write().unwrap_or_else(PoisonError::into_inner) = Documents::of(policies);
         self.adopt_policies();
         self.seams.delivery.announce(Change::Policies);
         let names: Vec<Name> = self.all_cells().iter().map(|cell| cell.name.clone()).collect();
@@ -206,6 +212,13 @@ impl Engine {
 
     fn all_cells(&self) -> Vec<Arc<Cell>> {
         self.cells.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    /// At most so many, by name: a page costs what is on it, wherever it begins.
+    fn cells_after(&self, after: Option<&Name>, limit: usize) -> Vec<Arc<Cell>> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let cells = self.cells.read().unwrap_or_else(PoisonError::into_inner);
+        cells.range::<Name, _>((from, Bound::Unbounded)).take(limit).map(|(_, cell)| cell.clone()).collect()
     }
 
     fn account(&self, name: &Name) -> Arc<tokio::sync::Mutex<()>> {

@@ -30,14 +30,18 @@ impl Engine {
         let mut counting = Counting { herds: Herds::default(), uncounted: Vec::new(), left: STARTS_MAX };
         let mut plan = Vec::new();
         let mut next = None;
-        for cell in self.all_cells().into_iter().filter(|cell| after.is_none_or(|after| cell.name > *after)) {
-            let Some(entry) = self.plan_entry(&cell).filter(|entry| entry.starts_at <= horizon) else { continue };
-            if plan.len() == limit {
-                next = plan.last().map(|entry: &PlanEntry| entry.name.clone());
-                break;
+        let mut cells = self.cells_after(after, limit.saturating_add(1));
+        while let Some(last) = cells.last().cloned() {
+            for cell in cells {
+                let Some(entry) = self.plan_entry(&cell).filter(|entry| entry.starts_at <= horizon) else { continue };
+                if plan.len() == limit {
+                    next = plan.last().map(|entry: &PlanEntry| entry.name.clone());
+                    break;
+                }
+                plan.push(entry);
+                self.count_starts(&cell, (now, horizon), &mut counting);
             }
-            plan.push(entry);
-            self.count_starts(&cell, (now, horizon), &mut counting);
+            cells = if next.is_some() { Vec::new() } else { self.cells_after(Some(&last.name), limit.saturating_add(1)) };
         }
         let herds = counting.herds.into_days().map(|(account, day, starts)| Herd { account, day, starts }).collect();
         Plan { plan, next, herds, uncounted: counting.uncounted }

@@ -15,7 +15,7 @@ use crate::domain::access::{may_read, needs_reason};
 use crate::domain::environment::{Acceptance, Says, pure_evidence};
 use crate::domain::ids::{FieldName, Name, VersionId};
 use crate::domain::incident::Incident;
-use crate::domain::ledger::{Ledger, VersionFacts};
+use crate::domain::ledger::Ledger;
 use crate::domain::material::Material;
 use crate::domain::mutants::{Mutant, is_on};
 use crate::domain::provider::Usage;
@@ -122,7 +122,7 @@ impl Engine {
     async fn load_previous(&self, ledger: &Ledger, context: &Context) -> Result<Option<Previous>, ReadError> {
         let open = ledger.rotation.as_ref().is_some_and(|rotation| rotation.plan.serves_previous);
         let Some(version) = ledger.previous().filter(|_| open && context.provider.serves_previous()) else { return Ok(None) };
-        let going = ledger.versions.get(version).is_none_or(VersionFacts::is_going);
+        let going = ledger.versions.get(version).is_none_or(|facts| facts.is_going());
         let (false, Some(valid_until)) = (going, good_until(ledger)) else { return Ok(None) };
         let bytes = match self.seams.store.read(&context.slot(), version).await {
             Ok(bytes) => bytes,

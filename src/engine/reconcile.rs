@@ -8,8 +8,9 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::Engine;
+use super::agenda::Agenda;
 use super::cell::Cell;
-use super::gather::Context;
+use super::gather::{Context, Documents};
 use super::status::{blocker_text, is_overdue};
 use super::verify::{check_due, sweep_due};
 use crate::domain::due::{Decision, deadline_of, decide};
@@ -34,6 +35,9 @@ enum Look {
     Rest(Duration),
 }
 
+/// A wait that is over, or nearly, still lets others have their turn.
+const REST_MIN: Duration = Duration::from_millis(10);
+
 /// How often one turn goes over all credentials: each time, less is left to do.
 const PASSES_MAX: usize = 64;
 
@@ -49,14 +53,18 @@ impl Engine {
     /// Runs until `stop`; then lets the steps under way end.
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
         let mut driven = JoinSet::new();
-        // Running time of the next look at all credentials; until then only at those that something happened to.
+        let mut agenda = Agenda::default();
+        // Running time of the next look at all credentials; until then only at those that something happened to, or whose wait is
+        // over.
         let mut all_at = Duration::ZERO;
         while !stop.is_cancelled() {
             self.expire_leases().await;
             self.beat(false).await;
-            self.spawn_due(&mut driven, &mut all_at);
+            self.look_around(&mut agenda, &mut all_at);
+            self.spawn_ready(&mut driven, &mut agenda);
+            let next = [agenda.next_rested(), self.book.next_expiry()].into_iter().flatten().min().unwrap_or(Duration::MAX);
             let running = self.seams.clock.now().running;
-            let rest = all_at.min(self.beat_at()).saturating_sub(running);
+            let rest = next.saturating_sub(running).max(REST_MIN).min(all_at.min(self.beat_at()).saturating_sub(running));
             tokio::select! {
                 () = stop.cancelled() => {}
                 () = self.wake.notified() => {}
@@ -123,25 +131,36 @@ impl Engine {
         shortest.map_or(most, |span| (span.as_duration() / part).clamp(least, most))
     }
 
-    /// Starts driving what has something to do.
-    fn spawn_due(self: &Arc<Self>, driven: &mut JoinSet<Name>, all_at: &mut Duration) {
+    /// Looks at all credentials when it is time for that, else at those that something happened to, or whose wait is over.
+    fn look_around(&self, agenda: &mut Agenda, all_at: &mut Duration) {
         let running = self.seams.clock.now().running;
-        let asked = std::mem::take(&mut *self.looks.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut asked = std::mem::take(&mut *self.looks.lock().unwrap_or_else(PoisonError::into_inner));
         let cells = if running >= *all_at {
             *all_at = running + self.part_of_shortest(100, Duration::from_millis(100), Duration::from_secs(10));
+            agenda.clear();
             self.all_cells()
         } else {
+            asked.extend(agenda.take_rested(running));
             asked.iter().filter_map(|name| self.cell(name)).collect()
         };
-        let due = self.due(cells);
-        *all_at = (*all_at).min(running.saturating_add(due.rest));
-        let free = DRIVEN_MAX.saturating_sub(driven.len());
-        for (place, cell) in due.cells.into_iter().enumerate() {
-            if place >= free {
-                // Its turn comes when one of those under way has ended.
-                self.looks.lock().unwrap_or_else(PoisonError::into_inner).insert(cell.name.clone());
-                continue;
+        let documents = self.documents();
+        for cell in cells {
+            match self.look(&documents, &cell) {
+                Some(Look::Act { deadline }) => agenda.put_ready(&cell.name, deadline),
+                // The next look at all comes first.
+                Some(Look::Rest(rest)) if running.saturating_add(rest) >= *all_at => agenda.strike(&cell.name),
+                Some(Look::Rest(rest)) => agenda.put_resting(&cell.name, running + rest),
+                None => agenda.strike(&cell.name),
             }
+        }
+    }
+
+    /// Starts driving what has something to do; the others' turn comes when one of those under way has ended.
+    fn spawn_ready(self: &Arc<Self>, driven: &mut JoinSet<Name>, agenda: &mut Agenda) {
+        while driven.len() < DRIVEN_MAX
+            && let Some(name) = agenda.take_ready()
+        {
+            let Some(cell) = self.cell(&name) else { continue };
             let engine = self.clone();
             driven.spawn(async move {
                 engine.drive(&cell).await;
@@ -153,11 +172,11 @@ impl Engine {
     /// Which of these credentials have something to do, and when the next of the others, or a lease, has.
     fn due(&self, cells: Vec<Arc<Cell>>) -> Due {
         let running = self.seams.clock.now().running;
-        let least = Duration::from_millis(10);
+        let documents = self.documents();
         let mut rest = self.book.next_expiry().map_or(Duration::MAX, |expiry| expiry.saturating_sub(running));
         let mut due: Vec<(Timestamp, Arc<Cell>)> = Vec::new();
         for cell in cells {
-            match self.look(&cell) {
+            match self.look(&documents, &cell) {
                 Some(Look::Act { deadline }) => due.push((deadline, cell)),
                 Some(Look::Rest(its)) => rest = rest.min(its),
                 None => {}
@@ -167,13 +186,13 @@ impl Engine {
         if is_on(Mutant::LatestDeadlineFirst) {
             due.reverse();
         }
-        Due { cells: due.into_iter().map(|(_, cell)| cell).collect(), rest: rest.max(least) }
+        Due { cells: due.into_iter().map(|(_, cell)| cell).collect(), rest: rest.max(REST_MIN) }
     }
 
     /// `None`: it is being driven, or has no document.
-    fn look(&self, cell: &Cell) -> Option<Look> {
+    fn look(&self, documents: &Arc<Documents>, cell: &Cell) -> Option<Look> {
         let work = cell.work.try_lock().ok()?;
-        let context = self.context(&cell.name)?;
+        let context = Engine::context_in(Arc::clone(documents), &cell.name)?;
         let now = self.seams.clock.now();
         if work.backoff.is_waiting(now.running) {
             return Some(Look::Rest(work.backoff.until() - now.running));

@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, RwLock};
 
+use futures_util::StreamExt as _;
 use tokio::sync::Notify;
 
 use super::book::Book;
 use super::cell::{Cell, Work};
 use super::errors::StartError;
+use super::gather::Documents;
 use super::{Engine, Options, Seams};
 use crate::domain::ids::Name;
 use crate::domain::ledger::Ledger;
@@ -17,6 +19,8 @@ use crate::journal::{History, Journal};
 
 /// How many names are asked for at once.
 const PAGE: usize = 1_000;
+/// How many pages are read and checked side by side, while the one before is added up.
+const PAGES_AT_ONCE: usize = 4;
 
 impl Engine {
     /// Loads everything, begins a leadership term, and takes up open rotations where they stood.
@@ -36,7 +40,7 @@ impl Engine {
             installation,
             former,
             term,
-            policies: RwLock::new(Arc::new(policies)),
+            documents: RwLock::new(Documents::of(policies)),
             cells: RwLock::new(cells),
             book,
             accounts: Mutex::default(),
@@ -53,18 +57,29 @@ impl Engine {
 }
 
 async fn load_cells(journal: &dyn Journal) -> Result<BTreeMap<Name, Arc<Cell>>, StartError> {
-    let mut cells = BTreeMap::new();
+    let mut pages = Vec::new();
     let mut after: Option<Name> = None;
     loop {
         let names = journal.credentials(after.as_ref(), PAGE).await?;
-        let Some(last) = names.last() else { return Ok(cells) };
+        let Some(last) = names.last() else { break };
         after = Some(last.clone());
-        for name in names {
-            let history = journal.load(&name).await?;
+        pages.push(load_page(journal, names));
+    }
+    let mut cells = BTreeMap::new();
+    let mut loading = futures_util::stream::iter(pages).buffered(PAGES_AT_ONCE);
+    while let Some(page) = loading.next().await {
+        let (names, histories) = page?;
+        for (name, history) in names.into_iter().zip(histories) {
             let cell = replay(&name, history)?;
             cells.insert(name, Arc::new(cell));
         }
     }
+    Ok(cells)
+}
+
+async fn load_page(journal: &dyn Journal, names: Vec<Name>) -> Result<(Vec<Name>, Vec<History>), StartError> {
+    let histories = journal.load_each(&names).await?;
+    Ok((names, histories))
 }
 
 /// Adds a journal up through the same function that a running rotation uses.

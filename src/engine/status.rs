@@ -40,8 +40,10 @@ impl Engine {
         }
         let now = self.seams.clock.now().wall;
         let policies = self.policies();
-        let chosen = |cell: &Cell| name.is_none_or(|name| *name == cell.name) && after.is_none_or(|after| cell.name > *after);
-        let mut cells: Vec<_> = self.all_cells().into_iter().filter(|cell| chosen(cell)).collect();
+        let mut cells = match name {
+            Some(name) => self.cell(name).into_iter().filter(|cell| after.is_none_or(|after| cell.name > *after)).collect(),
+            None => self.cells_after(after, limit.saturating_add(1)),
+        };
         let more = cells.len() > limit;
         cells.truncate(limit);
         let next = cells.last().filter(|_| more).map(|cell| cell.name.clone());
@@ -89,7 +91,7 @@ impl Engine {
         let current = ledger.current_facts();
         let planned = current.map(|facts| schedule(&context.credential, &context.policy, &context.provider, ledger.generation, facts));
         let previous = ledger.previous().cloned();
-        let dying = previous.as_ref().and_then(|version| ledger.versions.get(version)).or(current);
+        let dying = previous.as_ref().and_then(|version| ledger.facts_of(version)).or(current);
         CredentialStatus {
             name: cell.name.clone(),
             provider: context.provider.name.clone(),
@@ -126,8 +128,8 @@ impl Engine {
                 state: Some(holding.state(ledger.current.as_ref())),
             })
             .collect();
-        let absent =
-            context.policies.readers_of(name).filter(|application| holdings.iter().all(|holding| holding.application != application.name));
+        let readers = context.readers().iter();
+        let absent = readers.filter(|application| holdings.iter().all(|holding| holding.application != application.name));
         rows.extend(absent.map(|application| ApplicationStatus {
             name: application.name.clone(),
             instance: None,

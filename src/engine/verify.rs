@@ -146,6 +146,8 @@ impl Engine {
         work.routine = true;
         let outcome = self.upkeep_step(cell, work, context, &ledger, free).await;
         work.routine = false;
+        // The keys of a whole account, as many times as it has credentials: only a step that follows at once needs them.
+        work.seen = None;
         match outcome {
             Ok(()) => work.upkeep_backoff.succeeded(),
             Err(hindrance) => {

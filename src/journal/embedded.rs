@@ -141,6 +141,12 @@ impl Journal for EmbeddedJournal {
         Ok(self.embedded.read(move |transaction, keyring| history(transaction, keyring, &name)).await?)
     }
 
+    async fn load_each(&self, credentials: &[Name]) -> Result<Vec<History>, JournalError> {
+        let names = credentials.to_vec();
+        let read = self.embedded.read(move |transaction, keyring| names.iter().map(|name| history(transaction, keyring, name)).collect());
+        Ok(read.await?)
+    }
+
     async fn append(
         &self,
         credential: &Name,
@@ -384,7 +390,7 @@ fn versions_named(event: &Event) -> Vec<&VersionId> {
         Event::Planned { plan } | Event::RollbackPlanned { plan } => vec![&plan.version],
         Event::CreateIntended { version, .. } => vec![version],
         Event::Snapshot { ledger } => {
-            let open = std::iter::successors(ledger.rotation.as_ref(), |rotation| rotation.turned.as_deref());
+            let open = std::iter::successors(ledger.rotation.as_deref(), |rotation| rotation.turned.as_deref());
             open.map(|rotation| &rotation.version).chain(ledger.versions.keys()).collect()
         }
         _ => Vec::new(),

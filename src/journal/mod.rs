@@ -139,6 +139,15 @@ pub trait Journal: Send + Sync {
 
     async fn load(&self, credential: &Name) -> Result<History, JournalError>;
 
+    /// The same for several, in their order: a start loads all there are.
+    async fn load_each(&self, credentials: &[Name]) -> Result<Vec<History>, JournalError> {
+        let mut histories = Vec::with_capacity(credentials.len());
+        for credential in credentials {
+            histories.push(self.load(credential).await?);
+        }
+        Ok(histories)
+    }
+
     /// Appends one event durably, together with the change of the sealed copy. `expected` is the position that the caller
     /// read or was last given; `term` is the caller's and becomes that of the new position.
     ///

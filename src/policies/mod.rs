@@ -16,6 +16,7 @@ mod schema;
 #[cfg(test)]
 mod tests;
 pub(crate) mod tree;
+mod trees;
 pub(crate) mod values;
 
 use std::collections::BTreeMap;
@@ -83,14 +84,15 @@ pub fn read_folder(path: &Path, now: Timestamp) -> Result<Policies, Problems> {
 /// All problems together, in the order of file, line and column.
 pub fn parse(sources: &[Source], now: Timestamp) -> Result<Policies, Problems> {
     let own = sources.len();
-    let all: Vec<Source> = sources.iter().cloned().chain(builtin_sources()).collect();
-    let sink = Sink::new(&all);
+    let built_in = builtin_sources();
+    let all: Vec<&Source> = sources.iter().chain(&built_in).collect();
+    let sink = Sink::new(all.iter().copied());
     let mut catalogue = Catalogue::default();
-    for (index, source) in all.iter().enumerate() {
-        for document in tree::documents(index, &source.text, &sink) {
+    trees::each(&all, &sink, |index, documents| {
+        for document in documents {
             read_document(&document, index >= own, &mut catalogue, &sink, now);
         }
-    }
+    });
     let (credentials, applications) = catalogue.link(&sink);
     sink.finish()?;
     Ok(Policies {
@@ -112,7 +114,7 @@ fn whole<T>(table: Table<Arc<T>>) -> BTreeMap<Name, Arc<T>> {
 }
 
 /// Over the texts in their order, each with its length before it, so that no two sets of documents look alike.
-fn digest_of(sources: &[Source]) -> String {
+fn digest_of(sources: &[&Source]) -> String {
     let mut context = digest::Context::new(&digest::SHA256);
     for source in sources {
         context.update(&u64::try_from(source.text.len()).unwrap_or(u64::MAX).to_be_bytes());

@@ -55,13 +55,22 @@ pub struct Problems {
 
 /// Collects problems while documents are read: a reader reports and goes on.
 pub(crate) struct Sink<'a> {
-    sources: &'a [Source],
+    sources: Vec<&'a Source>,
     problems: RefCell<Vec<Problem>>,
 }
 
 impl<'a> Sink<'a> {
-    pub(crate) fn new(sources: &'a [Source]) -> Sink<'a> {
-        Sink { sources, problems: RefCell::default() }
+    pub(crate) fn new(sources: impl IntoIterator<Item = &'a Source>) -> Sink<'a> {
+        Sink { sources: sources.into_iter().collect(), problems: RefCell::default() }
+    }
+
+    /// What was reported by another reader of the same sources.
+    pub(crate) fn take_over(&self, problems: Vec<Problem>) {
+        self.problems.borrow_mut().extend(problems);
+    }
+
+    pub(crate) fn into_reported(self) -> Vec<Problem> {
+        self.problems.into_inner()
     }
 
     pub(crate) fn report(&self, at: Place, code: &'static str, message: impl Into<String>, help: impl Into<String>) {
@@ -83,7 +92,7 @@ impl<'a> Sink<'a> {
     /// Nothing, if nothing was reported.
     pub(crate) fn finish(self) -> Result<(), Problems> {
         let problems = self.problems.into_inner();
-        if problems.is_empty() { Ok(()) } else { Err(Problems::new(problems, self.sources)) }
+        if problems.is_empty() { Ok(()) } else { Err(Problems::new(problems, &self.sources)) }
     }
 }
 
@@ -95,7 +104,7 @@ impl Problem {
 }
 
 impl Problems {
-    pub(crate) fn new(mut problems: Vec<Problem>, sources: &[Source]) -> Problems {
+    pub(crate) fn new(mut problems: Vec<Problem>, sources: &[&Source]) -> Problems {
         problems.sort();
         problems.dedup();
         let total = problems.len();
@@ -180,7 +189,7 @@ impl Serialize for Problems {
     }
 }
 
-fn excerpts(problems: &[Problem], sources: &[Source]) -> BTreeMap<(String, usize), String> {
+fn excerpts(problems: &[Problem], sources: &[&Source]) -> BTreeMap<(String, usize), String> {
     let mut lines = BTreeMap::new();
     for source in sources {
         let mut wanted: Vec<&Problem> = problems.iter().filter(|p| p.file == source.file && p.line > 0).collect();

@@ -31,6 +31,7 @@ mod incident;
 mod metrics;
 mod oidc_test;
 mod operators;
+mod overload;
 mod rewrap;
 mod scanner_test;
 mod stream;

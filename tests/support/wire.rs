@@ -125,7 +125,7 @@ impl Answer {
     }
 }
 
-async fn read_answer(wire: &mut Box<dyn Wire>) -> io::Result<Option<Answer>> {
+pub(crate) async fn read_answer(wire: &mut Box<dyn Wire>) -> io::Result<Option<Answer>> {
     let mut buffer = Vec::new();
     let Some(mut answer) = read_head(wire, &mut buffer).await? else {
         return Ok(None);

@@ -23,7 +23,7 @@ fn decision(policy: &RotationPolicy, provider: &Provider, now: &str, change: imp
     let credential = credential("dinie-production", Environment::Production);
     let version: VersionId = "v1-a".parse().unwrap();
     let mut ledger = Ledger { generation: 1, current: Some(version.clone()), ..Ledger::default() };
-    ledger.versions.insert(version, submitted(at(ISSUED)));
+    ledger.versions.insert(version, Box::new(submitted(at(ISSUED))));
     let now = Moment { wall: at(now), running: Duration::ZERO, trusted: true };
     let empty = Ledger::default();
     let mut facts = Facts {

@@ -139,8 +139,7 @@ fn planned(mut ledger: Ledger, plan: &Plan) -> Applied {
     ledger.attempts = plan.attempt;
     // What takes the place of a dead current version retires the one that still lives beside it.
     let old = superseded.as_ref().map_or_else(|| ledger.current.clone(), |open| open.old.clone());
-    let turned = superseded.map(Box::new);
-    ledger.rotation = Some(Rotation { turned, ..open(plan, old, Phase::Planned) });
+    ledger.rotation = Some(Box::new(Rotation { turned: superseded, ..open(plan, old, Phase::Planned) }));
     Ok(ledger)
 }
 
@@ -211,7 +210,7 @@ fn issued(ledger: Ledger, event: &Event) -> Applied {
         if ledger.versions.contains_key(&version) {
             return illegal("issued", "the version exists already");
         }
-        ledger.versions.insert(version, facts);
+        ledger.versions.insert(version, Box::new(facts));
     }
     Ok(ledger)
 }
@@ -269,7 +268,7 @@ fn verified(ledger: Ledger, event: &Event) -> Applied {
 
 fn promoted(ledger: Ledger, event: &Event) -> Applied {
     let Event::Promoted { at } = event else { return illegal("promoted", "another event") };
-    let doomed = |version: &VersionId| ledger.versions.get(version).is_none_or(VersionFacts::is_going);
+    let doomed = |version: &VersionId| ledger.versions.get(version).is_none_or(|facts| facts.is_going());
     match &ledger.rotation {
         Some(rotation) if rotation.verified_term.is_none() => return illegal("promoted", "the version was never verified"),
         Some(rotation) if doomed(&rotation.version) => return illegal("promoted", "the version is to be revoked, or was"),

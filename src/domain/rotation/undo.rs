@@ -47,7 +47,7 @@ fn abandoned(mut ledger: Ledger, event: &Event) -> Applied {
     if let (Some(reason), true) = (rotation.abandoning, by_policy) {
         ledger.failure = Some(Failure { reason, count, next_try_at: *next_try_at });
     }
-    ledger.rotation = rotation.turned.map(|turned| *turned);
+    ledger.rotation = rotation.turned;
     ledger.trim();
     Ok(ledger)
 }
@@ -158,13 +158,13 @@ pub(super) fn rollback_planned(mut ledger: Ledger, plan: &Plan) -> Applied {
         copy_of: Some(original),
         proof: None,
         issued_at: if is_on(Mutant::RollbackRejuvenates) { plan.planned_at } else { facts.issued_at },
-        ..facts
+        ..*facts
     };
     let mut back = open(plan, ledger.current.clone(), Phase::Issued);
     back.key_id.clone_from(&copy.key_id);
     back.issued_at = Some(copy.issued_at);
-    back.turned = Some(Box::new(rotation));
-    ledger.versions.insert(plan.version.clone(), copy);
-    ledger.rotation = Some(back);
+    back.turned = Some(rotation);
+    ledger.versions.insert(plan.version.clone(), Box::new(copy));
+    ledger.rotation = Some(Box::new(back));
     Ok(ledger)
 }

@@ -72,3 +72,31 @@ async fn a_reload_that_cannot_be_audited_is_not_applied() {
     assert_ne!(scene.engine.policies().digest, before);
     assert_eq!(codes(&scene.engine), Vec::<String>::new(), "and the problem is over");
 }
+
+#[tokio::test]
+async fn pages_of_status_name_each_credential_once_and_in_order() {
+    let mut text = DOCUMENTS.to_owned();
+    for number in 0..23 {
+        text += &format!(
+            "---\napiVersion: keywright.dev/v1alpha1\nkind: Credential\nmetadata: {{name: key-{number:02}}}\n\
+spec: {{provider: dinie, environment: production, rotation: hourly}}\n"
+        );
+    }
+    let world = World::with(Backend::memory(), &text);
+    let engine = world.start().await.unwrap();
+    let whole = status(&engine);
+    let (mut after, mut rows, mut sizes) = (None, Vec::new(), Vec::new());
+    loop {
+        let page = engine.status(None, after.as_ref(), 5).unwrap();
+        sizes.push(page.credentials.len());
+        rows.extend(page.credentials);
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    assert_eq!(rows, whole.credentials);
+    assert_eq!(sizes.iter().sum::<usize>(), whole.credentials.len());
+    assert!(sizes.iter().rev().skip(1).all(|size| *size == 5), "{sizes:?}");
+    assert!(whole.next.is_none() && engine.status(None, rows.last().map(|row| &row.name), 5).unwrap().credentials.is_empty());
+}

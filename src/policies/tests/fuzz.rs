@@ -152,7 +152,7 @@ fn fuzz_policies_notices_faults() {
                     problem.message += sources[1].text.lines().nth(problem.line - 1).unwrap_or_default();
                     problem
                 });
-                Problems::new(told.collect(), sources)
+                Problems::new(told.collect(), &sources.iter().collect::<Vec<_>>())
             })
         };
         oracle.judge(telling, input)
