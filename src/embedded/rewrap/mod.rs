@@ -202,6 +202,10 @@ impl Rewrapper {
     pub async fn next(&mut self) -> Result<Step, RewrapError> {
         let Some((rewrap, awaits)) = self.embedded.last_rewrap().await? else { return Ok(Step::Rest) };
         if rewrap.finished_at.is_none() {
+            if self.embedded.keyring.id() != rewrap.to {
+                // It began, and whoever began it wasn't told: by our key no row would be left, and the former one must not go for that.
+                return Err(RewrapError::Store("a rewrap began, and this process hasn't its key: start the daemon again"));
+            }
             return self.next_of_rows().await;
         }
         if !awaits {

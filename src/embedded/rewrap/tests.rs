@@ -447,6 +447,26 @@ async fn nothing_that_the_former_key_sealed_is_left_after_the_next_start() {
     assert_eq!(told(&open(&directory).unwrap()).await, before);
 }
 
+/// The transaction that begins it took effect, and nobody was told.
+#[tokio::test]
+async fn a_process_without_the_new_key_lets_the_former_one_never_go() {
+    let fresh = Fresh::default();
+    let directory = fresh.directory();
+    let embedded = Fresh::open_in(&directory);
+    fill_all(&embedded).await;
+    let NewKey { keyring: next, file, replaces } = embedded.new_key(None).await.unwrap();
+    let (from, to) = (embedded.keyring().id(), next.id());
+    let rewrap = Rewrap { from, to, file, replaces, begun_at: at(50), finished_at: None, is_clean: false };
+    embedded.write(move |transaction, keyring| keys::begin(transaction, keyring, &next, &rewrap)).await.unwrap();
+    let before = told(&embedded).await;
+    assert!(matches!(Rewrapper::new(embedded.clone()).next().await, Err(RewrapError::Store(_))));
+    drop(embedded);
+    let embedded = open(&directory).unwrap();
+    go_on(&embedded, usize::MAX).await;
+    assert_eq!(told(&embedded).await, before);
+    assert!(embedded.rewrap_standing().await.unwrap().unwrap().finished_at.is_some());
+}
+
 #[tokio::test]
 async fn a_damaged_row_keeps_the_former_key_until_it_is_gone() {
     let fresh = Fresh::default();
