@@ -82,7 +82,7 @@ impl Fleet {
         while let Some(written) = writing.join_next().await {
             written.unwrap();
         }
-        self.write_holdings(&journal, installation).await;
+        self.write_holdings(&journal, installation, term).await;
         print("made in (not judged)", &seconds(began.elapsed()), "");
     }
 
@@ -100,7 +100,7 @@ impl Fleet {
         }
     }
 
-    async fn write_holdings(&self, journal: &impl Journal, installation: InstallationId) {
+    async fn write_holdings(&self, journal: &impl Journal, installation: InstallationId, term: u64) {
         for number in 0..self.credentials {
             // In groups of one application: each is one instance that was served all that it may read.
             if number % EACH != 0 {
@@ -113,7 +113,7 @@ impl Fleet {
                 changes.push(HoldingChange::Put(Holding::first(holder.clone(), "one".parse().unwrap(), credential.clone(), version)));
                 changes.push(HoldingChange::Seen { application: holder.clone(), credential });
             }
-            journal.write_holdings(&changes).await.unwrap();
+            journal.write_holdings(term, &changes).await.unwrap();
         }
     }
 }

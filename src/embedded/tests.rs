@@ -86,7 +86,7 @@ pub(super) async fn fill(embedded: &Embedded) -> Position {
     let sealed = embedded.keyring().seal(&copy_of(&name("dinie"), &intended()), &Secret::from(canary(3))).unwrap();
     position = journal.append(&name("dinie"), position, term, &event(6), SealedCopy::Put(sealed)).await.unwrap();
     let holding = Holding::first(name("app"), "one".parse().unwrap(), name("dinie"), version("v1"));
-    journal.write_holdings(&[HoldingChange::Put(holding)]).await.unwrap();
+    journal.write_holdings(term, &[HoldingChange::Put(holding)]).await.unwrap();
     store.put_pending(&slot(), &version("v2"), &bytes(&canary(2))).await.unwrap();
     store.promote(&slot(), &version("v2"), Some(&version("v1"))).await.unwrap();
     position

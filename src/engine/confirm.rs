@@ -52,7 +52,11 @@ impl Engine {
         };
         self.seams.audit.record(self.seams.clock.now().wall, action).await.map_err(|_| ConfirmError::AuditUnavailable)?;
         holding.confirm(version).map_err(|_| ConfirmError::NotNewest)?;
-        self.seams.journal.write_holdings(&[HoldingChange::Put(holding.clone())]).await.map_err(|_| ConfirmError::Unavailable)?;
+        self.seams
+            .journal
+            .write_holdings(self.term, &[HoldingChange::Put(holding.clone())])
+            .await
+            .map_err(|_| ConfirmError::Unavailable)?;
         let confirmed = self.book.confirm(&holding, version);
         if confirmed.is_err() {
             // It was served a newer version meanwhile: what is durable must say so.

@@ -68,7 +68,7 @@ impl Engine {
         for (name, _) in &chosen {
             self.book.remove(application, name, None);
         }
-        self.seams.journal.write_holdings(&changes).await.map_err(|_| ReleaseError::Unavailable)?;
+        self.seams.journal.write_holdings(self.term, &changes).await.map_err(|_| ReleaseError::Unavailable)?;
         for (name, credentials) in chosen {
             credentials.iter().for_each(|credential| self.look_at(credential));
             self.restore_returned(&Expired { application: application.clone(), instance: name, credentials }).await;
@@ -90,7 +90,7 @@ impl Engine {
             }
             tracing::info!(application = %expired.application, instance = %expired.instance, "lease ended");
             let removals = removals(&expired.application, &expired.instance, &expired.credentials);
-            if self.seams.journal.write_holdings(&removals).await.is_err() {
+            if self.seams.journal.write_holdings(self.term, &removals).await.is_err() {
                 // It comes back at the next start with a lease of its own: late, never wrong.
                 tracing::warn!(application = %expired.application, "the end of a lease couldn't be written");
             }

@@ -204,7 +204,7 @@ impl Engine {
             if is_on(Mutant::HoldingNotDurable) {
                 return Ok(());
             }
-            self.seams.journal.write_holdings(&changes).await?;
+            self.seams.journal.write_holdings(self.term, &changes).await?;
             let moved: Vec<HoldingChange> = changes.iter().filter_map(|change| self.moved_since(change)).collect();
             if moved.is_empty() {
                 return Ok(());

@@ -210,6 +210,8 @@ async fn credentials_turn_pages(journal: &impl Journal) {
 
 async fn holdings_are_kept(journal: &impl Journal) {
     assert_eq!(journal.holdings().await.unwrap(), Holdings::default());
+    let deposed = journal.begin_term().await.unwrap();
+    let term = journal.begin_term().await.unwrap();
     let holding = |application: &str, instance: &str, version: &str| {
         Holding::first(name(application), instance.parse().unwrap(), name("dinie"), version.parse().unwrap())
     };
@@ -217,15 +219,21 @@ async fn holdings_are_kept(journal: &impl Journal) {
     let [one, two, three] = [holding("app", "one", "v1"), holding("app", &long, "v1"), holding("app-2", "one", "v1")];
     let seen = |application: &str| HoldingChange::Seen { application: name(application), credential: name("dinie") };
     let puts = [&one, &two, &three].map(|each| HoldingChange::Put(each.clone()));
-    journal.write_holdings(&puts).await.unwrap();
-    journal.write_holdings(&[seen("app"), seen("app"), seen("app-2")]).await.unwrap();
+    journal.write_holdings(term, &puts).await.unwrap();
+    journal.write_holdings(term, &[seen("app"), seen("app"), seen("app-2")]).await.unwrap();
     let mut served = one.clone();
     served.serve(&"v2".parse().unwrap());
     let remove = HoldingChange::Remove { application: name("app"), instance: long.parse().unwrap(), credential: name("dinie") };
     for _ in 0..2 {
-        journal.write_holdings(&[HoldingChange::Put(served.clone()), remove.clone()]).await.unwrap();
+        journal.write_holdings(term, &[HoldingChange::Put(served.clone()), remove.clone()]).await.unwrap();
     }
-    journal.write_holdings(&[]).await.unwrap();
+    journal.write_holdings(term, &[]).await.unwrap();
+    // Whoever led before strikes nobody, and brings nobody back.
+    let late = HoldingChange::Remove { application: name("app"), instance: "one".parse().unwrap(), credential: name("dinie") };
+    for change in [late, HoldingChange::Put(two), HoldingChange::Put(one)] {
+        let refused = Err(JournalError::Conflict { credential: name("dinie") });
+        assert_eq!(journal.write_holdings(deposed, &[change]).await, refused);
+    }
     let kept = journal.holdings().await.unwrap();
     assert_eq!(kept.holdings, [served, three]);
     assert_eq!(kept.seen, [(name("app"), name("dinie")), (name("app-2"), name("dinie"))]);

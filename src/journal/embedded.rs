@@ -169,12 +169,15 @@ impl Journal for EmbeddedJournal {
         Ok(read.await?)
     }
 
-    async fn write_holdings(&self, changes: &[HoldingChange]) -> Result<(), JournalError> {
-        if changes.is_empty() {
-            return Ok(());
-        }
+    async fn write_holdings(&self, term: u64, changes: &[HoldingChange]) -> Result<(), JournalError> {
+        let Some(first) = changes.first() else { return Ok(()) };
+        let deposed = JournalError::Conflict { credential: first.credential().clone() };
         let changes = changes.to_vec();
         let written = self.embedded.write(move |transaction, keyring| {
+            let highest: u64 = load(keyring, META, &transaction.open_table(META)?, TERM)?.unwrap_or_default();
+            if term < highest {
+                return Ok(false);
+            }
             let mut holdings = transaction.open_table(HOLDINGS)?;
             let mut seen = transaction.open_table(SEEN)?;
             for change in &changes {
@@ -192,9 +195,9 @@ impl Journal for EmbeddedJournal {
                     }
                 }
             }
-            Ok(())
+            Ok(true)
         });
-        Ok(written.await?)
+        if written.await? { Ok(()) } else { Err(deposed) }
     }
 
     async fn heartbeat(&self) -> Result<Heartbeat, JournalError> {

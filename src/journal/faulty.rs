@@ -91,10 +91,10 @@ impl<J: Journal> Journal for FaultyJournal<J> {
         self.inner.holdings().await
     }
 
-    async fn write_holdings(&self, changes: &[HoldingChange]) -> Result<(), JournalError> {
+    async fn write_holdings(&self, term: u64, changes: &[HoldingChange]) -> Result<(), JournalError> {
         let point = self.faults.point("journal.write_holdings");
         point.before()?;
-        let outcome = self.inner.write_holdings(changes).await;
+        let outcome = self.inner.write_holdings(term, changes).await;
         point.after()?;
         outcome
     }

@@ -135,8 +135,12 @@ impl Journal for MemoryJournal {
         Ok(Holdings { holdings: state.holdings.values().cloned().collect(), seen: state.seen.iter().cloned().collect() })
     }
 
-    async fn write_holdings(&self, changes: &[HoldingChange]) -> Result<(), JournalError> {
+    async fn write_holdings(&self, term: u64, changes: &[HoldingChange]) -> Result<(), JournalError> {
         let mut state = self.state();
+        let Some(first) = changes.first() else { return Ok(()) };
+        if term < state.term {
+            return Err(JournalError::Conflict { credential: first.credential().clone() });
+        }
         for change in changes.iter().cloned() {
             match change {
                 HoldingChange::Put(holding) => {

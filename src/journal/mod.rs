@@ -69,6 +69,15 @@ pub enum HoldingChange {
     },
 }
 
+impl HoldingChange {
+    pub fn credential(&self) -> &Name {
+        match self {
+            HoldingChange::Put(holding) => &holding.credential,
+            HoldingChange::Remove { credential, .. } | HoldingChange::Seen { credential, .. } => credential,
+        }
+    }
+}
+
 /// All that is durable about instances.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Holdings {
@@ -168,8 +177,12 @@ pub trait Journal: Send + Sync {
 
     async fn holdings(&self) -> Result<Holdings, JournalError>;
 
-    /// Durable when it returns.
-    async fn write_holdings(&self, changes: &[HoldingChange]) -> Result<(), JournalError>;
+    /// Durable when it returns. `term` is the caller's.
+    ///
+    /// # Errors
+    /// [`JournalError::Conflict`] if a higher term has begun: who holds what is the newest process's to say, and a removal that
+    /// arrives late must not strike who has come back since (I5, I7). Nothing has changed then.
+    async fn write_holdings(&self, term: u64, changes: &[HoldingChange]) -> Result<(), JournalError>;
 
     async fn heartbeat(&self) -> Result<Heartbeat, JournalError>;
 

@@ -195,8 +195,8 @@ impl Journal for Watched<dyn Journal> {
         pass!(self, "journal.holdings", JOURNAL_DAMAGED, self.inner.holdings())
     }
 
-    async fn write_holdings(&self, changes: &[HoldingChange]) -> Result<(), JournalError> {
-        pass!(self, "journal.write_holdings", JOURNAL_DAMAGED, self.inner.write_holdings(changes))
+    async fn write_holdings(&self, term: u64, changes: &[HoldingChange]) -> Result<(), JournalError> {
+        pass!(self, "journal.write_holdings", JOURNAL_DAMAGED, self.inner.write_holdings(term, changes))
     }
 
     async fn heartbeat(&self) -> Result<Heartbeat, JournalError> {

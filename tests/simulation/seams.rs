@@ -234,8 +234,8 @@ impl Journal for SeatJournal {
         self.pass("journal.holdings", false, self.inner.holdings()).await
     }
 
-    async fn write_holdings(&self, changes: &[HoldingChange]) -> Result<(), JournalError> {
-        self.pass("journal.write_holdings", true, self.inner.write_holdings(changes)).await
+    async fn write_holdings(&self, term: u64, changes: &[HoldingChange]) -> Result<(), JournalError> {
+        self.pass("journal.write_holdings", true, self.inner.write_holdings(term, changes)).await
     }
 
     async fn heartbeat(&self) -> Result<Heartbeat, JournalError> {
