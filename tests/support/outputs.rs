@@ -70,9 +70,19 @@ impl Outputs {
     }
 
     pub(crate) fn leaks(&self, scanner: &Scanner) -> Vec<Leak> {
-        // The same bytes are looked through once, wherever they came out.
-        let distinct: BTreeMap<&[u8], &str> = self.0.iter().rev().map(|(channel, bytes)| (bytes.as_slice(), channel.as_str())).collect();
-        distinct.into_iter().flat_map(|(bytes, channel)| scanner.scan(channel, bytes)).collect()
+        // The same bytes are looked through once, and a leak in them is named for each channel where they came out.
+        let mut distinct: BTreeMap<&[u8], Vec<&str>> = BTreeMap::new();
+        for (channel, bytes) in &self.0 {
+            distinct.entry(bytes).or_default().push(channel);
+        }
+        let mut leaks = Vec::new();
+        for (bytes, channels) in distinct {
+            let found = scanner.scan(channels[0], bytes);
+            leaks.extend(
+                found.iter().flat_map(|leak| channels.iter().map(|channel| Leak { output: (*channel).to_owned(), ..leak.clone() })),
+            );
+        }
+        leaks
     }
 
     pub(crate) fn assert_silent(&self, scanner: &Scanner) {
