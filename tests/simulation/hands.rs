@@ -33,7 +33,10 @@ impl Life {
 
     fn back_up(&mut self) {
         self.scene.note(|| "a backup is made".to_owned());
-        let known = self.scene.lock().model.back_up();
+        let known = {
+            let inner = self.scene.lock();
+            inner.model.back_up(inner.at)
+        };
         self.backup = Some((self.store.snapshot(), self.journal.snapshot(), known));
     }
 

@@ -1,6 +1,7 @@
 //! What a restore from a backup makes true: the installation is another one, and knows what it knew then. The world goes on.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use keywright::domain::ids::{InstallationId, KeyId, Name, VersionId};
 use keywright::domain::rotation::Event;
@@ -16,8 +17,10 @@ pub struct Backup {
 }
 
 impl Model {
-    pub fn back_up(&self) -> Backup {
-        let held = self.copies.iter().map(|(id, copy)| (id.clone(), copy.held.clone())).collect();
+    pub fn back_up(&self, at: Duration) -> Backup {
+        // Who was released, or away for its lease, is nobody that a backup remembers.
+        let present = self.copies.iter().filter(|(_, copy)| !copy.forgotten(at));
+        let held = present.map(|(id, copy)| (id.clone(), copy.held.clone())).collect();
         Backup { known: self.known.clone(), held, all_paused: self.all_paused }
     }
 
