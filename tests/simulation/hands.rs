@@ -117,6 +117,9 @@ impl Life {
         let name = if self.rng.chance(50) { None } else { Some(self.one_in_overlap()) };
         let paused = self.call(async |engine| engine.pause(operator(), name.as_ref()).await);
         self.scene.note(|| format!("paused {name:?}: {paused:?}"));
+        if name.is_none() && !matches!(paused, Some(Ok(()))) {
+            self.scene.lock().model.maybe_paused = true;
+        }
         if let Some(Ok(())) = paused {
             let mut inner = self.scene.lock();
             let known = name.as_ref().map_or(inner.model.all_paused, |name| inner.model.known[name].paused);
@@ -129,6 +132,9 @@ impl Life {
 
     pub fn unpause(&mut self, name: Option<Name>) {
         let resumed = self.call(async |engine| engine.resume(operator(), name.as_ref()).await);
+        if name.is_none() && matches!(resumed, Some(Ok(()))) {
+            self.scene.lock().model.maybe_paused = false;
+        }
         if !matches!(resumed, Some(Ok(()))) {
             let after = secs(30) + self.part(secs(60));
             self.plan(after, Deed::Unpause(name));

@@ -355,6 +355,7 @@ impl Life {
         let (number, off, wall, at) = {
             let mut inner = self.scene.lock();
             inner.newest += 1;
+            inner.model.maybe_paused = false;
             // Running time goes on from here.
             inner.quiet_since = inner.quiet_since.max(inner.at);
             (inner.newest, inner.off, inner.wall(), inner.at)

@@ -144,7 +144,7 @@ impl Inner {
     /// What nobody can end while it is paused, or without a key that signs, isn't late yet.
     pub fn hold_still(&mut self, name: &Name) {
         let known = &self.model.known[name];
-        if self.model.is_paused(name) || (known.forgotten && known.current.is_none()) {
+        if self.model.is_paused(name) || self.model.maybe_paused || (known.forgotten && known.current.is_none()) {
             self.quiet_since = self.quiet_since.max(self.at);
         }
     }

@@ -152,6 +152,8 @@ pub struct Model {
     pub turn_faults: u64,
     /// Everything is paused, by the journal.
     pub all_paused: bool,
+    /// A pause of everything that could not be journaled holds until the process ends.
+    pub maybe_paused: bool,
     pub promotions: u64,
     pub revocations: u64,
     pub deeds: Deeds,
@@ -190,6 +192,7 @@ impl Model {
             turn_plans: Vec::new(),
             turn_faults: 0,
             all_paused: false,
+            maybe_paused: false,
             promotions: 0,
             revocations: 0,
             deeds: Deeds::default(),
