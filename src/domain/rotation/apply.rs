@@ -107,6 +107,7 @@ pub(super) fn open(plan: &Plan, old: Option<VersionId>, phase: Phase) -> Rotatio
         refused_first: None,
         refusals: 0,
         verified_term: None,
+        verified_before_restore: false,
         promoted: None,
         retired_term: None,
         stragglers: Vec::new(),
@@ -258,6 +259,7 @@ fn verified(ledger: Ledger, event: &Event) -> Applied {
     let mut ledger = in_phase(ledger, "verified", &[Phase::Stored, Phase::Verified], |rotation| {
         rotation.phase = Phase::Verified;
         rotation.verified_term = Some(*term);
+        rotation.verified_before_restore = false;
         version = Some(rotation.version.clone());
     })?;
     if let Some(facts) = version.and_then(|version| ledger.versions.get_mut(&version)) {
@@ -276,6 +278,7 @@ fn promoted(ledger: Ledger, event: &Event) -> Applied {
     }
     let mut next = None;
     let mut superseded = None;
+    let mut unverified = false;
     let mut ledger = in_phase(ledger, "promoted", &[Phase::Verified], |rotation| {
         rotation.phase = Phase::Promoted;
         rotation.promoted = Some(*at);
@@ -283,6 +286,7 @@ fn promoted(ledger: Ledger, event: &Event) -> Applied {
         let turned = rotation.turned.take();
         superseded = turned.filter(|_| rotation.plan.origin == Origin::Submitted).map(|turned| turned.version);
         next = Some((rotation.version.clone(), rotation.plan.generation, rotation.seen.clone()));
+        unverified = std::mem::take(&mut rotation.verified_before_restore);
     })?;
     if let Some(dead) = superseded.and_then(|version| ledger.versions.get_mut(&version)) {
         dead.doomed = true;
@@ -297,7 +301,7 @@ fn promoted(ledger: Ledger, event: &Event) -> Applied {
     ledger.revision += 1;
     ledger.failure = None;
     ledger.refused_since = None;
-    ledger.unverified = false;
+    ledger.unverified = unverified;
     Ok(ledger)
 }
 

@@ -88,6 +88,9 @@ pub struct Rotation {
     pub refusals: u32,
     /// Leadership term of the last verification: a promotion needs one of its own term (I4).
     pub verified_term: Option<u64>,
+    /// That verification is older than a restore from a backup: where the store promoted the version meanwhile, it may have died since.
+    #[serde(default)]
+    pub verified_before_restore: bool,
     pub promoted: Option<Instant>,
     /// Leadership term of the last fresh look at the current version before the revocation (I5).
     pub retired_term: Option<u64>,

@@ -62,6 +62,8 @@ pub(super) fn restored(mut ledger: Ledger) -> Ledger {
     ledger.revision += RESTORED_REVISIONS;
     ledger.refused_since = None;
     ledger.unverified = ledger.current.is_some();
+    let Some(rotation) = &mut ledger.rotation else { return ledger };
+    rotation.verified_before_restore = rotation.promoted.is_none() && rotation.verified_term.is_some();
     let Some(rotation) = &ledger.rotation else { return ledger };
     if ledger.origin_of(&rotation.version).unwrap_or(rotation.plan.origin) != Origin::Chosen {
         return ledger;

@@ -38,7 +38,10 @@ impl Known {
             }
             Event::Issued { key_id, .. } => return self.issued(key_id.as_ref(), at, made),
             Event::Stored => self.of_candidate(|version| version.stored = true),
-            Event::Verified { term, .. } => self.of_candidate(|version| version.verified_terms.extend([*term])),
+            Event::Verified { term, .. } => {
+                self.of_candidate(|version| version.verified_terms.extend([*term]));
+                self.verified_long_ago = false;
+            }
             Event::Refused { counted: true, .. } => {
                 let mut refusals = 0;
                 self.of_candidate(|version| {
@@ -77,7 +80,7 @@ impl Known {
             Event::Promoted { .. } => {
                 (self.told, self.told_at) = (self.candidate.clone(), Some(at));
                 (self.refused_told, self.turned, self.back) = (false, None, None);
-                (self.forgotten, self.unverified) = (false, false);
+                (self.forgotten, self.unverified) = (false, std::mem::take(&mut self.verified_long_ago));
                 self.attempts.clear();
             }
             event => return self.by_hand(event, at),

@@ -91,6 +91,8 @@ pub struct Known {
     pub sealed: bool,
     /// Current by the journal: a promotion that isn't journaled yet is finished before anything else is done.
     pub told: Option<VersionId>,
+    /// The candidate was verified before a backup came back, and not since.
+    pub verified_long_ago: bool,
     /// When the journal was told that.
     pub told_at: Option<Duration>,
     pub current: Option<VersionId>,
@@ -272,6 +274,7 @@ impl Known {
             sealed: false,
             told: None,
             told_at: None,
+            verified_long_ago: false,
             current: None,
             old: None,
             generations: BTreeMap::new(),

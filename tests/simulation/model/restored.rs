@@ -35,6 +35,7 @@ impl Model {
             known.events.push(Event::Restored);
             known.unverified = known.current.is_some();
             known.refused_told = false;
+            known.verified_long_ago = true;
         }
         for (id, copy) in &mut self.copies {
             copy.held = backup.held.get(id).cloned().unwrap_or_default();

@@ -282,3 +282,18 @@ fn every_prefix_replays_to_the_ledger_that_it_made() {
     }
     assert_eq!(ledger, world.ledger);
 }
+
+/// The store had promoted it when the backup was made, and the journal didn't know: the key may have been revoked since (I10).
+#[test]
+fn what_was_verified_before_a_restore_becomes_current_unverified() {
+    for looked_at_again in [false, true] {
+        let mut world = World::in_phase(Phase::Verified, true);
+        world.journal(Event::Restored);
+        world.crash();
+        if looked_at_again {
+            world.step_until(|world| world.ledger.rotation.as_ref().is_some_and(|open| !open.verified_before_restore));
+        }
+        world.journal(Event::Promoted { at: world.now.instant() });
+        assert_eq!(world.ledger.unverified, !looked_at_again);
+    }
+}
