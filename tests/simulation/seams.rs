@@ -88,7 +88,7 @@ impl SecretStore for SeatStore {
 
     async fn put_pending(&self, slot: &Slot, version: &VersionId, bytes: &VersionBytes) -> Result<(), StoreError> {
         let act = async {
-            self.scene().lock().putting(&self.scene().issuer, slot, version, &bytes.served);
+            self.scene().lock().putting(&self.seat.process, &self.scene().issuer, slot, version, &bytes.served);
             self.inner.put_pending(slot, version, bytes).await
         };
         self.scene().pass(&self.seat.process, Seam::Store, "store.put", true, act).await.unwrap_or(Err(STORE_AWAY))

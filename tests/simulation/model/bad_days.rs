@@ -106,7 +106,8 @@ impl Known {
             copy: true,
             ..original
         };
-        if plan.origin != Origin::RolledBack || self.versions.insert(plan.version.clone(), copy).is_some() {
+        let given_up = self.failed_copies.contains_key(&plan.version);
+        if plan.origin != Origin::RolledBack || given_up || self.versions.insert(plan.version.clone(), copy).is_some() {
             return Some(("I10", format!("a label returns to {}", plan.version)));
         }
         shut.then(|| ("I10", format!("a rollback to {key}, whose end has begun")))
@@ -118,7 +119,10 @@ impl Known {
         let copy = self.candidate.take();
         (self.plan, self.planned_under, self.stragglers) = (plan, planned_under, stragglers);
         (self.abandoning, self.intent) = (false, None);
-        copy.and_then(|copy| self.versions.remove(&copy)).is_none().then(|| ("I10", "there was no copy".to_owned()))
+        match copy.and_then(|copy| self.versions.remove_entry(&copy)) {
+            Some((version, copy)) => self.failed_copies.insert(version, copy.key).map(|_| ("I10", "a copy was given up twice".to_owned())),
+            None => Some(("I10", "there was no copy".to_owned())),
+        }
     }
 
     /// What is known of the keys stays; they live on, and nobody here touches them (README).

@@ -133,12 +133,14 @@ impl Inner {
         }
     }
 
-    pub fn putting(&mut self, issuer: &MemoryIssuer, slot: &Slot, version: &VersionId, material: &Material) {
+    pub fn putting(&mut self, process: &Process, issuer: &MemoryIssuer, slot: &Slot, version: &VersionId, material: &Material) {
         let name = &slot.credential;
         let key = key_of(material);
         let home = issuer.history(|keys| keys.iter().find(|known| Some(&known.key_id) == key.as_ref()).map(|known| known.environment));
         self.require(home == Some(slot.environment), "I18", || format!("{name}: a value of another environment is stored"));
-        let known = self.model.known[name].versions.get(version).map(|version| version.key.clone());
+        let theirs = &self.model.known[name];
+        let late = theirs.failed_copies.get(version).filter(|_| process.number != self.newest);
+        let known = theirs.versions.get(version).map(|version| &version.key).or(late).cloned();
         self.require(known.is_some() && known == key, "I11", || format!("{name}: {version} is stored and isn't what was issued"));
     }
 

@@ -107,6 +107,8 @@ pub struct Known {
     pub asked_for: u32,
     /// The rotation that is being turned round.
     pub back: Option<Before>,
+    /// Copies that a rollback made and gave up. A process that was deposed meanwhile may still send one off: the store knows it as forgotten.
+    pub failed_copies: BTreeMap<VersionId, KeyId>,
     pub paused: bool,
     /// The incident that is open, or the last one.
     pub theft: Option<Theft>,
@@ -284,6 +286,7 @@ impl Known {
             seen: BTreeSet::new(),
             asked_for: 0,
             back: None,
+            failed_copies: BTreeMap::new(),
             paused: false,
             theft: None,
             asked: None,
