@@ -21,6 +21,7 @@ mod golden;
 pub mod issuers;
 pub mod journal;
 pub mod policies;
+mod rate;
 pub mod runtime;
 pub mod sealing;
 pub mod stores;

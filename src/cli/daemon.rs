@@ -26,6 +26,7 @@ use crate::runtime::config::Config;
 use crate::runtime::metrics::Metrics;
 use crate::runtime::reload::{LOOK_EVERY, Watch};
 use crate::runtime::shutdown::Shutdown;
+use crate::stores::{Paced, Promoter, SecretStore, StoreShare};
 
 use super::backup::StoreSnapshots;
 use super::certificate::Tls;
@@ -89,6 +90,15 @@ struct Opened {
     anchor: Option<Anchor>,
 }
 
+/// The store, and what promotes in it: within our share of its quota, where the configuration names one.
+fn stores(opened: &Opened, config: &Config) -> (Arc<dyn SecretStore>, Arc<dyn Promoter>) {
+    let limits = &config.store_limits;
+    let store = opened.embedded.store();
+    let Some((calls, quota)) = limits.own_calls().zip(limits.quota) else { return (Arc::new(store.clone()), Arc::new(store)) };
+    let share = Arc::new(StoreShare::new(calls, quota.per));
+    (Arc::new(Paced::new(store.clone(), Arc::clone(&share))), Arc::new(Paced::new(store, share)))
+}
+
 /// Opens, starts and serves. Ready when this returns.
 ///
 /// # Errors
@@ -98,10 +108,11 @@ pub(super) async fn start_daemon(config: Config, shutdown: Shutdown) -> Result<D
     let hub = Arc::new(StreamHub::new());
     let metrics = Metrics::new();
     let issuer = Arc::new(DeclarativeIssuer::new(provider_timeout(&opened.policies)));
+    let (store, promoter) = stores(&opened, &config);
     let seams = Seams {
-        store: Arc::new(opened.embedded.store()),
+        store,
         journal: Arc::new(opened.embedded.journal()),
-        promoter: Arc::new(opened.embedded.store()),
+        promoter,
         issuer: Arc::new(Dispatch::new(Arc::clone(&issuer) as _, Arc::new(GeneratedIssuer))),
         audit: Arc::clone(&opened.audit) as _,
         clock: opened.clock,

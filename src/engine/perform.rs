@@ -54,9 +54,11 @@ impl From<StoreError> for Hindrance {
         let code = match error {
             StoreError::Damaged { .. } => "store-damaged",
             StoreError::Unavailable(_) => "store-unavailable",
+            StoreError::Throttled { .. } => "store-throttled",
             _ => "store-refused",
         };
-        Hindrance::new(code, error.to_string())
+        let retry_after = if let StoreError::Throttled { retry_after } = error { Some(retry_after) } else { None };
+        Hindrance { retry_after, ..Hindrance::new(code, error.to_string()) }
     }
 }
 

@@ -2,19 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::num::NonZeroU32;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-
-use governor::clock::Clock;
-use governor::middleware::NoOpMiddleware;
-use governor::state::{InMemoryState, NotKeyed};
-use governor::{Quota as Rate, RateLimiter};
 
 use crate::domain::credential::Environment;
 use crate::domain::ids::Name;
 use crate::domain::provider::{Limits, Quota};
+use crate::rate::Rate;
 
 use super::Target;
 
@@ -53,6 +47,8 @@ pub struct Told {
     pub asked_to_wait: Option<Duration>,
 }
 
+const _: () = assert!(Limits::OWN_CALLS_MIN == crate::rate::CALLS_MIN);
+
 /// With more lanes than this, those are forgotten that are as good as new.
 const LANES_MANY: usize = 4096;
 /// Nobody is held up for longer than this on the word of one answer.
@@ -71,27 +67,14 @@ struct Lanes {
     look_at: usize,
 }
 
-type Limiter = RateLimiter<NotKeyed, InMemoryState, TimeTold, NoOpMiddleware<Duration>>;
-
 struct Lane {
     quota: Option<(Quota, u8)>,
-    limiter: Option<Limiter>,
+    limiter: Option<Rate>,
     /// Routine looks pass this one first: however many credentials an account has, looking after them leaves room for rotations.
-    routine: Option<Limiter>,
+    routine: Option<Rate>,
     /// Nothing is begun before.
     hold_until: Duration,
     used_at: Duration,
-}
-
-/// The limiter's clock: it stands where the last question put it.
-struct TimeTold(AtomicU64);
-
-impl Clock for TimeTold {
-    type Instant = Duration;
-
-    fn now(&self) -> Duration {
-        Duration::from_nanos(self.0.load(Ordering::Relaxed))
-    }
 }
 
 impl Pacer {
@@ -155,7 +138,7 @@ impl Lane {
     fn new(limits: &Limits, now: Duration) -> Lane {
         let limiter = |part: u32| {
             let (quota, own) = limits.quota.zip(limits.own_calls())?;
-            Some(RateLimiter::direct_with_clock(rate_of(own / part, quota.per), TimeTold(AtomicU64::new(nanos(now)))))
+            Some(Rate::new(own / part, quota.per, now))
         };
         Lane {
             quota: limits.quota.map(|quota| (quota, limits.share)),
@@ -168,37 +151,13 @@ impl Lane {
 
     fn drain(&self) {
         if let Some(limiter) = &self.limiter {
-            while limiter.check().is_ok() {}
+            limiter.drain();
         }
     }
 }
 
-fn take(limiter: Option<&Limiter>, calls: u32, now: Duration) -> Result<(), Duration> {
-    let Some(limiter) = limiter else { return Ok(()) };
-    limiter.clock().0.fetch_max(nanos(now), Ordering::Relaxed);
-    let calls = NonZeroU32::new(calls.clamp(1, Limits::OWN_CALLS_MIN)).unwrap_or(NonZeroU32::MIN);
-    match limiter.check_n(calls) {
-        Ok(Ok(())) => Ok(()),
-        // Never at once again, whatever rounding says.
-        Ok(Err(not_until)) => Err(not_until.wait_time_from(now).max(Duration::from_millis(1))),
-        // More than ever fits at once: documents that ask for this are refused.
-        Err(_) => Err(HOLD_MAX),
-    }
-}
-
-/// A burst and a refill that add up to `own` calls in any time of this length, however it is laid.
-///
-/// A bucket of `burst` that refills one call each `every` lets `burst + ceil(per / every) - 1` through in the worst of them.
-fn rate_of(own: u32, per: Duration) -> Rate {
-    let own = own.max(Limits::OWN_CALLS_MIN);
-    let burst = (own / 4).max(Limits::OWN_CALLS_MIN);
-    let every = per / (own - burst + 1) + Duration::from_nanos(1);
-    let one_each = Rate::with_period(every).unwrap_or(Rate::per_hour(NonZeroU32::MIN));
-    one_each.allow_burst(NonZeroU32::new(burst).unwrap_or(NonZeroU32::MIN))
-}
-
-fn nanos(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+fn take(rate: Option<&Rate>, calls: u32, now: Duration) -> Result<(), Duration> {
+    rate.map_or(Ok(()), |rate| rate.take(calls, now))
 }
 
 impl fmt::Debug for Pacer {

@@ -9,7 +9,7 @@ mod credential;
 mod folder;
 mod links;
 pub(crate) mod problem;
-mod provider;
+pub(crate) mod provider;
 pub(crate) mod reader;
 mod rotation;
 mod schema;

@@ -7,8 +7,10 @@ use std::path::{Path, PathBuf};
 use crate::domain::access::{Identity, Operator, Right};
 use crate::domain::credential::Environment;
 use crate::domain::ids::Name;
+use crate::domain::provider::Limits;
 use crate::domain::span::Span;
 use crate::policies::problem::Sink;
+use crate::policies::provider::limits::read_quota_and_share;
 use crate::policies::reader::{At, Fields, choice, entries, list, text};
 use crate::policies::tree::{self, Key, Node};
 use crate::policies::values::{ENVIRONMENTS, Scheme, base_url, identity_of, span};
@@ -29,6 +31,8 @@ pub struct Config {
     /// A folder tree, or one file.
     pub policies: PathBuf,
     pub store: StoreConfig,
+    /// What the store allows, and our share of it; without a quota nothing is held back.
+    pub store_limits: Limits,
     pub journal: JournalConfig,
     /// The key-encryption and fingerprint key.
     pub key: PathBuf,
@@ -87,6 +91,7 @@ impl Config {
             audit: data.join("audit.jsonl"),
             listen: Listen { socket: data.join("keywright.sock"), address: ADDRESS, tls: None },
             store: StoreConfig::Embedded { directory: data },
+            store_limits: Limits::default(),
             journal: JournalConfig::BesideStore,
             operators: vec![Operator { identity: Identity::Unix { uid }, may: Right::ALL.into() }],
             providers: BTreeMap::new(),
@@ -144,7 +149,7 @@ fn read_fields(fields: &Fields<'_>, folder: &Path, uid: u32, config: &mut Config
     if let Some(path) = fields.get("policies").and_then(|node| path(node, folder, sink)) {
         config.policies = path;
     }
-    if let Some(directory) = fields.get("store").and_then(|node| read_embedded(node, folder, sink, &["aws", "vault"])) {
+    if let Some(directory) = fields.get("store").and_then(|node| read_store(node, folder, sink, &mut config.store_limits)) {
         let directory = directory.value.unwrap_or_else(|| config.data_directory().to_owned());
         // Whoever moves the data moves all of it; each file can still be named by itself.
         config.key = directory.join("keywright.key");
@@ -152,7 +157,7 @@ fn read_fields(fields: &Fields<'_>, folder: &Path, uid: u32, config: &mut Config
         config.listen.socket = directory.join("keywright.sock");
         config.store = StoreConfig::Embedded { directory };
     }
-    if let Some(journal) = fields.get("journal").and_then(|node| read_embedded(node, folder, sink, &["kubernetes"]))
+    if let Some(journal) = fields.get("journal").and_then(|node| read_embedded(Fields::of(node, sink)?, folder, &["kubernetes"]))
         && journal.value.is_some_and(|directory| directory != config.data_directory())
     {
         let help = "leave `journal` out: the embedded journal is in the file of the embedded store, so that both commit together";
@@ -197,9 +202,16 @@ fn join(folder: &Path, written: &str) -> PathBuf {
     if joined.as_os_str().is_empty() { PathBuf::from(".") } else { joined }
 }
 
-/// `{embedded: {directory}}`; the other kinds are named as not yet possible.
-fn read_embedded(node: &Node, folder: &Path, sink: &Sink<'_>, others: &[&'static str]) -> Option<At<Option<PathBuf>>> {
+fn read_store(node: &Node, folder: &Path, sink: &Sink<'_>, limits: &mut Limits) -> Option<At<Option<PathBuf>>> {
     let fields = Fields::of(node, sink)?;
+    let (quota, share) = read_quota_and_share(&fields, sink);
+    *limits = Limits { quota, share, ..Limits::default() };
+    read_embedded(fields, folder, &["aws", "vault"])
+}
+
+/// `{embedded: {directory}}`; the other kinds are named as not yet possible.
+fn read_embedded(fields: Fields<'_>, folder: &Path, others: &[&'static str]) -> Option<At<Option<PathBuf>>> {
+    let sink = fields.sink;
     others.iter().for_each(|other| fields.unsupported(other));
     let embedded = fields.get("embedded");
     let named_other = others.iter().any(|other| fields.has(other));
@@ -388,6 +400,9 @@ cache: {maxStale: 1h}
     #[case("store: {aws: {region: x}}", &["1:9 unsupported"])]
     #[case("store: {vault: {}, embedded: {}}", &["1:9 unsupported"])]
     #[case("store: {}", &["1:8 missing-field"])]
+    #[case("store: {embedded: {}, quota: {calls: 50, per: 1s}, share: 101%}", &["1:59 bad-share"])]
+    #[case("store: {embedded: {}, quota: {calls: 50, per: 1s}, share: 1%}", &["1:30 share-too-small"])]
+    #[case("store: {embedded: {}, quota: 50}", &["1:30 bad-type"])]
     #[case("journal: {kubernetes: {namespace: x}}", &["1:11 unsupported"])]
     #[case("journal: {embedded: {directory: ./elsewhere}}", &["1:33 journal-elsewhere"])]
     #[case("key: x", &["1:6 bad-type"])]

@@ -7,11 +7,13 @@ pub mod embedded;
 mod faulty;
 mod labels;
 pub mod memory;
+mod paced;
 mod promotion;
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use async_trait::async_trait;
 
@@ -20,6 +22,7 @@ use crate::domain::ids::{Name, VersionId};
 use crate::domain::material::Material;
 
 pub use faulty::Faulty;
+pub use paced::{Paced, StoreShare};
 pub use promotion::{Apart, Append, Promoter, Promotion, PromotionError};
 
 /// Where one credential lies in the store.
@@ -71,6 +74,9 @@ pub enum StoreError {
     IsCurrent { credential: Name, version: VersionId },
     #[error("what the store holds of `{credential}` is damaged: restore it from a backup, or submit the credential again")]
     Damaged { credential: Name },
+    /// Our share of its quota is used up. It wasn't sent.
+    #[error("our share of the store's quota is used up")]
+    Throttled { retry_after: Duration },
     /// Nothing can be said about whether it took effect.
     #[error("the store can't be reached: {0}")]
     Unavailable(&'static str),

@@ -11,24 +11,29 @@ pub(super) fn read_limits(node: &Node, sink: &Sink<'_>) -> Limits {
     let Some(fields) = Fields::of(node, sink) else { return Limits::default() };
     let header = |name| fields.get(name).and_then(|node| header_name(node, sink));
     let (limit_header, remaining_header, reset_header) = (header("limitHeader"), header("remainingHeader"), header("resetHeader"));
+    let (quota, share) = read_quota_and_share(&fields, sink);
+    fields.done();
+    Limits { quota, share, limit_header, remaining_header, reset_header }
+}
+
+/// `quota` and `share`, of a provider's accounts or of a store.
+pub(crate) fn read_quota_and_share(fields: &Fields<'_>, sink: &Sink<'_>) -> (Option<Quota>, u8) {
     let share = fields.get("share").and_then(|node| read_share(node, sink)).unwrap_or(Limits::SHARE_DEFAULT);
     let quota_at = fields.get("quota");
     let quota = quota_at.and_then(|node| read_quota(node, sink));
-    fields.done();
-    let limits = Limits { quota, share, limit_header, remaining_header, reset_header };
+    let limits = Limits { quota, share, ..Limits::default() };
     if let (Some(node), Some(own)) = (quota_at, limits.own_calls())
         && own < Limits::OWN_CALLS_MIN
     {
         let help = "make `share` greater, or count the quota over a longer time: `{calls: 600, per: 1h}`";
         sink.report(node.place, "share-too-small", format!("our share of it is {own} calls, which lets no rotation through"), help);
     }
-    limits
+    (quota, share)
 }
 
 fn read_quota(node: &Node, sink: &Sink<'_>) -> Option<Quota> {
     let fields = Fields::of(node, sink)?;
-    let calls =
-        fields.need("calls", "how many calls an account may make within `per`").and_then(|node| whole_number(node, sink, 1..=1_000_000));
+    let calls = fields.need("calls", "how many calls are allowed within `per`").and_then(|node| whole_number(node, sink, 1..=1_000_000));
     let per = fields.need("per", "the time that the calls are counted over, for example `1m`").and_then(|node| span(node, sink));
     fields.done();
     Some(Quota { calls: calls?, per: per?.value.as_duration() })

@@ -2,7 +2,7 @@
 
 mod calls;
 mod generate;
-mod limits;
+pub(crate) mod limits;
 mod request;
 
 use std::collections::BTreeMap;
