@@ -350,7 +350,9 @@ impl Engine {
         if is_on(Mutant::NoFreshLook) {
             return one(Event::Retired { term: self.term });
         }
-        let acting = self.acting(work, context, ledger).await?;
+        // The current version itself: what stands in for it at the provider says nothing of it.
+        let Some(current) = &ledger.current else { return Err(Hindrance::new("internal", "there is no current version")) };
+        let current = self.full_material(context, current).await?;
         if !context.provider.has_check() {
             // Nobody can be asked, ever: that it is whole in the store, and was refused nowhere, is all that can be looked at.
             return if ledger.refused_since.is_some() {
@@ -359,7 +361,7 @@ impl Engine {
                 one(Event::Retired { term: self.term })
             };
         }
-        let report = self.seams.issuer.probe(&self.target(context), &acting).await?;
+        let report = self.seams.issuer.probe(&self.target(context), &current).await?;
         let now = self.seams.clock.now();
         if let Some(theirs) = report.provider_time {
             self.seams.clock.heard(theirs);

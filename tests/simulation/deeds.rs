@@ -12,7 +12,7 @@ use keywright::engine::errors::{ConfirmError, ReadError, SubmitError};
 
 use super::applications::field;
 use super::life::{Life, operator};
-use super::model::{CopyId, key_of};
+use super::model::{CopyId, Version, key_of};
 use super::setting::{ClockWay, lease_of, secs};
 
 /// Something that is to happen.
@@ -220,8 +220,12 @@ impl Life {
         match submitted {
             Some(Ok(submitted)) => {
                 let mut inner = self.scene.lock();
-                let current = inner.model.known[name].current.clone();
-                let fits = inner.model.known[name].current_key() == Some(&key) && current.as_ref() == Some(&submitted.version);
+                let known = &inner.model.known[name];
+                // An aged key is due at once: the next rotation may have promoted its own version already, and not journaled that.
+                let newer = |was: &Version| known.current.as_ref().is_some_and(|now| known.versions[now].generation > was.generation);
+                let fits = known.versions.get(&submitted.version).is_some_and(|was| {
+                    was.key == key && was.promoted.is_some() && (known.current.as_ref() == Some(&submitted.version) || newer(was))
+                });
                 inner.require(fits, "I11", || format!("{name}: {} was acknowledged and isn't current", submitted.version));
                 inner.model.known.get_mut(name).unwrap().acknowledged = Some(submitted.version);
                 again = false;

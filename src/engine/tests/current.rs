@@ -1,5 +1,6 @@
 //! The current key, revoked outside of us: noticed, said, and brought back by a submission.
 
+use keywright::domain::credential::Environment;
 use keywright::engine::errors::RotateError;
 use keywright::issuers::memory::FaultAction;
 
@@ -153,4 +154,35 @@ async fn the_new_key_dies_before_the_old_one_is_revoked() {
     let versions = scene.engine.versions(&name(CREDENTIAL)).unwrap();
     let dead = versions.iter().find(|view| view.version == died).unwrap();
     assert!(dead.revoked_at.is_some(), "what died is known to be dead");
+}
+
+#[tokio::test]
+async fn the_old_key_that_is_brought_back_is_not_given_up_by_what_it_signs() {
+    let scene = Scene::new(&documents(&[("maxAge: 1h, overlap: 60s, spread: 1s", "maxAge: 10d, overlap: 2h, spread: 1s")])).await;
+    let mut app = App::new(APPLICATION, "one");
+    assert!(app.fetch(&scene.engine).await);
+    scene.rotate().await;
+    assert!(app.fetch(&scene.engine).await && app.confirm(&scene.engine).await);
+    let (new, marker) = scene
+        .world
+        .issuer
+        .living(Environment::Production)
+        .into_iter()
+        .find(|(_, called)| called.ends_with("-2-1") && !called.contains("ffffffff"))
+        .unwrap();
+    // A key of an earlier attempt is left over, can't be revoked for a while, and the current key dies meanwhile.
+    let (orphan, _) = scene.world.issuer.enrol(Environment::Production, &marker.replace("-2-1", "-1-7"));
+    for _ in 0..40 {
+        scene.world.issuer.inject("issuer.revoke", FaultAction::Unreachable);
+    }
+    scene.live(2_000).await;
+    assert!(scene.world.issuer.calls("issuer.revoke") > 0, "it was found");
+    scene.world.issuer.kill(&new);
+    scene.live(60_000).await;
+    assert!(codes(&scene.engine).contains(&"current-refused".to_owned()), "{:?}", codes(&scene.engine));
+    // It signs for the clearing up, and mustn't pass for the current key there: its own end would begin.
+    let submitted = scene.engine.submit(operator(), &name(CREDENTIAL), scene.first.1.duplicate()).await.unwrap();
+    assert_eq!(current(&scene.engine), submitted.version);
+    scene.live(3_000).await;
+    assert!(scene.alive(&scene.first.0) && !scene.alive(&orphan));
 }
