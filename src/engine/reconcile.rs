@@ -113,7 +113,7 @@ impl Engine {
             return;
         }
         let beat = Heartbeat { audit: self.seams.audit.anchor(), ..self.seams.clock.heartbeat() };
-        if self.seams.journal.write_heartbeat(beat).await.is_err() {
+        if self.seams.journal.write_heartbeat(self.term, beat).await.is_err() {
             tracing::warn!("the heartbeat couldn't be written");
         }
         let next = now.running + self.part_of_shortest(60, Duration::from_millis(500), Duration::from_secs(30));

@@ -241,20 +241,28 @@ async fn holdings_are_kept(journal: &impl Journal) {
 
 async fn the_heartbeat_is_kept(journal: &impl Journal) {
     assert_eq!(journal.heartbeat().await.unwrap(), Heartbeat::default());
+    let deposed = journal.begin_term().await.unwrap();
+    let term = journal.begin_term().await.unwrap();
     for second in [5, 9] {
         let audit = Some(Anchor { record: second, hash: "a0".repeat(32) });
         let wall = Timestamp::from_second(second.cast_signed()).ok();
         let beat = Heartbeat { running: Duration::new(second, 7), wall, doubted: wall, audit };
-        journal.write_heartbeat(beat.clone()).await.unwrap();
+        journal.write_heartbeat(term, beat.clone()).await.unwrap();
+        assert_eq!(journal.heartbeat().await.unwrap(), beat);
+        let late = Heartbeat { running: Duration::from_secs(3_600), ..Heartbeat::default() };
+        assert_eq!(journal.write_heartbeat(deposed, late).await, Err(JournalError::Deposed));
         assert_eq!(journal.heartbeat().await.unwrap(), beat);
     }
 }
 
 async fn the_pause_is_kept(journal: &impl Journal) {
     assert_eq!(journal.pause().await.unwrap(), None);
+    let deposed = journal.begin_term().await.unwrap();
+    let term = journal.begin_term().await.unwrap();
     let pause = Some(Pause { since: Timestamp::from_second(1_700_000_000).unwrap() });
     for pause in [pause, pause, None, None, pause] {
-        journal.write_pause(pause).await.unwrap();
+        journal.write_pause(term, pause).await.unwrap();
+        assert_eq!(journal.write_pause(deposed, None).await, Err(JournalError::Deposed));
         assert_eq!(journal.pause().await.unwrap(), pause);
     }
 }

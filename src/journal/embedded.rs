@@ -29,6 +29,22 @@ pub struct EmbeddedJournal {
     embedded: Embedded,
 }
 
+impl EmbeddedJournal {
+    /// What belongs to no credential is the newest process's to write.
+    async fn write_setting<T: Serialize + Send + Sync + 'static>(&self, term: u64, at: At<'static>, value: T) -> Result<(), JournalError> {
+        let written = self.embedded.write(move |transaction, keyring| {
+            let mut meta = transaction.open_table(META)?;
+            let highest: u64 = load(keyring, META, &meta, TERM)?.unwrap_or_default();
+            if term < highest {
+                return Ok(false);
+            }
+            meta.insert(at, encode(keyring, META, at, &value)?.as_slice())?;
+            Ok(true)
+        });
+        if written.await? { Ok(()) } else { Err(JournalError::Deposed) }
+    }
+}
+
 /// Which installation a store is, and how far it has come.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Standing {
@@ -205,13 +221,8 @@ impl Journal for EmbeddedJournal {
         Ok(read.await?.unwrap_or_default())
     }
 
-    async fn write_heartbeat(&self, heartbeat: Heartbeat) -> Result<(), JournalError> {
-        let written = self.embedded.write(move |transaction, keyring| {
-            let row = encode(keyring, META, HEARTBEAT, &heartbeat)?;
-            transaction.open_table(META)?.insert(HEARTBEAT, row.as_slice())?;
-            Ok(())
-        });
-        Ok(written.await?)
+    async fn write_heartbeat(&self, term: u64, heartbeat: Heartbeat) -> Result<(), JournalError> {
+        self.write_setting(term, HEARTBEAT, heartbeat).await
     }
 
     async fn pause(&self) -> Result<Option<Pause>, JournalError> {
@@ -219,13 +230,8 @@ impl Journal for EmbeddedJournal {
         Ok(read.await?.flatten())
     }
 
-    async fn write_pause(&self, pause: Option<Pause>) -> Result<(), JournalError> {
-        let written = self.embedded.write(move |transaction, keyring| {
-            let row = encode(keyring, META, PAUSE, &pause)?;
-            transaction.open_table(META)?.insert(PAUSE, row.as_slice())?;
-            Ok(())
-        });
-        Ok(written.await?)
+    async fn write_pause(&self, term: u64, pause: Option<Pause>) -> Result<(), JournalError> {
+        self.write_setting(term, PAUSE, pause).await
     }
 }
 

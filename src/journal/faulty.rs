@@ -104,10 +104,10 @@ impl<J: Journal> Journal for FaultyJournal<J> {
         self.inner.heartbeat().await
     }
 
-    async fn write_heartbeat(&self, heartbeat: Heartbeat) -> Result<(), JournalError> {
+    async fn write_heartbeat(&self, term: u64, heartbeat: Heartbeat) -> Result<(), JournalError> {
         let point = self.faults.point("journal.write_heartbeat");
         point.before()?;
-        let outcome = self.inner.write_heartbeat(heartbeat).await;
+        let outcome = self.inner.write_heartbeat(term, heartbeat).await;
         point.after()?;
         outcome
     }
@@ -117,10 +117,10 @@ impl<J: Journal> Journal for FaultyJournal<J> {
         self.inner.pause().await
     }
 
-    async fn write_pause(&self, pause: Option<Pause>) -> Result<(), JournalError> {
+    async fn write_pause(&self, term: u64, pause: Option<Pause>) -> Result<(), JournalError> {
         let point = self.faults.point("journal.write_pause");
         point.before()?;
-        let outcome = self.inner.write_pause(pause).await;
+        let outcome = self.inner.write_pause(term, pause).await;
         point.after()?;
         outcome
     }

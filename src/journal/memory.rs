@@ -25,6 +25,13 @@ struct State {
     pause: Option<Pause>,
 }
 
+impl State {
+    /// What belongs to no credential is the newest process's to write.
+    fn led_by(&mut self, term: u64) -> Result<&mut State, JournalError> {
+        if term < self.term { Err(JournalError::Deposed) } else { Ok(self) }
+    }
+}
+
 /// Loses everything with its last copy.
 #[derive(Debug, Clone, Default)]
 pub struct MemoryJournal(Arc<Mutex<State>>);
@@ -162,8 +169,8 @@ impl Journal for MemoryJournal {
         Ok(self.state().heartbeat.clone())
     }
 
-    async fn write_heartbeat(&self, heartbeat: Heartbeat) -> Result<(), JournalError> {
-        self.state().heartbeat = heartbeat;
+    async fn write_heartbeat(&self, term: u64, heartbeat: Heartbeat) -> Result<(), JournalError> {
+        self.state().led_by(term)?.heartbeat = heartbeat;
         Ok(())
     }
 
@@ -171,8 +178,8 @@ impl Journal for MemoryJournal {
         Ok(self.state().pause)
     }
 
-    async fn write_pause(&self, pause: Option<Pause>) -> Result<(), JournalError> {
-        self.state().pause = pause;
+    async fn write_pause(&self, term: u64, pause: Option<Pause>) -> Result<(), JournalError> {
+        self.state().led_by(term)?.pause = pause;
         Ok(())
     }
 }

@@ -122,6 +122,9 @@ pub enum JournalError {
     /// Somebody else appended, or a newer term began.
     #[error("the journal of `{credential}` has moved on: another process leads")]
     Conflict { credential: Name },
+    /// As [`JournalError::Conflict`], of what belongs to no credential.
+    #[error("the journal has moved on: another process leads")]
+    Deposed,
     #[error("the journal is damaged ({0}): restore it from a backup")]
     Damaged(&'static str),
     /// Whether it took effect isn't known.
@@ -186,11 +189,16 @@ pub trait Journal: Send + Sync {
 
     async fn heartbeat(&self) -> Result<Heartbeat, JournalError>;
 
-    async fn write_heartbeat(&self, heartbeat: Heartbeat) -> Result<(), JournalError>;
+    /// # Errors
+    /// [`JournalError::Deposed`] if a higher term has begun: a heartbeat that arrives late would add the running time of two
+    /// processes up, and an overlap would end before it has lasted (I13). Nothing has changed then.
+    async fn write_heartbeat(&self, term: u64, heartbeat: Heartbeat) -> Result<(), JournalError>;
 
     /// Whether everything is paused.
     async fn pause(&self) -> Result<Option<Pause>, JournalError>;
 
     /// Durable when it returns; `None` resumes.
-    async fn write_pause(&self, pause: Option<Pause>) -> Result<(), JournalError>;
+    /// # Errors
+    /// [`JournalError::Deposed`] if a higher term has begun. Nothing has changed then.
+    async fn write_pause(&self, term: u64, pause: Option<Pause>) -> Result<(), JournalError>;
 }

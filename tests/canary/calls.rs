@@ -203,16 +203,16 @@ impl Journal for Watched<dyn Journal> {
         pass!(self, "journal.heartbeat", JOURNAL_DAMAGED, self.inner.heartbeat())
     }
 
-    async fn write_heartbeat(&self, heartbeat: Heartbeat) -> Result<(), JournalError> {
-        pass!(self, "journal.write_heartbeat", JOURNAL_DAMAGED, self.inner.write_heartbeat(heartbeat))
+    async fn write_heartbeat(&self, term: u64, heartbeat: Heartbeat) -> Result<(), JournalError> {
+        pass!(self, "journal.write_heartbeat", JOURNAL_DAMAGED, self.inner.write_heartbeat(term, heartbeat))
     }
 
     async fn pause(&self) -> Result<Option<Pause>, JournalError> {
         pass!(self, "journal.pause", JOURNAL_DAMAGED, self.inner.pause())
     }
 
-    async fn write_pause(&self, pause: Option<Pause>) -> Result<(), JournalError> {
-        pass!(self, "journal.write_pause", JOURNAL_DAMAGED, self.inner.write_pause(pause))
+    async fn write_pause(&self, term: u64, pause: Option<Pause>) -> Result<(), JournalError> {
+        pass!(self, "journal.write_pause", JOURNAL_DAMAGED, self.inner.write_pause(term, pause))
     }
 }
 

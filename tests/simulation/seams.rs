@@ -242,17 +242,18 @@ impl Journal for SeatJournal {
         self.inner.heartbeat().await
     }
 
-    async fn write_heartbeat(&self, heartbeat: Heartbeat) -> Result<(), JournalError> {
-        self.pass("journal.heartbeat", true, self.inner.write_heartbeat(heartbeat)).await
+    async fn write_heartbeat(&self, term: u64, heartbeat: Heartbeat) -> Result<(), JournalError> {
+        let word = format!("journal.heartbeat {:.3}", heartbeat.running.as_secs_f64());
+        self.pass(&word, true, self.inner.write_heartbeat(term, heartbeat)).await
     }
 
     async fn pause(&self) -> Result<Option<Pause>, JournalError> {
         self.inner.pause().await
     }
 
-    async fn write_pause(&self, pause: Option<Pause>) -> Result<(), JournalError> {
+    async fn write_pause(&self, term: u64, pause: Option<Pause>) -> Result<(), JournalError> {
         let act = async {
-            self.inner.write_pause(pause).await?;
+            self.inner.write_pause(term, pause).await?;
             self.seat.scene.lock().model.all_paused = pause.is_some();
             Ok(())
         };

@@ -49,8 +49,8 @@ async fn fill_all(embedded: &Embedded) {
     for put in puts.collect::<Vec<_>>() {
         put.await.unwrap();
     }
-    journal.write_heartbeat(Heartbeat { wall: Some(at(1)), ..Heartbeat::default() }).await.unwrap();
-    journal.write_pause(Some(Pause { since: at(2) })).await.unwrap();
+    journal.write_heartbeat(1, Heartbeat { wall: Some(at(1)), ..Heartbeat::default() }).await.unwrap();
+    journal.write_pause(1, Some(Pause { since: at(2) })).await.unwrap();
 }
 
 /// All that can be read, as one text for each thing; a value is told by its bytes.
