@@ -29,6 +29,7 @@ mod status;
 mod submit;
 #[cfg(test)]
 mod tests;
+mod successor;
 mod verify;
 pub mod views;
 

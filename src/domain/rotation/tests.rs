@@ -25,6 +25,7 @@ use crate::domain::ids::{KeyId, OperationId, VersionId};
 use crate::domain::ledger::{Fingerprint, Ledger, Origin};
 use crate::domain::policy::{RotationPolicy, Unconfirmed};
 use crate::domain::provider::{Calls, Lifecycle, Provider};
+use crate::domain::succession::Succession;
 
 /// What happens to the next create.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -177,6 +178,7 @@ impl World {
             terms,
             planned_at: self.now.wall,
             serves_previous: false,
+            succession: if origin == Origin::Minted { self.provider.succession() } else { Succession::Beside },
         }
     }
 
@@ -201,7 +203,7 @@ impl World {
 
     fn issued(&self, key_id: &KeyId, copy_of: Option<VersionId>) -> Event {
         let fingerprints = vec![Fingerprint { field: "client_secret".parse().unwrap(), digest: format!("of-{key_id}") }];
-        Event::Issued { key_id: Some(key_id.clone()), issued_at: self.now.wall, expires_at: None, fingerprints, copy_of }
+        Event::Issued { key_id: Some(key_id.clone()), issued_at: self.now.wall, expires_at: None, fingerprints, copy_of, old_ends_at: None }
     }
 
     fn roll_back(&mut self) -> bool {

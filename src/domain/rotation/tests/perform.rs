@@ -106,8 +106,8 @@ impl World {
         let value = key(&format!("chosen-{}", self.events.len()));
         self.alive.insert(value.clone());
         self.bytes.insert(self.rotation().version.clone(), value.clone());
-        let Event::Issued { issued_at, expires_at, fingerprints, copy_of, .. } = self.issued(&value, None) else { unreachable!() };
-        self.journal(Event::Issued { key_id: None, issued_at, expires_at, fingerprints, copy_of });
+        let Event::Issued { issued_at, expires_at, fingerprints, copy_of, old_ends_at, .. } = self.issued(&value, None) else { unreachable!() };
+        self.journal(Event::Issued { key_id: None, issued_at, expires_at, fingerprints, copy_of, old_ends_at });
     }
 
     fn verify(&mut self) {

@@ -148,7 +148,7 @@ fn what_fits_by_its_place_may_still_be_wrong() {
     let planned = World::in_phase(Phase::Planned, true);
     let mut intended = planned.clone();
     intended.step_until(|world| world.create_unsent);
-    let no_id = Event::Issued { key_id: None, issued_at: planned.now.wall, expires_at: None, fingerprints: Vec::new(), copy_of: None };
+    let no_id = Event::Issued { key_id: None, issued_at: planned.now.wall, expires_at: None, fingerprints: Vec::new(), copy_of: None, old_ends_at: None };
     let operation = OperationId::new(installation(), &"other".parse().unwrap(), 9, 9);
     let grown = |attempt| Event::CreateIntended { attempt, operation, version: operation.version(2), seen: BTreeSet::new() };
     let mut wrong_generation = World::enrolled(true).plan(Origin::Minted, "max-age");
