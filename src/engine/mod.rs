@@ -27,9 +27,9 @@ mod restored;
 mod start;
 mod status;
 mod submit;
+mod successor;
 #[cfg(test)]
 mod tests;
-mod successor;
 mod verify;
 pub mod views;
 

@@ -46,7 +46,9 @@ pub fn apply(ledger: &Ledger, event: &Event) -> Applied {
         Event::Revoked { at, closure } => revoked(ledger, Ended { at: *at, closure: *closure }),
         Event::Closed => closed(ledger),
         Event::Abandoning { .. } | Event::Undone | Event::Abandoned { .. } => abandon(ledger, event),
-        Event::OrphanFound { .. } | Event::OrphanRevoked { .. } | Event::PossibleOrphan { .. } | Event::ReplyLost { .. } => orphan(ledger, event),
+        Event::OrphanFound { .. } | Event::OrphanRevoked { .. } | Event::PossibleOrphan { .. } | Event::ReplyLost { .. } => {
+            orphan(ledger, event)
+        }
         Event::CurrentRefused { .. } | Event::CurrentAccepted if ledger.current.is_none() => {
             illegal("current-refused", "there is no current version")
         }

@@ -9,6 +9,7 @@ mod perform;
 mod properties;
 mod rollback;
 mod stories;
+mod successors;
 mod table;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -78,6 +79,8 @@ struct World {
     let_go: BTreeSet<KeyId>,
     /// Versions that were forgotten alive: a value of our own has no key.
     forgotten: BTreeSet<VersionId>,
+    /// Values that the provider ends by itself, and when.
+    ending: BTreeMap<KeyId, Timestamp>,
 }
 
 impl World {
@@ -108,6 +111,7 @@ impl World {
             of_thieves: BTreeSet::new(),
             let_go: BTreeSet::new(),
             forgotten: BTreeSet::new(),
+            ending: BTreeMap::new(),
         }
     }
 
@@ -222,6 +226,7 @@ impl World {
     fn advance(&mut self, by: Duration) {
         self.now.wall = self.now.wall.checked_add(by).unwrap();
         self.now.running += by;
+        self.end_what_ends();
     }
 
     fn days(&mut self, days: u64) {

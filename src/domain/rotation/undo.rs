@@ -7,7 +7,6 @@ use super::{AbandonReason, Event, Phase, Plan, Rotation};
 use crate::domain::ids::VersionId;
 use crate::domain::ledger::{Closure, Ended, Failure, Ledger, Origin, PossibleOrphan, VersionFacts};
 use crate::domain::mutants::{Mutant, is_on};
-use crate::domain::succession::Succession;
 
 pub(super) fn abandon(mut ledger: Ledger, event: &Event) -> Applied {
     let Some(rotation) = ledger.rotation.as_mut() else { return illegal("abandoning", "no rotation is open") };
@@ -148,8 +147,8 @@ pub(super) fn rollback_planned(mut ledger: Ledger, plan: &Plan) -> Applied {
     if !matches!(rotation.phase, Phase::Promoted | Phase::Confirmed) && !is_on(Mutant::RolledBackToDoomed) {
         return illegal("rollback-planned", "there is a way back between promotion and retirement only");
     }
-    if rotation.plan.succession == Succession::ReplacesOld {
-        return illegal("rollback-planned", "the old key died when the new one was made");
+    if !rotation.plan.succession.spares_the_old() {
+        return illegal("rollback-planned", "making the new key ended the old one: it is dead, or dies by itself");
     }
     let Some(original) = rotation.old.clone() else { return illegal("rollback-planned", "there is no old version") };
     let Some(facts) = ledger.versions.get(&original).cloned() else { return illegal("rollback-planned", "the old version is unknown") };

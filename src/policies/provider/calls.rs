@@ -10,8 +10,8 @@ use crate::domain::provider::{
 use super::super::problem::Sink;
 use super::super::reader::{Fields, boolean, choice, entries, list, text, whole_number};
 use super::super::tree::{Kind, Node};
-use super::{Scope, lifecycle};
 use super::request::{self, CallKind, Place, pointer};
+use super::{Scope, lifecycle};
 
 pub(in super::super) const RULES_MAX: usize = 64;
 
