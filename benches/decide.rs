@@ -62,7 +62,7 @@ fn provider() -> Provider {
         calls: Calls { create: Some(create), ..Calls::default() },
         signs: None,
         lifecycle: Lifecycle::Pairs,
-        timing: Timing { propagation: None, tokens_outlive: None, manual_lead: None },
+        timing: Timing::default(),
         limits: Limits::default(),
         facts: Vec::new(),
     }

@@ -77,10 +77,11 @@ pub(crate) fn provider(lists: bool) -> Provider {
     let create = Create {
         call: call(),
         idempotency_headers: Vec::new(),
-        key_id: "/id".to_owned(),
+        key_id: Some("/id".to_owned()),
         fields: BTreeMap::new(),
         issued_at: None,
         expires_at: None,
+        previous_expires_at: None,
     };
     let list = List {
         call: call(),
@@ -102,7 +103,7 @@ pub(crate) fn provider(lists: bool) -> Provider {
         calls: Calls { token: None, probe: None, create: Some(create), list: lists.then_some(list), revoke: Some(call()) },
         signs: None,
         lifecycle: Lifecycle::Pairs,
-        timing: Timing { propagation: None, tokens_outlive: None, manual_lead: None },
+        timing: Timing::default(),
         limits: Limits::default(),
         facts: Vec::new(),
     }

@@ -22,4 +22,5 @@ pub mod reason;
 pub mod recipe;
 pub mod rotation;
 pub mod span;
+pub mod succession;
 pub mod windows;

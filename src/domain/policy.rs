@@ -76,9 +76,14 @@ impl Terms {
 }
 
 impl RotationPolicy {
-    /// How long a fresh key may be refused: the description's figure, else `min(120 s, overlap)`.
+    /// How long a fresh key may be refused: the description's figure, else `min(120 s, overlap)`. Without an overlap the old key
+    /// is dead, and patience costs nothing: then `min(120 s, maxAge/20)`.
     pub fn propagation(&self, provider: &Provider) -> Duration {
-        provider.timing.propagation.unwrap_or(Duration::from_secs(120).min(self.terms.overlap.as_duration()))
+        let bound = match self.terms.overlap {
+            Span::ZERO => self.max_age.as_duration() / 20,
+            overlap => overlap.as_duration(),
+        };
+        provider.timing.propagation.unwrap_or(Duration::from_secs(120).min(bound))
     }
 
     /// The longest that a retry waits: `min(5 min, maxAge/20)`, unless `Retry-After` says more.

@@ -11,6 +11,7 @@ use serde::Serialize;
 use super::credential::Environment;
 use super::ids::{FieldName, KeyId, Name};
 use super::recipe::Recipe;
+use super::succession::OverlapBounds;
 
 /// A validated `Provider` document.
 #[derive(Debug, Clone)]
@@ -92,6 +93,11 @@ pub enum Usage {
 pub enum Lifecycle {
     /// Several independent pairs live at once; the provider makes each (minted).
     Pairs,
+    /// There is one secret, and a call makes the next: the provider ends the old one by itself, after the overlap that the call
+    /// asks for (minted).
+    Rotate,
+    /// There is one secret, and a call replaces it: the old one dies with that call (minted).
+    Replace,
     /// A person makes and removes keys in the provider's dashboard.
     Manual,
     /// We make the values ourselves, and nobody but our applications uses them (chosen).
@@ -186,13 +192,38 @@ pub enum Body {
     Json(JsonTemplate),
 }
 
+impl Body {
+    /// Whether one of its templates has this variable.
+    pub fn mentions(&self, variable: &str) -> bool {
+        match self {
+            Body::None => false,
+            Body::Form(pairs) => pairs.iter().any(|(_, template)| template.variables().any(|name| name == variable)),
+            Body::Json(json) => json.mentions(variable),
+        }
+    }
+}
+
 /// A JSON value whose texts are templates.
 #[derive(Debug, Clone)]
 pub enum JsonTemplate {
     Text(Template),
+    /// A number that this variable of the request stands for.
+    Number(String),
     Literal(serde_json::Value),
     List(Vec<JsonTemplate>),
     Object(Vec<(String, JsonTemplate)>),
+}
+
+impl JsonTemplate {
+    fn mentions(&self, variable: &str) -> bool {
+        match self {
+            JsonTemplate::Text(template) => template.variables().any(|name| name == variable),
+            JsonTemplate::Number(name) => name == variable,
+            JsonTemplate::Literal(_) => false,
+            JsonTemplate::List(items) => items.iter().any(|item| item.mentions(variable)),
+            JsonTemplate::Object(members) => members.iter().any(|(_, member)| member.mentions(variable)),
+        }
+    }
 }
 
 /// A text with holes: `{name}` stands for a variable of the request. Which names exist depends on the place: base URLs
@@ -262,12 +293,14 @@ pub struct Create {
     pub call: Call,
     /// Headers that carry the operation id, so that a repeated call is no second key.
     pub idempotency_headers: Vec<String>,
-    /// JSON pointer to the provider's id of the new key.
-    pub key_id: String,
+    /// JSON pointer to the provider's id of the new key; `None` where the key stays and only its secret changes.
+    pub key_id: Option<String>,
     /// JSON pointer per field that the answer fills; the other fields are carried over from the current version.
     pub fields: BTreeMap<FieldName, String>,
     pub issued_at: Option<String>,
     pub expires_at: Option<String>,
+    /// Where it says when the provider ends the secret before this one.
+    pub previous_expires_at: Option<String>,
 }
 
 /// The list call: pages of keys.
@@ -342,7 +375,7 @@ impl Meaning {
     }
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Timing {
     /// How long a fresh key may be refused before that counts as a failure; `min(120 s, overlap)` where it isn't said.
     pub propagation: Option<Duration>,
@@ -350,6 +383,7 @@ pub struct Timing {
     pub tokens_outlive: Option<Duration>,
     /// What a person needs to make a key by hand.
     pub manual_lead: Option<Duration>,
+    pub overlap: OverlapBounds,
 }
 
 /// How many calls an account may make, how many of them are ours, and where answers tell what is left.
@@ -448,7 +482,7 @@ impl Provider {
     }
 
     pub fn can_mint(&self) -> bool {
-        self.lifecycle == Lifecycle::Pairs && self.calls.create.is_some()
+        matches!(self.lifecycle, Lifecycle::Pairs | Lifecycle::Rotate | Lifecycle::Replace) && self.calls.create.is_some()
     }
 
     /// Whether we make the values ourselves: there is nobody to ask.

@@ -26,6 +26,9 @@ impl Span {
     /// Ten years: longer than any key should live, short enough that sums never overflow.
     pub const MAX: Span = Span(3650 * 86_400);
 
+    /// No time at all: an overlap that can't be. Policies write it where it is allowed, and nowhere else.
+    pub const ZERO: Span = Span(0);
+
     /// Brought into the bounds: one computed from others (a tenth of five seconds) must still be readable once written.
     pub const fn from_secs(seconds: u64) -> Span {
         match seconds {
@@ -74,7 +77,7 @@ impl TryFrom<String> for Span {
     type Error = SpanError;
 
     fn try_from(text: String) -> Result<Self, Self::Error> {
-        text.parse()
+        if text == Span::ZERO.to_string() { Ok(Span::ZERO) } else { text.parse() }
     }
 }
 

@@ -14,6 +14,7 @@ use crate::domain::ids::OperationId;
 use crate::domain::ledger::{Ledger, Origin};
 use crate::domain::mutants::{Mutant, is_on};
 use crate::domain::rotation::{Event, Phase, Plan, Step, apply};
+use crate::domain::succession::Succession;
 use crate::journal::{JournalError, Position, SealedCopy};
 use crate::stores::{Append, Promotion, PromotionError, StoreError};
 
@@ -196,6 +197,7 @@ impl Engine {
             terms: context.policy.terms,
             planned_at: self.seams.clock.now().wall,
             // What came back from a backup may have been ended since: it isn't handed out to verify with either (I10).
+            succession: if origin == Origin::Minted { context.provider.succession() } else { Succession::Beside },
             serves_previous: context.provider.serves_previous() && !ledger.unverified,
         }
     }
@@ -371,6 +373,7 @@ pub(super) fn event_word(event: &Event) -> &'static str {
         Event::OrphanFound { .. } => "orphan-found",
         Event::OrphanRevoked { .. } => "orphan-revoked",
         Event::PossibleOrphan { .. } => "possible-orphan",
+        Event::ReplyLost { .. } => "reply-lost",
         Event::CurrentRefused { .. } => "current-refused",
         Event::CurrentAccepted => "current-accepted",
         Event::RollbackPlanned { .. } => "rollback-planned",
@@ -408,6 +411,7 @@ fn audited(event: &Event) -> Option<(&'static str, Option<String>)> {
         Event::Confirmed { .. } | Event::RevokeIntended | Event::Abandoned { .. } => None,
         // It is audited before the stage moves: the record says what is about to happen.
         Event::Promoted { .. } => return Some(("promoting", None)),
+        Event::ReplyLost { old_ends_at, .. } => Some(format!("the old key ends by {old_ends_at}")),
         Event::PossibleOrphan { .. } | Event::CurrentRefused { .. } | Event::CurrentAccepted => None,
         Event::Paused { .. } | Event::Resumed | Event::RevocationAsked { .. } | Event::Forgotten => None,
         Event::Restored | Event::TermsTightened { .. } => None,

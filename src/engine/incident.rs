@@ -238,6 +238,8 @@ fn may_roll_back(ledger: &Ledger) -> Result<(), RollbackError> {
     let old = open.old.as_ref().and_then(|old| ledger.versions.get(old));
     match (open.phase, old) {
         _ if ledger.open_incident().is_some() => Err(RollbackError::Stolen),
+        // What the provider ends by itself would be current for a while only, and nothing can keep it alive.
+        (Phase::Promoted | Phase::Confirmed, _) if !open.plan.succession.spares_the_old() => Err(RollbackError::BeingRevoked),
         (Phase::Retired, Some(old)) if is_on(Mutant::RolledBackToDoomed) && old.ended.is_none() => Ok(()),
         (Phase::Promoted | Phase::Confirmed, Some(old)) if !old.is_going() && open.revocation.is_none() => Ok(()),
         (Phase::Promoted, None) => Err(RollbackError::NothingToGoBackTo),

@@ -27,6 +27,7 @@ mod restored;
 mod start;
 mod status;
 mod submit;
+mod successor;
 #[cfg(test)]
 mod tests;
 mod verify;

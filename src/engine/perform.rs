@@ -12,6 +12,7 @@ use super::backoff::wait_after;
 use super::cell::{Cell, Work};
 use super::drive::{Hindrance, PromotionHindrance};
 use super::gather::Context;
+use super::successor::is_known;
 use crate::domain::ids::{KeyId, VersionId, is_marked, marker};
 use crate::domain::ledger::{Closure, Ledger, Origin};
 use crate::domain::material::Material;
@@ -211,9 +212,11 @@ impl Engine {
         }
         let acting = self.acting(work, context, ledger).await?;
         let name = &context.credential.name;
+        let overlap = self.overlap_given(context, ledger, rotation);
         let request = CreateRequest {
             operation: rotation.operation,
             marker: marker(self.installation, name, rotation.plan.generation, rotation.attempt),
+            overlap,
         };
         let target = self.signed_target(context, &[SignedCall::Create]).await?;
         // Until the answer tells: whoever drives this may be cut off.
@@ -223,17 +226,22 @@ impl Engine {
             Err(error) => return self.create_failed(work, context, ledger, error),
         };
         work.seen = None;
-        if ledger.versions.values().any(|facts| facts.key_id.as_ref() == Some(&minted.key_id)) {
+        let succession = rotation.plan.succession;
+        let fingerprints = self.fingerprints(&context.provider, &minted.material);
+        // Where the key stays and only its secret changes, there is no other to revoke by an id.
+        let key_id = succession.spares_the_old().then_some(minted.key_id);
+        if is_known(ledger, key_id.as_ref(), &fingerprints) {
             // An old key in place of a new one: undoing it must not touch the key that it is.
             return one(Event::Abandoning { reason: AbandonReason::BadValue });
         }
         let sealed = self.seal(context, &rotation.version, &minted.material)?;
         let event = Event::Issued {
-            key_id: Some(minted.key_id),
+            key_id,
             issued_at: self.issued_at(minted.issued_at),
             expires_at: minted.expires_at,
-            fingerprints: self.fingerprints(&context.provider, &minted.material),
+            fingerprints,
             copy_of: None,
+            old_ends_at: self.old_ends_at(succession, minted.previous_expires_at, overlap),
         };
         let sealed = if is_on(Mutant::SealedCopyDropped) { SealedCopy::Keep } else { SealedCopy::Put(sealed) };
         Ok(vec![Performed { event, sealed }])
@@ -264,6 +272,7 @@ impl Engine {
         let request = CreateRequest {
             operation: rotation.operation,
             marker: marker(self.installation, name, rotation.plan.generation, rotation.attempt),
+            overlap: rotation.plan.terms.overlap.as_duration(),
         };
         let made = self.seams.issuer.create(&self.target(context), &Material::default(), &request).await?;
         let sealed = self.seal(context, &rotation.version, &made.material)?;
@@ -273,6 +282,7 @@ impl Engine {
             expires_at: None,
             fingerprints: self.fingerprints(&context.provider, &made.material),
             copy_of: None,
+            old_ends_at: None,
         };
         Ok(vec![Performed { event, sealed: SealedCopy::Put(sealed) }])
     }
@@ -385,8 +395,8 @@ impl Engine {
         let at = self.seams.clock.now().wall;
         let Some(old) = &rotation.old else { return Err(Hindrance::new("internal", "there is no old version")) };
         let Some(key_id) = ledger.versions.get(old).and_then(|facts| facts.key_id.clone()) else {
-            // Nothing names the key at the provider: it can't be revoked, and nothing can tell whether it lives.
-            return one(Event::Revoked { at, closure: Closure::Unproved });
+            // Nothing names the key at the provider: it can't be revoked.
+            return one(Event::Revoked { at, closure: self.closure_by_look(context, rotation, old).await? });
         };
         let acting = self.acting(work, context, ledger).await?;
         let doomed = match self.full_material(context, old).await {

@@ -224,6 +224,7 @@ impl Engine {
             expires_at: enrolled.expires_at,
             fingerprints: enrolled.fingerprints.clone(),
             copy_of: None,
+            old_ends_at: None,
         };
         self.append(cell, work, &issued, SealedCopy::Put(sealed)).await.map_err(unavailable)?;
         Ok(version)
@@ -315,7 +316,8 @@ fn check_fields(context: &Context, material: &Material) -> Result<(), SubmitErro
 /// The provider's id of a submitted key: the public field that a created key's id would stand in.
 fn key_id_of(context: &Context, material: &Material) -> Option<KeyId> {
     let create = context.provider.calls.create.as_ref()?;
-    let field = create.fields.iter().find(|(_, pointer)| **pointer == create.key_id).map(|(field, _)| field)?;
+    let key_id = create.key_id.as_ref()?;
+    let field = create.fields.iter().find(|(_, pointer)| *pointer == key_id).map(|(field, _)| field)?;
     let public = context.provider.fields.get(field).is_some_and(|field| field.class == crate::domain::provider::FieldClass::Public);
     material.get(field).filter(|_| public)?.expose_str()?.parse().ok()
 }

@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use uuid::Uuid;
 
@@ -150,7 +151,7 @@ async fn a_key_without_its_material_is_revoked_by_the_list(subject: &Subject) {
 impl Subject {
     fn request(&self, generation: u64) -> CreateRequest {
         let operation = OperationId::new(INSTALLATION, &self.target.credential, generation, 1);
-        CreateRequest { operation, marker: marker(INSTALLATION, &self.target.credential, generation, 1) }
+        CreateRequest { operation, marker: marker(INSTALLATION, &self.target.credential, generation, 1), overlap: OVERLAP }
     }
 
     async fn create(&self, generation: u64) -> Minted {
@@ -193,4 +194,6 @@ fn stranger_of(provider: &Provider, material: &Material) -> Material {
     fields.collect()
 }
 
+/// What is asked of a provider that ends the old key by itself.
+const OVERLAP: Duration = Duration::from_secs(3600);
 const INSTALLATION: InstallationId = InstallationId(Uuid::from_u128(0x6b65_7977_7269_6768_7400_0000_0000_0001));

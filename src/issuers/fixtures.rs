@@ -108,10 +108,11 @@ fn dinie_create() -> Create {
     Create {
         call: Call { body, ..call(Method::Post, "/auth/credentials", Authentication::Token, create_rules) },
         idempotency_headers: vec!["Idempotency-Key".to_owned(), "X-Idempotency-Key".to_owned()],
-        key_id: "/client_id".to_owned(),
+        key_id: Some("/client_id".to_owned()),
         fields: pointers(&["client_id", "client_secret"]),
         issued_at: Some("/created_at".to_owned()),
         expires_at: Some("/expires_at".to_owned()),
+        previous_expires_at: None,
     }
 }
 
@@ -142,10 +143,11 @@ pub(crate) fn oauth_registration() -> Provider {
             create: Some(Create {
                 call: Call { body, ..call(Method::Post, "/{register}", Authentication::Open, create_rules) },
                 idempotency_headers: Vec::new(),
-                key_id: "/client_id".to_owned(),
+                key_id: Some("/client_id".to_owned()),
                 fields: pointers(&["client_id", "client_secret", "registration_access_token", "registration_client_uri"]),
                 issued_at: Some("/client_id_issued_at".to_owned()),
                 expires_at: Some("/client_secret_expires_at".to_owned()),
+                previous_expires_at: None,
             }),
             revoke: Some(Call {
                 url_field: Some(field("registration_client_uri")),
@@ -189,7 +191,7 @@ fn empty(name: &str) -> Provider {
         calls: Calls::default(),
         signs: None,
         lifecycle: Lifecycle::Pairs,
-        timing: Timing { propagation: None, tokens_outlive: None, manual_lead: None },
+        timing: Timing::default(),
         limits: Limits::default(),
         facts: Vec::new(),
     }

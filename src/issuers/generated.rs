@@ -48,7 +48,7 @@ impl Issuer for GeneratedIssuer {
         }
         // No provider names it: the operation does.
         let key_id = request.operation.to_string().parse().map_err(|_| IssuerError::BadValue)?;
-        Ok(Minted { key_id, material, issued_at: None, expires_at: None })
+        Ok(Minted { key_id, material, issued_at: None, expires_at: None, previous_expires_at: None })
     }
 
     /// We stop to serve it. Whether somebody still accepts it, nothing can tell.

@@ -69,16 +69,21 @@ impl Target {
 pub struct CreateRequest {
     pub operation: OperationId,
     pub marker: String,
+    /// How long the old key is to live on, where the provider ends it by itself.
+    pub overlap: Duration,
 }
 
 /// A key that the provider made.
 #[derive(Debug)]
 pub struct Minted {
+    /// The operation's name where the provider's id stays the same.
     pub key_id: KeyId,
     /// All fields, the management ones included.
     pub material: Material,
     pub issued_at: Option<Timestamp>,
     pub expires_at: Option<Timestamp>,
+    /// When the provider ends the secret before this one, where it says so.
+    pub previous_expires_at: Option<Timestamp>,
 }
 
 /// What a look at a key found.

@@ -57,6 +57,7 @@ pub fn event(number: u64) -> Event {
             key_id: Some("ab:c/d%\"\\".parse().unwrap()),
             issued_at: wall,
             expires_at: None,
+            old_ends_at: None,
             fingerprints: vec![fingerprint("a"), fingerprint("0")],
             copy_of: None,
         },

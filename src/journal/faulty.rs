@@ -147,6 +147,7 @@ pub fn append_point(event: &Event) -> &'static str {
         Event::OrphanFound { .. } => "journal.append orphan-found",
         Event::OrphanRevoked { .. } => "journal.append orphan-revoked",
         Event::PossibleOrphan { .. } => "journal.append possible-orphan",
+        Event::ReplyLost { .. } => "journal.append reply-lost",
         Event::CurrentRefused { .. } => "journal.append current-refused",
         Event::CurrentAccepted => "journal.append current-accepted",
         Event::RollbackPlanned { .. } => "journal.append rollback-planned",

@@ -7,6 +7,7 @@
 mod builtin;
 mod credential;
 mod folder;
+mod lifecycles;
 mod links;
 pub(crate) mod problem;
 pub(crate) mod provider;

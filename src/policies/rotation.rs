@@ -11,6 +11,7 @@ use crate::domain::provider::{Calls, Lifecycle, Limits, Provider, Timing};
 use crate::domain::span::Span;
 use crate::domain::windows::{self, Window, WindowError};
 
+use super::lifecycles;
 use super::problem::{Place, Sink};
 use super::reader::{At, Fields, choice, list, text};
 use super::tree::{Kind, Node};
@@ -30,7 +31,8 @@ const WAIT_LOOK_AHEAD: Duration = Duration::from_secs(400 * 86_400);
 pub(super) fn read(name: &Name, node: &Node, sink: &Sink<'_>, now: Timestamp) -> Option<RotationPolicy> {
     let fields = Fields::of(node, sink)?;
     let max_age = fields.need("maxAge", "by when an old version is dead, for example `maxAge: 90d`").and_then(|n| span(n, sink));
-    let overlap = fields.get("overlap").map(|node| span(node, sink));
+    // Whether there can be none is the provider's to say: see where a credential joins the two.
+    let overlap = fields.get("overlap").map(|node| overlap_or_none(node, sink));
     let spread = fields.get("spread").map(|node| span_or_zero(node, sink));
     let windows = fields.get("windows").map(|node| read_windows(node, sink, now));
     let confirmation = fields.get("confirmation").and_then(|node| choice(node, sink, &CONFIRMATIONS));
@@ -63,6 +65,12 @@ pub(super) fn read(name: &Name, node: &Node, sink: &Sink<'_>, now: Timestamp) ->
         verify_every: settled(verify_every)?.map_or(DAY, |span| span.value),
     };
     check_schedule(&policy, max_age.place, overlap.map(|overlap| overlap.place), sink).then_some(policy)
+}
+
+fn overlap_or_none(node: &Node, sink: &Sink<'_>) -> Option<At<Span>> {
+    let read = span_or_zero(node, sink)?;
+    let value = if read.value.is_zero() { Span::ZERO } else { Span::from_secs(read.value.as_secs()) };
+    Some(At { value, place: read.place })
 }
 
 /// `None` if it was given and is wrong.
@@ -141,6 +149,9 @@ fn check_schedule(policy: &RotationPolicy, max_age: Place, overlap: Option<Place
 
 /// Whether a policy can't be kept at a provider, reported where a credential joins the two.
 pub(super) fn check_at_provider(policy: &RotationPolicy, provider: &Provider, rotation: &At<Name>, sink: &Sink<'_>) {
+    if !lifecycles::check(policy, provider, rotation, sink) {
+        return;
+    }
     if let Some(message) = impossible(policy, provider) {
         sink.report(rotation.place, "impossible-schedule", format!("at provider `{}` {message}", provider.name), WAY_OUT);
     }
@@ -179,7 +190,7 @@ fn untimed(policy: &RotationPolicy) -> Provider {
         calls: Calls::default(),
         signs: None,
         lifecycle: Lifecycle::Pairs,
-        timing: Timing { propagation: None, tokens_outlive: None, manual_lead: None },
+        timing: Timing::default(),
         limits: Limits::default(),
         facts: Vec::new(),
     }

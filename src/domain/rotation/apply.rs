@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use jiff::Timestamp;
+
 use super::incident::{close_incident, compromised, forgotten, revocation_asked};
 use super::undo::{abandon, orphan, restored, rollback_planned};
 use super::{Event, POSSIBLE_ORPHANS_MAX, Phase, Plan, Rotation};
@@ -44,7 +46,9 @@ pub fn apply(ledger: &Ledger, event: &Event) -> Applied {
         Event::Revoked { at, closure } => revoked(ledger, Ended { at: *at, closure: *closure }),
         Event::Closed => closed(ledger),
         Event::Abandoning { .. } | Event::Undone | Event::Abandoned { .. } => abandon(ledger, event),
-        Event::OrphanFound { .. } | Event::OrphanRevoked { .. } | Event::PossibleOrphan { .. } => orphan(ledger, event),
+        Event::OrphanFound { .. } | Event::OrphanRevoked { .. } | Event::PossibleOrphan { .. } | Event::ReplyLost { .. } => {
+            orphan(ledger, event)
+        }
         Event::CurrentRefused { .. } | Event::CurrentAccepted if ledger.current.is_none() => {
             illegal("current-refused", "there is no current version")
         }
@@ -173,7 +177,9 @@ fn create_intended(mut ledger: Ledger, event: &Event) -> Applied {
 }
 
 fn issued(ledger: Ledger, event: &Event) -> Applied {
-    let Event::Issued { key_id, issued_at, expires_at, fingerprints, copy_of } = event else { return illegal("issued", "another event") };
+    let Event::Issued { key_id, issued_at, expires_at, fingerprints, copy_of, old_ends_at } = event else {
+        return illegal("issued", "another event");
+    };
     if let Some(rotation) = &ledger.rotation
         && rotation.phase == Phase::Planned
         && let Some(why) = unfit_issue(&ledger, rotation, event)
@@ -213,12 +219,28 @@ fn issued(ledger: Ledger, event: &Event) -> Applied {
         }
         ledger.versions.insert(version, Box::new(facts));
     }
+    if let Some(end) = old_ends_at {
+        ends_no_later(&mut ledger, *end);
+    }
     Ok(ledger)
+}
+
+/// The provider ends the old key of the open rotation by then.
+pub(super) fn ends_no_later(ledger: &mut Ledger, end: Timestamp) {
+    let old = ledger.rotation.as_ref().and_then(|rotation| rotation.old.clone());
+    for version in old.map(|old| ledger.same_key(&old)).unwrap_or_default() {
+        if let Some(facts) = ledger.versions.get_mut(&version) {
+            facts.expires_at = Some(facts.expires_at.map_or(end, |known| known.min(end)));
+        }
+    }
 }
 
 /// Why what was issued can't become a version, if it can't: each key is ours under one intent, once (I1, I10).
 fn unfit_issue(ledger: &Ledger, rotation: &Rotation, event: &Event) -> Option<&'static str> {
     let Event::Issued { key_id, copy_of, .. } = event else { return Some("another event") };
+    if rotation.plan.origin == Origin::Minted && !rotation.plan.succession.spares_the_old() {
+        return unfit_successor(ledger, rotation, event);
+    }
     if rotation.plan.origin == Origin::Minted {
         let Some(key_id) = key_id else { return Some("a minted key has an id: it couldn't be revoked without") };
         if !rotation.create_open {
@@ -237,6 +259,16 @@ fn unfit_issue(ledger: &Ledger, rotation: &Rotation, event: &Event) -> Option<&'
         Some(None) => Some("the original of the copy is unknown"),
         Some(Some(original)) if original.is_going() => Some("the value was revoked, or is about to be"),
         _ => None,
+    }
+}
+
+/// Why the next secret of a key that stays can't become a version.
+fn unfit_successor(ledger: &Ledger, rotation: &Rotation, event: &Event) -> Option<&'static str> {
+    match event {
+        _ if !rotation.create_open => Some("no create was intended"),
+        Event::Issued { key_id: None, copy_of: None, old_ends_at: Some(_), .. } if known_original(ledger, event).is_none() => None,
+        Event::Issued { key_id: None, copy_of: None, old_ends_at: Some(_), .. } => Some("the secret is an older version's"),
+        _ => Some("the key keeps its id, is no copy, and the old secret ends"),
     }
 }
 

@@ -24,6 +24,7 @@ use super::ledger::{Closure, Fingerprint, Ledger, Origin};
 use super::mutants::{Mutant, is_on};
 use super::policy::{RotationPolicy, Terms};
 use super::provider::Provider;
+use super::succession::Succession;
 
 pub use apply::{IllegalEvent, apply};
 pub use next::next;
@@ -139,6 +140,9 @@ pub struct Plan {
     /// Applications get the old version's fields too while both are good: that they end is a change which they see.
     #[serde(default)]
     pub serves_previous: bool,
+    /// What the create does to the old key.
+    #[serde(default)]
+    pub succession: Succession,
 }
 
 /// A point in time on both clocks: the wall's, and the running time that the journal adds up (I13).
@@ -253,6 +257,9 @@ pub enum Event {
         expires_at: Option<Timestamp>,
         fingerprints: Vec<Fingerprint>,
         copy_of: Option<VersionId>,
+        /// When the provider ends the old key, where making the new one leads to that.
+        #[serde(default)]
+        old_ends_at: Option<Timestamp>,
     },
     /// Pending in the store and read back byte-equal; the sealed copy is erased together with this event.
     Stored,
@@ -301,6 +308,14 @@ pub enum Event {
     PossibleOrphan {
         operation: OperationId,
         at: Timestamp,
+    },
+    /// As [`Event::PossibleOrphan`], where there is one secret: what was made is the provider's until the next create takes its
+    /// place, and nothing is left over. The old key may be ending, which nobody was told.
+    ReplyLost {
+        operation: OperationId,
+        /// The provider doesn't know a repeated operation again: the next create is another one.
+        burns_attempt: bool,
+        old_ends_at: Timestamp,
     },
     /// The provider refuses the current version, seen twice apart in time.
     CurrentRefused {

@@ -15,6 +15,7 @@ use crate::domain::ids::OperationId;
 use crate::domain::ledger::Origin;
 use crate::domain::mutants::{Mutant, is_on};
 use crate::domain::policy::{Confirmation, Unconfirmed};
+use crate::domain::succession::Succession;
 use crate::domain::windows;
 
 /// The next step. `rotation` is the open one of `facts.ledger`.
@@ -70,14 +71,19 @@ fn issue(rotation: &Rotation, facts: &Facts<'_>) -> Step {
         Origin::Chosen => return choose(rotation, facts),
         Origin::Submitted | Origin::RolledBack => return abandon(AbandonReason::SubmissionInterrupted),
     }
+    if rotation.create_open && !facts.create_unsent && !facts.provider.can_find_orphans() {
+        return reply_lost(rotation, facts);
+    }
+    let spares_the_old = rotation.plan.succession.spares_the_old();
+    if !spares_the_old && let Some(wait) = paused(facts).or_else(|| clock_untrusted(facts)) {
+        return wait;
+    }
     if rotation.create_open && facts.create_unsent {
         return Step::Create;
     }
-    if rotation.create_open && !facts.provider.can_find_orphans() {
-        return Step::Journal(Event::PossibleOrphan { operation: rotation.operation, at: facts.now.wall });
-    }
-    // A reply was lost where nobody can look for the key: the attempt ends here, and the next one waits longer.
-    if rotation.attempt_burned && !facts.provider.can_find_orphans() {
+    // A reply was lost where nobody can look for the key: the attempt ends here, and the next one waits longer. Where there is
+    // one secret, asking for the next one heals it.
+    if rotation.attempt_burned && spares_the_old && !facts.provider.can_find_orphans() {
         return abandon(AbandonReason::ReplyLost);
     }
     // Each lost reply costs the provider a key made and revoked: pause, and let the next try wait longer.
@@ -96,6 +102,19 @@ fn issue(rotation: &Rotation, facts: &Facts<'_>) -> Step {
     let generation = rotation.plan.generation;
     let operation = OperationId::new(facts.installation, &facts.credential.name, generation, attempt);
     Step::Journal(Event::CreateIntended { attempt, operation, version: operation.version(generation), seen: seen.clone() })
+}
+
+/// The outcome of a create is unknown, and no list tells it.
+fn reply_lost(rotation: &Rotation, facts: &Facts<'_>) -> Step {
+    let (operation, now) = (rotation.operation, facts.now.wall);
+    let lives_for = match rotation.plan.succession {
+        Succession::Beside => return Step::Journal(Event::PossibleOrphan { operation, at: now }),
+        // It was asked for before now, so the old key ends no later than this; the next create follows at once.
+        Succession::EndsOld => facts.provider.overlap_given(overlap(rotation)),
+        Succession::ReplacesOld => Duration::ZERO,
+    };
+    let repeats = facts.provider.calls.create.as_ref().is_some_and(|create| !create.idempotency_headers.is_empty());
+    Step::Journal(Event::ReplyLost { operation, burns_attempt: !repeats, old_ends_at: later(facts, lives_for) })
 }
 
 fn choose(rotation: &Rotation, facts: &Facts<'_>) -> Step {
@@ -153,7 +172,19 @@ fn left_to_holders(rotation: &Rotation, facts: &Facts<'_>) -> Option<Duration> {
     let by_hand = (rotation.revocation == Some(RevocationAsked::Anyway)).then_some(Duration::ZERO);
     // A policy that doesn't wait for holders leaves them the overlap, though it counts for nothing else.
     let by_policy = (rotation.plan.terms.unconfirmed == Unconfirmed::Revoke).then(|| left_since_promotion(rotation, facts));
-    [by_incident, by_hand, by_policy].into_iter().flatten().min()
+    // Nobody can hold what the provider ends by itself.
+    let by_provider = (!rotation.plan.succession.spares_the_old()).then(|| left_to_the_old(rotation, facts));
+    [by_incident, by_hand, by_policy, by_provider].into_iter().flatten().min()
+}
+
+/// How long the provider lets the old key live, where it ends it by itself.
+fn left_to_the_old(rotation: &Rotation, facts: &Facts<'_>) -> Duration {
+    if rotation.plan.succession != Succession::EndsOld {
+        return Duration::ZERO;
+    }
+    let old = rotation.old.as_ref().and_then(|old| facts.ledger.versions.get(old));
+    let left = old.and_then(|old| old.expires_at).map(|end| Duration::try_from(end.duration_since(facts.now.wall)));
+    left.and_then(Result::ok).unwrap_or_default()
 }
 
 /// A stolen key, or a person who wants the old one gone: overlap and windows don't count.
@@ -191,10 +222,15 @@ fn revoke(rotation: &Rotation, facts: &Facts<'_>) -> Step {
     if rotation.retired_term != Some(facts.term) || facts.ledger.refused_since.is_some() {
         return Step::Retire;
     }
-    if !facts.now.trusted && !is_on(Mutant::JumpedClockBelieved) {
-        return wait(WaitReason::ClockUntrusted, None);
+    if let Some(wait) = clock_untrusted(facts) {
+        return wait;
     }
     if doomed || is_on(Mutant::RevokeIntentNotJournaled) { Step::Revoke } else { Step::Journal(Event::RevokeIntended) }
+}
+
+/// What destroys waits for a clock that is believed (I13).
+fn clock_untrusted(facts: &Facts<'_>) -> Option<Step> {
+    (!facts.now.trusted && !is_on(Mutant::JumpedClockBelieved)).then(|| wait(WaitReason::ClockUntrusted, None))
 }
 
 fn paused(facts: &Facts<'_>) -> Option<Step> {
@@ -255,7 +291,7 @@ fn undo_create(rotation: &Rotation, facts: &Facts<'_>) -> Step {
         return Step::Journal(Event::Undone);
     }
     if !facts.provider.can_find_orphans() {
-        return Step::Journal(Event::PossibleOrphan { operation: rotation.operation, at: facts.now.wall });
+        return reply_lost(rotation, facts);
     }
     match facts.seen {
         None => Step::Survey,
@@ -285,7 +321,8 @@ fn overlap(rotation: &Rotation) -> Duration {
 
 /// How much of the overlap is left, by the smaller of wall time and running time (I13).
 fn overlap_left(rotation: &Rotation, facts: &Facts<'_>) -> Duration {
-    if hurried(rotation, facts) { Duration::ZERO } else { left_since_promotion(rotation, facts) }
+    let by_terms = if hurried(rotation, facts) { Duration::ZERO } else { left_since_promotion(rotation, facts) };
+    by_terms.max(left_to_the_old(rotation, facts))
 }
 
 fn left_since_promotion(rotation: &Rotation, facts: &Facts<'_>) -> Duration {

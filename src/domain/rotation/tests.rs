@@ -9,6 +9,7 @@ mod perform;
 mod properties;
 mod rollback;
 mod stories;
+mod successors;
 mod table;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,6 +26,7 @@ use crate::domain::ids::{KeyId, OperationId, VersionId};
 use crate::domain::ledger::{Fingerprint, Ledger, Origin};
 use crate::domain::policy::{RotationPolicy, Unconfirmed};
 use crate::domain::provider::{Calls, Lifecycle, Provider};
+use crate::domain::succession::Succession;
 
 /// What happens to the next create.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,6 +79,8 @@ struct World {
     let_go: BTreeSet<KeyId>,
     /// Versions that were forgotten alive: a value of our own has no key.
     forgotten: BTreeSet<VersionId>,
+    /// Values that the provider ends by itself, and when.
+    ending: BTreeMap<KeyId, Timestamp>,
 }
 
 impl World {
@@ -107,6 +111,7 @@ impl World {
             of_thieves: BTreeSet::new(),
             let_go: BTreeSet::new(),
             forgotten: BTreeSet::new(),
+            ending: BTreeMap::new(),
         }
     }
 
@@ -177,6 +182,7 @@ impl World {
             terms,
             planned_at: self.now.wall,
             serves_previous: false,
+            succession: if origin == Origin::Minted { self.provider.succession() } else { Succession::Beside },
         }
     }
 
@@ -201,7 +207,7 @@ impl World {
 
     fn issued(&self, key_id: &KeyId, copy_of: Option<VersionId>) -> Event {
         let fingerprints = vec![Fingerprint { field: "client_secret".parse().unwrap(), digest: format!("of-{key_id}") }];
-        Event::Issued { key_id: Some(key_id.clone()), issued_at: self.now.wall, expires_at: None, fingerprints, copy_of }
+        Event::Issued { key_id: Some(key_id.clone()), issued_at: self.now.wall, expires_at: None, fingerprints, copy_of, old_ends_at: None }
     }
 
     fn roll_back(&mut self) -> bool {
@@ -220,6 +226,7 @@ impl World {
     fn advance(&mut self, by: Duration) {
         self.now.wall = self.now.wall.checked_add(by).unwrap();
         self.now.running += by;
+        self.end_what_ends();
     }
 
     fn days(&mut self, days: u64) {

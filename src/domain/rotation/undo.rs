@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::apply::{Applied, illegal, open};
+use super::apply::{Applied, ends_no_later, illegal, open};
 use super::{AbandonReason, Event, Phase, Plan, Rotation};
 use crate::domain::ids::VersionId;
 use crate::domain::ledger::{Closure, Ended, Failure, Ledger, Origin, PossibleOrphan, VersionFacts};
@@ -122,6 +122,15 @@ pub(super) fn orphan(mut ledger: Ledger, event: &Event) -> Applied {
             rotation.attempt_burned = true;
             ledger.possible_orphans.push(PossibleOrphan { operation: *operation, at: *at });
         }
+        Event::ReplyLost { operation, burns_attempt, old_ends_at } => {
+            let open = ledger.rotation.as_mut().filter(|rotation| rotation.create_open && rotation.operation == *operation);
+            let Some(rotation) = open.filter(|rotation| !rotation.plan.succession.spares_the_old()) else {
+                return illegal("reply-lost", "no create of a next secret is under way");
+            };
+            rotation.create_open = false;
+            rotation.attempt_burned |= *burns_attempt;
+            ends_no_later(&mut ledger, *old_ends_at);
+        }
         _ => return illegal("orphan-found", "another event"),
     }
     Ok(ledger)
@@ -137,6 +146,9 @@ pub(super) fn rollback_planned(mut ledger: Ledger, plan: &Plan) -> Applied {
     }
     if !matches!(rotation.phase, Phase::Promoted | Phase::Confirmed) && !is_on(Mutant::RolledBackToDoomed) {
         return illegal("rollback-planned", "there is a way back between promotion and retirement only");
+    }
+    if !rotation.plan.succession.spares_the_old() {
+        return illegal("rollback-planned", "making the new key ended the old one: it is dead, or dies by itself");
     }
     let Some(original) = rotation.old.clone() else { return illegal("rollback-planned", "there is no old version") };
     let Some(facts) = ledger.versions.get(&original).cloned() else { return illegal("rollback-planned", "the old version is unknown") };

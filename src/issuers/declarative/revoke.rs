@@ -129,7 +129,7 @@ fn shares_a_secret(provider: &Provider, acting: &Material, doomed: &Material) ->
 }
 
 fn has_id(create: &Create, acting: &Material, key_id: &KeyId) -> bool {
-    let mut fields = create.fields.iter().filter(|(_, pointer)| **pointer == create.key_id);
+    let mut fields = create.fields.iter().filter(|(_, pointer)| Some(*pointer) == create.key_id.as_ref());
     let id = Secret::from(key_id.as_str().to_owned());
     fields.any(|(field, _)| acting.get(field).is_some_and(|value| value.same_as(&id)))
 }

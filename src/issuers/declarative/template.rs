@@ -26,17 +26,19 @@ impl<'a> Scope<'a> {
     fn value(&self, piece: &'a Piece) -> Result<&str, IssuerError> {
         match piece {
             Piece::Literal(text) => Ok(text),
-            Piece::Variable(name) => {
-                let own = self.own.iter().find(|(own, _)| own == name).map(|(_, value)| value.as_str());
-                let given = || self.variables.get(name).map(Name::as_str);
-                let default = || self.defaults.get(name)?.as_ref().map(Name::as_str);
-                own.or_else(given).or_else(default).ok_or(IssuerError::Impossible("a variable of the description has no value"))
-            }
+            Piece::Variable(name) => self.value_of(name),
             Piece::Field(field) => {
                 let value = self.acting.get(field).ok_or(IssuerError::Impossible("a field that the call needs is missing"))?;
                 value.expose_str().ok_or(IssuerError::Impossible("a field that the call needs is no text"))
             }
         }
+    }
+
+    fn value_of(&self, name: &str) -> Result<&str, IssuerError> {
+        let own = self.own.iter().find(|(own, _)| *own == name).map(|(_, value)| value.as_str());
+        let given = || self.variables.get(name).map(Name::as_str);
+        let default = || self.defaults.get(name)?.as_ref().map(Name::as_str);
+        own.or_else(given).or_else(default).ok_or(IssuerError::Impossible("a variable of the description has no value"))
     }
 
     /// The text as it is, for headers, queries and JSON, which encode it themselves.
@@ -86,6 +88,10 @@ impl<'a> Scope<'a> {
     pub(super) fn json(&'a self, template: &'a JsonTemplate) -> Result<serde_json::Value, IssuerError> {
         Ok(match template {
             JsonTemplate::Text(text) => serde_json::Value::String(self.text(text)?.to_string()),
+            JsonTemplate::Number(name) => {
+                let number = self.value_of(name)?.parse::<serde_json::Number>();
+                serde_json::Value::Number(number.map_err(|_| IssuerError::Impossible("a variable that should be a number is none"))?)
+            }
             JsonTemplate::Literal(value) => value.clone(),
             JsonTemplate::List(items) => items.iter().map(|item| self.json(item)).collect::<Result<_, _>>()?,
             JsonTemplate::Object(members) => {

@@ -33,7 +33,11 @@ fn hook() -> Target {
 
 fn request(attempt: u32) -> CreateRequest {
     let installation = InstallationId(Uuid::from_u128(7));
-    CreateRequest { operation: OperationId::new(installation, &"hook".parse().unwrap(), 1, attempt), marker: String::new() }
+    CreateRequest {
+        operation: OperationId::new(installation, &"hook".parse().unwrap(), 1, attempt),
+        marker: String::new(),
+        overlap: std::time::Duration::ZERO,
+    }
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! A provider in memory that knows the truth, with faults: what the engine's tests and the crash matrix rotate against.
 
+mod successor;
 mod truth;
 
 #[cfg(test)]
@@ -249,6 +250,10 @@ impl Issuer for MemoryIssuer {
     async fn create(&self, target: &Target, acting: &Material, request: &CreateRequest) -> Result<Minted, IssuerError> {
         self.at("issuer.create", |state, now| {
             state.authenticate(target.environment, signing(target, acting, SignedCall::Create), now)?;
+            let succession = target.provider.succession();
+            if !succession.spares_the_old() {
+                return state.succeed(target.environment, acting, request, succession, now);
+            }
             let index = state.issue(target.environment, request, now)?;
             Ok(state.keys[index].minted())
         })

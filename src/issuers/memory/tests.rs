@@ -19,7 +19,11 @@ fn start() -> (Arc<MemoryIssuer>, SimClock, Target, KeyId, Material) {
 
 fn request(number: u128) -> CreateRequest {
     let installation = crate::domain::ids::InstallationId(Uuid::from_u128(number));
-    CreateRequest { operation: OperationId::new(installation, &"dinie".parse().unwrap(), 1, 1), marker: format!("kw-{number}") }
+    CreateRequest {
+        operation: OperationId::new(installation, &"dinie".parse().unwrap(), 1, 1),
+        marker: format!("kw-{number}"),
+        overlap: Duration::ZERO,
+    }
 }
 
 #[tokio::test]

@@ -50,7 +50,7 @@ pub struct SimKey {
     pub dead_from: Option<Timestamp>,
     revoked: bool,
     secret: Secret,
-    operation: Option<OperationId>,
+    pub(super) operation: Option<OperationId>,
 }
 
 impl SimKey {
@@ -185,7 +185,7 @@ impl SimKey {
 
     pub(super) fn minted(&self) -> Minted {
         let (issued_at, expires_at) = (Some(self.created_at), self.expires_at);
-        Minted { key_id: self.key_id.clone(), material: self.material(), issued_at, expires_at }
+        Minted { key_id: self.key_id.clone(), material: self.material(), issued_at, expires_at, previous_expires_at: None }
     }
 
     pub(super) fn listed(&self, now: Timestamp) -> ListedKey {

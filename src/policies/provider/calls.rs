@@ -10,8 +10,8 @@ use crate::domain::provider::{
 use super::super::problem::Sink;
 use super::super::reader::{Fields, boolean, choice, entries, list, text, whole_number};
 use super::super::tree::{Kind, Node};
-use super::Scope;
 use super::request::{self, CallKind, Place, pointer};
+use super::{Scope, lifecycle};
 
 pub(in super::super) const RULES_MAX: usize = 64;
 
@@ -37,16 +37,11 @@ pub(super) fn read_calls(node: &Node, scope: &Scope<'_>, lifecycle: Option<Lifec
     let calls = Calls {
         token: call("token", CallKind::Token),
         probe: call("probe", CallKind::Probe),
-        create: fields.get("create").and_then(|node| read_create(node, scope, has_token)),
+        create: fields.get("create").and_then(|node| read_create(node, scope, has_token, lifecycle)),
         list: fields.get("list").and_then(|node| read_list(node, scope, has_token)),
         revoke: call("revoke", CallKind::Revoke),
     };
-    if lifecycle == Some(Lifecycle::Manual) {
-        for key in ["create", "list", "revoke"].iter().filter_map(|name| fields.key(name)) {
-            let help = "a person makes and removes these keys: leave the call out, or write `lifecycle: pairs`";
-            scope.sink.report(key.place, "unused-call", "with `lifecycle: manual` nothing makes this call", help);
-        }
-    }
+    lifecycle::check_calls(&fields, &calls, lifecycle);
     fields.done();
     calls
 }
@@ -239,7 +234,7 @@ fn read_equals(node: &Node, sink: &Sink<'_>) -> Option<(String, serde_json::Valu
     Some((at?, value?))
 }
 
-fn read_create(node: &Node, scope: &Scope<'_>, has_token: bool) -> Option<Create> {
+fn read_create(node: &Node, scope: &Scope<'_>, has_token: bool, lifecycle: Option<Lifecycle>) -> Option<Create> {
     let sink = scope.sink;
     let fields = Fields::of(node, sink)?;
     let call = read_call(&fields, scope, CallKind::Create, has_token);
@@ -247,13 +242,14 @@ fn read_create(node: &Node, scope: &Scope<'_>, has_token: bool) -> Option<Create
         let items = list(node, sink).unwrap_or_default();
         items.iter().filter_map(|item| request::header_name(item, sink)).collect()
     });
-    let key_id = fields.need("keyId", "where the provider's id of the new key stands, for example `/client_id`");
-    let key_id = key_id.and_then(|node| pointer(node, sink));
+    let key_id = lifecycle::read_key_id(&fields, lifecycle);
     let filled = fields.need("fields", "where each field of the new key stands").map(|node| read_filled(node, scope));
     let at = |name| fields.get(name).and_then(|node| pointer(node, sink));
     let (issued_at, expires_at) = (at("issuedAt"), at("expiresAt"));
+    let previous_expires_at = lifecycle::read_previous_end(&fields, lifecycle);
     fields.done();
-    Some(Create { call: call?, idempotency_headers: headers.unwrap_or_default(), key_id: key_id?, fields: filled?, issued_at, expires_at })
+    let idempotency_headers = headers.unwrap_or_default();
+    Some(Create { call: call?, idempotency_headers, key_id: key_id?, fields: filled?, issued_at, expires_at, previous_expires_at })
 }
 
 fn read_filled(node: &Node, scope: &Scope<'_>) -> BTreeMap<FieldName, String> {

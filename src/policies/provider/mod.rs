@@ -2,6 +2,7 @@
 
 mod calls;
 mod generate;
+mod lifecycle;
 pub(crate) mod limits;
 mod request;
 
@@ -11,15 +12,16 @@ use regex::{Regex, RegexBuilder};
 
 use crate::domain::credential::Environment;
 use crate::domain::ids::{FieldName, Name};
-use crate::domain::provider::{Confidence, Fact, Field, FieldClass, Lifecycle, Provider, Template, Timing, Usage};
+use crate::domain::provider::{Confidence, Fact, Field, FieldClass, Lifecycle, Provider, Template, Usage};
 
 use super::problem::Sink;
-use super::reader::{Fields, boolean, choice, entries, list, text, unsupported};
+use super::reader::{Fields, boolean, choice, entries, list, text};
 use super::tree::{Key, Node};
-use super::values::{ENVIRONMENTS, Scheme, check_url, name, span};
+use super::values::{ENVIRONMENTS, Scheme, check_url, name};
 pub(super) use calls::{MEANINGS, METHODS, RULES_MAX};
 use calls::{read_calls, read_signs};
 pub(super) use generate::{ALPHABET_MAX, ENCODINGS, PREFIX_LENGTH_MAX, USAGES};
+pub(super) use lifecycle::LIFECYCLES;
 use limits::read_limits;
 pub(super) use request::{OWN_HEADERS, RESERVED, TEMPLATE_LENGTH_MAX};
 
@@ -43,8 +45,8 @@ pub(super) fn read(name: &Name, node: &Node, sink: &Sink<'_>) -> Option<Provider
     let fields = Fields::of(node, sink)?;
     let title = fields.need("title", "what people call the provider").and_then(|node| text(node, sink));
     let retired = fields.get("retired").and_then(|node| boolean(node, sink)).unwrap_or(false);
-    let lifecycle =
-        fields.need("lifecycle", "how keys come and go: `pairs`, `manual` or `generated`").and_then(|node| lifecycle(node, sink));
+    let help = "how keys come and go: `pairs`, `rotate`, `replace`, `manual` or `generated`";
+    let lifecycle = fields.need("lifecycle", help).and_then(|node| lifecycle::read(node, sink));
     let variables = fields.get("variables").map(|node| read_variables(node, sink)).unwrap_or_default();
     let described = fields.need("fields", "what a credential consists of").map(|node| read_fields(node, sink)).unwrap_or_default();
     let classes = described.iter().map(|(name, field)| (name.clone(), field.class)).collect();
@@ -59,8 +61,8 @@ pub(super) fn read(name: &Name, node: &Node, sink: &Sink<'_>) -> Option<Provider
     }
     let calls = fields.get("calls").map(|node| read_calls(node, &scope, lifecycle)).unwrap_or_default();
     let signs = fields.get("signs").and_then(|node| read_signs(node, &scope, calls.token.is_some()));
-    let timing = fields.get("timing").map(|node| read_timing(node, sink)).unwrap_or_default();
-    let timing = Timing { propagation: timing[0], tokens_outlive: timing[1], manual_lead: timing[2] };
+    let timing = fields.get("timing").map(|node| lifecycle::read_timing(node, sink)).unwrap_or_default();
+    lifecycle::check_overlap(&fields, &calls, &timing, lifecycle);
     let limits = fields.get("limits").map(|node| read_limits(node, sink)).unwrap_or_default();
     let facts = fields.get("facts").map(|node| read_facts(node, sink)).unwrap_or_default();
     fields.done();
@@ -83,16 +85,6 @@ pub(super) fn read(name: &Name, node: &Node, sink: &Sink<'_>) -> Option<Provider
 fn places(fields: &Fields<'_>, scope: &Scope<'_>) -> BTreeMap<Environment, Template> {
     let help = "where they are: `sandbox: {base: …}` and `production: {base: …}`";
     fields.need("environments", help).map(|node| read_environments(node, scope)).unwrap_or_default()
-}
-
-fn lifecycle(node: &Node, sink: &Sink<'_>) -> Option<Lifecycle> {
-    let (pairs, manual, generated) = (Some(Lifecycle::Pairs), Some(Lifecycle::Manual), Some(Lifecycle::Generated));
-    let words = [("pairs", pairs), ("manual", manual), ("generated", generated), ("slots", None), ("overlap", None), ("replace", None)];
-    let word = choice(node, sink, &words)?;
-    if word.value.is_none() {
-        unsupported(sink, node.place, "lifecycle: other than pairs, manual and generated");
-    }
-    word.value
 }
 
 fn read_variables(node: &Node, sink: &Sink<'_>) -> BTreeMap<String, Option<Name>> {
@@ -252,15 +244,6 @@ fn compile(written: &str, node: &Node, sink: &Sink<'_>) -> Option<Regex> {
         Err(regex::Error::CompiledTooBig(_)) => refuse("the pattern is too large: repeat less"),
         Err(_) => refuse("this is no regular expression"),
     }
-}
-
-/// `propagation`, `tokensOutlive`, `manualLead`.
-fn read_timing(node: &Node, sink: &Sink<'_>) -> [Option<std::time::Duration>; 3] {
-    let Some(fields) = Fields::of(node, sink) else { return [None; 3] };
-    let timing = ["propagation", "tokensOutlive", "manualLead"]
-        .map(|name| fields.get(name).and_then(|node| span(node, sink)).map(|span| span.value.as_duration()));
-    fields.done();
-    timing
 }
 
 fn read_facts(node: &Node, sink: &Sink<'_>) -> Vec<Fact> {

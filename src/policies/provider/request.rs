@@ -2,6 +2,7 @@
 
 use crate::domain::ids::FieldName;
 use crate::domain::provider::{Body, FieldClass, JsonTemplate, Method, Template};
+use crate::domain::succession::OVERLAP_SECONDS;
 
 use super::super::problem::Sink;
 use super::super::reader::{Fields, entries, text};
@@ -9,7 +10,7 @@ use super::super::tree::{Kind, Node};
 use super::Scope;
 
 /// Variables that the daemon fills in itself.
-pub(in super::super) const RESERVED: [&str; 3] = ["key_id", "marker", "operation_id"];
+pub(in super::super) const RESERVED: [&str; 4] = ["key_id", "marker", "operation_id", OVERLAP_SECONDS];
 
 /// Headers that authentication, body and connection set themselves.
 pub(in super::super) const OWN_HEADERS: [&str; 8] =
@@ -41,7 +42,8 @@ impl Place {
     fn own(self) -> &'static [&'static str] {
         match self {
             Place::Address(CallKind::Revoke) | Place::Content(CallKind::Revoke) => &["key_id"],
-            Place::Address(CallKind::Create) | Place::Content(CallKind::Create) => &["marker", "operation_id"],
+            Place::Address(CallKind::Create) => &["marker", "operation_id"],
+            Place::Content(CallKind::Create) => &["marker", "operation_id", OVERLAP_SECONDS],
             _ => &[],
         }
     }
@@ -166,6 +168,8 @@ pub(super) fn body(node: &Node, scope: &Scope<'_>, kind: CallKind, method: Optio
 
 fn json_template(node: &Node, scope: &Scope<'_>, kind: CallKind) -> Option<JsonTemplate> {
     Some(match &node.kind {
+        // By itself it is the number that it stands for.
+        Kind::Text(written) if kind == CallKind::Create && is_overlap(written) => JsonTemplate::Number(OVERLAP_SECONDS.to_owned()),
         Kind::Text(written) => JsonTemplate::Text(template(node, written, scope, Place::Content(kind))?),
         Kind::List(items) => JsonTemplate::List(items.iter().filter_map(|item| json_template(item, scope, kind)).collect()),
         Kind::Map(entries) => {
@@ -174,6 +178,10 @@ fn json_template(node: &Node, scope: &Scope<'_>, kind: CallKind) -> Option<JsonT
         }
         Kind::Null | Kind::Bool(_) | Kind::Number(_) => JsonTemplate::Literal(literal(node, scope.sink)?),
     })
+}
+
+fn is_overlap(written: &str) -> bool {
+    written.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')) == Some(OVERLAP_SECONDS)
 }
 
 /// A plain JSON value: a text, a number, a truth value or null.

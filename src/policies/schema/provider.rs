@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 
 use super::super::provider::{
-    ALPHABET_MAX, CLASSES, CONFIDENCES, ENCODINGS, MEANINGS, METHODS, OWN_HEADERS, PATTERN_LENGTH_MAX, PREFIX_LENGTH_MAX, RESERVED,
-    RULES_MAX, TEMPLATE_LENGTH_MAX, USAGES,
+    ALPHABET_MAX, CLASSES, CONFIDENCES, ENCODINGS, LIFECYCLES, MEANINGS, METHODS, OWN_HEADERS, PATTERN_LENGTH_MAX, PREFIX_LENGTH_MAX,
+    RESERVED, RULES_MAX, TEMPLATE_LENGTH_MAX, USAGES,
 };
 use super::super::values::ENVIRONMENTS;
 use super::{described, object, one_of, words};
@@ -29,7 +29,7 @@ pub(super) fn spec() -> Value {
         json!({
             "title": described("What people call the provider.", text.clone()),
             "retired": {"description": "Nothing new is enrolled, checks still work. [false]", "type": "boolean"},
-            "lifecycle": {"description": "How keys come and go: `manual`, a person brings each one; `generated`, we make the values.", "enum": ["pairs", "manual", "generated"]},
+            "lifecycle": {"description": "How keys come and go: `pairs`, several live at once; `rotate`, the provider ends the old secret after the overlap; `replace`, the old one dies at once; `manual`, a person brings each one; `generated`, we make the values.", "enum": LIFECYCLES.map(|(word, _)| word)},
             "signs": described("How a credential of this provider signs for those that it administers.", json!({"$ref": "#/$defs/signature"})),
             "environments": by_environment(1, environment),
             "variables": {"description": "A value is the default; without one each credential gives its own.", "type": "object",
@@ -41,7 +41,9 @@ pub(super) fn spec() -> Value {
             "timing": object(&[], json!({
                 "propagation": described("How long a fresh key may still be refused. [min(120s, overlap)]", duration.clone()),
                 "tokensOutlive": described("How long access tokens outlive their key.", duration.clone()),
-                "manualLead": described("How long a person takes.", duration),
+                "manualLead": described("How long a person takes.", duration.clone()),
+                "overlap": described("How long old and new may both work, with `lifecycle: rotate`; `default` where a create can't ask.",
+                    object(&[], json!({"min": duration, "default": duration, "max": duration}))),
             })),
             "limits": object(&[], json!({
                 "quota": quota,
@@ -52,7 +54,16 @@ pub(super) fn spec() -> Value {
         }),
     );
     let lives = |word: &str| json!({"properties": {"lifecycle": {"const": word}}, "required": ["lifecycle"]});
+    let one_secret = json!({"properties": {"lifecycle": {"enum": ["rotate", "replace"]}}, "required": ["lifecycle"]});
+    let create = |part: Value| json!({"properties": {"calls": {"properties": {"create": part}}}});
     spec["allOf"] = json!([
+        // One secret: the key stays, and is neither listed nor revoked.
+        {
+            "if": one_secret,
+            "then": {"properties": {"calls": {"properties": {"list": false, "revoke": false, "create": {"properties": {"keyId": false}}}}}},
+            "else": create(json!({"required": ["keyId"]})),
+        },
+        {"if": lives("rotate"), "else": create(json!({"properties": {"previousExpiresAt": false}}))},
         {"if": lives("manual"), "then": {"properties": {"calls": {"properties": {"create": false, "list": false, "revoke": false}}}}},
         // All fields are made here and nobody is asked, or none is and there is a provider.
         {
@@ -123,7 +134,7 @@ fn calls() -> Value {
     let administered = json!({"$ref": "#/$defs/administered"});
     let create = json!({
         "authentication": administered,
-        "keyId": pointer, "issuedAt": pointer, "expiresAt": pointer,
+        "keyId": pointer, "issuedAt": pointer, "expiresAt": pointer, "previousExpiresAt": pointer,
         "fields": {"type": "object", "propertyNames": {"pattern": FieldName::PATTERN}, "additionalProperties": pointer},
         "idempotencyHeaders": {"type": "array", "items": {"$ref": "#/$defs/header"}},
     });
@@ -138,7 +149,7 @@ fn calls() -> Value {
         json!({
             "token": call(&["accessToken"], token),
             "probe": call(&[], proves),
-            "create": call(&["keyId", "fields"], create),
+            "create": call(&["fields"], create),
             "list": call(&["items", "keyId"], list),
             "revoke": call(&[], json!({"authentication": administered})),
         }),
@@ -188,7 +199,7 @@ pub(super) fn shared() -> [(&'static str, Value); 10] {
             "base",
             json!({"type": "string", "allOf": [
                 {"pattern": TEMPLATE},
-                {"pattern": r"^(https://|http://(localhost|127\.[0-9.]+|\[::1\])([:/]|$))[!-\x22$->@-\x5b\x5d-~]*$"},
+                {"pattern": r"^([Hh][Tt][Tt][Pp][Ss]://|[Hh][Tt][Tt][Pp]://(localhost|127\.[0-9.]+|\[::1\])([:/]|$))[!-\x22$->@-\x5b\x5d-~]*$"},
             ]}),
         ),
         (

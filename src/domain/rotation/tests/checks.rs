@@ -25,6 +25,7 @@ impl World {
         assert_eq!(rotation.retired_term, Some(self.term), "the current version was verified afresh");
         let named = self.blockers.iter().all(|blocker| rotation.stragglers.contains(blocker));
         let by_policy = overlap_over && rotation.plan.terms.unconfirmed == Unconfirmed::Revoke;
+        let by_provider = !rotation.plan.succession.spares_the_old();
         let by_hand = rotation.revocation == Some(RevocationAsked::Anyway);
         let by_incident = incident.is_some_and(|incident| {
             let running = self.now.running.saturating_sub(incident.at.running);
@@ -33,7 +34,7 @@ impl World {
             assert!(self.blockers.iter().all(|blocker| incident.stragglers.contains(blocker)), "the incident names them, too");
             running.min(wall) >= incident.within / part
         });
-        assert!(self.blockers.is_empty() || (named && (by_policy || by_hand || by_incident)), "held, or unnamed");
+        assert!(self.blockers.is_empty() || (named && (by_policy || by_hand || by_incident || by_provider)), "held, or unnamed");
     }
 
     /// What holds after every event.
@@ -45,7 +46,8 @@ impl World {
         if let Some(current) = &self.ledger.current {
             assert!(!self.ledger.versions[current].is_going(), "I10: current is never on its way out");
             let key = &self.bytes[current];
-            assert!(self.alive.contains(key) || self.killed_outside.contains(key), "I3: current is accepted");
+            let alive = self.alive.contains(key) || self.killed_outside.contains(key);
+            assert!(alive || self.is_being_replaced(), "I3: current is accepted");
         }
         assert!(self.ledger.revision >= before.revision && self.ledger.generation >= before.generation);
         if self.provider.can_find_orphans() {
@@ -62,7 +64,12 @@ impl World {
             let is_let_go = self.forgotten.contains(version) || facts.key_id.as_ref().is_some_and(|key| self.let_go.contains(key));
             assert!(facts.ended.is_some() || same.contains(version) || is_let_go, "{version} is neither ended nor current");
         }
-        let stray = |key: &&KeyId| self.made.contains_key(*key) && Some(*key) != self.current_key().as_ref() && !self.let_go.contains(*key);
+        let stray = |key: &&KeyId| {
+            self.made.contains_key(*key)
+                && Some(*key) != self.current_key().as_ref()
+                && !self.let_go.contains(*key)
+                && !self.ending.contains_key(*key)
+        };
         let strays = self.alive.iter().filter(stray).count();
         assert!(strays <= self.ledger.possible_orphans.len(), "I2: {strays} keys of ours live unknown");
         assert_eq!(self.store_current.as_ref(), current);

@@ -32,6 +32,13 @@ fn lives() -> Vec<Vec<Event>> {
     let mut life = World::generating();
     life.settle_after_start();
     lives.push(life.events);
+    for lifecycle in [Lifecycle::Rotate, Lifecycle::Replace] {
+        let mut life = World::with_one_secret(lifecycle, false);
+        life.fault = Some(Fault::ReplyLost);
+        life.requested = true;
+        life.settle_after_start();
+        lives.push(life.events);
+    }
     let snapshot = lives[0].len() - 1;
     let ledger = replay(&lives[0][..snapshot]);
     lives.push(vec![Event::Snapshot { ledger: Box::new(ledger) }]);

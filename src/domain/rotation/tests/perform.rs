@@ -17,6 +17,7 @@ impl World {
                 self.kill(&key_id);
                 self.journal(Event::OrphanRevoked { key_id });
             }
+            Step::Create if !self.rotation().plan.succession.spares_the_old() => self.succeed(),
             Step::Create => self.create(),
             Step::Choose => self.choose(),
             Step::Store => self.journal(Event::Stored),
@@ -106,8 +107,10 @@ impl World {
         let value = key(&format!("chosen-{}", self.events.len()));
         self.alive.insert(value.clone());
         self.bytes.insert(self.rotation().version.clone(), value.clone());
-        let Event::Issued { issued_at, expires_at, fingerprints, copy_of, .. } = self.issued(&value, None) else { unreachable!() };
-        self.journal(Event::Issued { key_id: None, issued_at, expires_at, fingerprints, copy_of });
+        let Event::Issued { issued_at, expires_at, fingerprints, copy_of, old_ends_at, .. } = self.issued(&value, None) else {
+            unreachable!()
+        };
+        self.journal(Event::Issued { key_id: None, issued_at, expires_at, fingerprints, copy_of, old_ends_at });
     }
 
     fn verify(&mut self) {
@@ -136,6 +139,8 @@ impl World {
         assert!(self.now.trusted && !self.ledger.paused, "I13: what destroys waits");
         let value = self.bytes[&old].clone();
         assert_ne!(Some(&value), self.current_key().as_ref(), "I3: never the current key");
+        let ends_by_itself = !self.rotation().plan.succession.spares_the_old();
+        assert!(!ends_by_itself || !self.alive.contains(&value), "what ends by itself has ended");
         self.kill(&value);
         self.revocations += 1;
         self.journal(Event::Revoked { at: self.now.wall, closure: Closure::Proved });

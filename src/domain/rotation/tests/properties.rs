@@ -290,7 +290,11 @@ fn wild_event((kind, number): (u8, u8), world: &World) -> Event {
         20 if number > 1 => Event::Undone,
         20 => Event::Abandoned { at: wall, next_try_at: wall },
         21 => Event::OrphanFound { key_id: key(&format!("wild-{number}-0")), burns_attempt: number > 1 },
-        22 if number > 1 => Event::OrphanRevoked { key_id: key(&format!("wild-{number}-0")) },
+        22 if number > 2 => Event::OrphanRevoked { key_id: key(&format!("wild-{number}-0")) },
+        22 if number > 0 => {
+            let operation = rotation.map_or(operation, |rotation| rotation.operation);
+            Event::ReplyLost { operation, burns_attempt: true, old_ends_at: wall }
+        }
         22 => Event::PossibleOrphan { operation: rotation.map_or(operation, |rotation| rotation.operation), at: wall },
         23 if number > 1 => Event::CurrentRefused { at: wall },
         23 => Event::CurrentAccepted,

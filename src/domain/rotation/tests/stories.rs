@@ -89,7 +89,7 @@ fn the_same_key_is_recognised_by_its_id_and_by_its_value() {
     world.journal(Event::Planned { plan });
     let by_id = world.issued(&key("submitted-1"), None);
     let Event::Issued { issued_at, fingerprints, .. } = by_id.clone() else { panic!("issued") };
-    let by_value = Event::Issued { key_id: None, issued_at, expires_at: None, fingerprints, copy_of: None };
+    let by_value = Event::Issued { key_id: None, issued_at, expires_at: None, fingerprints, copy_of: None, old_ends_at: None };
     for event in [by_id, by_value] {
         let ledger = apply(&world.ledger, &event).unwrap();
         assert_eq!(ledger.versions[&version].copy_of, original);

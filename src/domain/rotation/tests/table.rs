@@ -54,6 +54,7 @@ fn event_for(name: &str, world: &World) -> Event {
         "abandoned" => Event::Abandoned { at, next_try_at: at },
         "orphan-found" => Event::OrphanFound { key_id: key("stray"), burns_attempt: false },
         "orphan-revoked" => Event::OrphanRevoked { key_id: key("stray") },
+        "reply-lost" => Event::ReplyLost { operation, burns_attempt: true, old_ends_at: at },
         "possible-orphan" => Event::PossibleOrphan { operation, at },
         "current-refused" => Event::CurrentRefused { at },
         "current-accepted" => Event::CurrentAccepted,
@@ -73,7 +74,7 @@ fn event_for(name: &str, world: &World) -> Event {
 }
 
 /// Where each event fits. `*` is everywhere.
-const FITS: [(&str, &str); 31] = [
+const FITS: [(&str, &str); 32] = [
     ("planned", "enrolled"),
     ("create-intended", "planned intended"),
     ("issued", "intended"),
@@ -92,6 +93,8 @@ const FITS: [(&str, &str); 31] = [
     ("orphan-found", "*"),
     ("orphan-revoked", ""),
     ("possible-orphan", "intended"),
+    // Where there is one secret, which is none of these places.
+    ("reply-lost", ""),
     ("current-refused", "*"),
     ("current-accepted", "*"),
     ("rollback-planned", "promoted confirmed"),
@@ -148,7 +151,14 @@ fn what_fits_by_its_place_may_still_be_wrong() {
     let planned = World::in_phase(Phase::Planned, true);
     let mut intended = planned.clone();
     intended.step_until(|world| world.create_unsent);
-    let no_id = Event::Issued { key_id: None, issued_at: planned.now.wall, expires_at: None, fingerprints: Vec::new(), copy_of: None };
+    let no_id = Event::Issued {
+        key_id: None,
+        issued_at: planned.now.wall,
+        expires_at: None,
+        fingerprints: Vec::new(),
+        copy_of: None,
+        old_ends_at: None,
+    };
     let operation = OperationId::new(installation(), &"other".parse().unwrap(), 9, 9);
     let grown = |attempt| Event::CreateIntended { attempt, operation, version: operation.version(2), seen: BTreeSet::new() };
     let mut wrong_generation = World::enrolled(true).plan(Origin::Minted, "max-age");

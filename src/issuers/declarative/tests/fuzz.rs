@@ -140,7 +140,7 @@ fn told_of(error: &IssuerError, body: &[u8]) -> Option<String> {
 type Mint = fn(&Provider, &Value, &Material) -> Result<Minted, IssuerError>;
 
 fn mint(provider: &Provider, json: &Value, acting: &Material) -> Result<Minted, IssuerError> {
-    minted(provider.calls.create.as_ref().unwrap(), provider, json, acting)
+    minted(provider.calls.create.as_ref().unwrap(), provider, json, acting, "an-operation")
 }
 
 /// All fields of the description, as they stand, and an id.
@@ -150,7 +150,7 @@ fn is_whole(provider: &Provider, minted: &Minted, json: &Value) -> bool {
         let (Some(value), Some(theirs)) = (minted.material.get(name), json.pointer(pointer).and_then(Value::as_str)) else { return false };
         value.expose() == theirs.as_bytes() && !is_no_value(value)
     };
-    let id = json.pointer(&create.key_id).map(|id| id.as_str().map_or_else(|| id.to_string(), str::to_owned));
+    let id = json.pointer(create.key_id.as_ref().unwrap()).map(|id| id.as_str().map_or_else(|| id.to_string(), str::to_owned));
     let is_id =
         |id: &String| id == minted.key_id.as_str() && id.bytes().all(|byte| byte.is_ascii_graphic()) && (1..=256).contains(&id.len());
     create.fields.iter().all(field) && id.as_ref().is_some_and(is_id)

@@ -51,5 +51,6 @@ pub(super) fn request() -> CreateRequest {
     CreateRequest {
         operation: OperationId::new(installation, &"dinie-sandbox".parse().unwrap(), 2, 1),
         marker: "kw-7-dinie-sandbox-2-1".to_owned(),
+        overlap: std::time::Duration::from_secs(3600),
     }
 }

@@ -1,0 +1,124 @@
+//! `lifecycle` of a `Provider` document: how keys come and go, and which calls and parts that needs.
+
+use std::time::Duration;
+
+use crate::domain::provider::{Calls, Lifecycle, Timing};
+use crate::domain::succession::{OVERLAP_SECONDS, OverlapBounds};
+
+use super::super::problem::Sink;
+use super::super::reader::{Fields, choice};
+use super::super::tree::Node;
+use super::super::values::span;
+use super::request::pointer;
+
+pub(in super::super) const LIFECYCLES: [(&str, Lifecycle); 5] = [
+    ("pairs", Lifecycle::Pairs),
+    ("rotate", Lifecycle::Rotate),
+    ("replace", Lifecycle::Replace),
+    ("manual", Lifecycle::Manual),
+    ("generated", Lifecycle::Generated),
+];
+
+pub(super) fn read(node: &Node, sink: &Sink<'_>) -> Option<Lifecycle> {
+    choice(node, sink, &LIFECYCLES).map(|word| word.value)
+}
+
+/// Whether there is one secret, which the next one takes the place of.
+fn keeps_the_key(lifecycle: Option<Lifecycle>) -> bool {
+    matches!(lifecycle, Some(Lifecycle::Rotate | Lifecycle::Replace))
+}
+
+/// Reports calls that this lifecycle never makes.
+pub(super) fn check_calls(fields: &Fields<'_>, calls: &Calls, lifecycle: Option<Lifecycle>) {
+    let sink = fields.sink;
+    let (unused, word, help): (&[&str], _, _) = match lifecycle {
+        Some(Lifecycle::Manual) => (
+            &["create", "list", "revoke"],
+            "manual",
+            "a person makes and removes these keys: leave the call out, or write `lifecycle: pairs`",
+        ),
+        Some(Lifecycle::Rotate) => (&["list", "revoke"], "rotate", "the provider ends the old secret by itself: leave the call out"),
+        Some(Lifecycle::Replace) => (&["list", "revoke"], "replace", "the old secret dies with the create: leave the call out"),
+        Some(Lifecycle::Pairs | Lifecycle::Generated) | None => (&[], "", ""),
+    };
+    for key in unused.iter().filter_map(|name| fields.key(name)) {
+        sink.report(key.place, "unused-call", format!("with `lifecycle: {word}` nothing makes this call"), help);
+    }
+    let asks = calls.create.as_ref().is_some_and(|create| create.call.body.mentions(OVERLAP_SECONDS));
+    if let (true, Some(key)) = (asks && lifecycle != Some(Lifecycle::Rotate), fields.key("create")) {
+        let message = format!("`{{{OVERLAP_SECONDS}}}` asks for what this lifecycle doesn't have");
+        sink.report(key.place, "overlap-unused", message, "leave it out, or write `lifecycle: rotate`");
+    }
+}
+
+/// `keyId`: outer `None` where it is missing or wrong.
+#[allow(clippy::option_option, reason = "that it is wrong and that there is none are two things")]
+pub(super) fn read_key_id(fields: &Fields<'_>, lifecycle: Option<Lifecycle>) -> Option<Option<String>> {
+    let sink = fields.sink;
+    if !keeps_the_key(lifecycle) {
+        let node = fields.need("keyId", "where the provider's id of the new key stands, for example `/client_id`")?;
+        return pointer(node, sink).map(Some);
+    }
+    if let (Some(_), Some(key)) = (fields.get("keyId"), fields.key("keyId")) {
+        let message = "the key stays, and only its secret changes: it has no id of its own";
+        sink.report(key.place, "unused-part", message, "leave `keyId` out, or write `lifecycle: pairs`");
+    }
+    Some(None)
+}
+
+pub(super) fn read_previous_end(fields: &Fields<'_>, lifecycle: Option<Lifecycle>) -> Option<String> {
+    let node = fields.get("previousExpiresAt")?;
+    if let (true, Some(key)) = (lifecycle.is_some() && lifecycle != Some(Lifecycle::Rotate), fields.key("previousExpiresAt")) {
+        let help = "leave it out, or write `lifecycle: rotate`";
+        fields.sink.report(key.place, "unused-part", "only with `lifecycle: rotate` the provider ends the old secret later", help);
+    }
+    pointer(node, fields.sink)
+}
+
+pub(super) fn read_timing(node: &Node, sink: &Sink<'_>) -> Timing {
+    let Some(fields) = Fields::of(node, sink) else { return Timing::default() };
+    let part = |name| read_span(&fields, name);
+    let (propagation, tokens_outlive, manual_lead) = (part("propagation"), part("tokensOutlive"), part("manualLead"));
+    let overlap = fields.get("overlap").map(|node| read_overlap(node, sink)).unwrap_or_default();
+    fields.done();
+    Timing { propagation, tokens_outlive, manual_lead, overlap }
+}
+
+fn read_span(fields: &Fields<'_>, name: &'static str) -> Option<Duration> {
+    fields.get(name).and_then(|node| span(node, fields.sink)).map(|span| span.value.as_duration())
+}
+
+/// `{min, default, max}`.
+fn read_overlap(node: &Node, sink: &Sink<'_>) -> OverlapBounds {
+    let Some(fields) = Fields::of(node, sink) else { return OverlapBounds::default() };
+    let part = |name| read_span(&fields, name);
+    let bounds = OverlapBounds { least: part("min"), default: part("default"), most: part("max") };
+    fields.done();
+    let in_order: Vec<Duration> = [bounds.least, bounds.default, bounds.most].into_iter().flatten().collect();
+    if !in_order.is_sorted() {
+        sink.report(node.place, "bad-value", "`min`, `default` and `max` don't grow in this order", "for example `{min: 0s, max: 7d}`");
+    }
+    bounds
+}
+
+/// Where old and new may work together, something says for how long; elsewhere nothing does.
+pub(super) fn check_overlap(fields: &Fields<'_>, calls: &Calls, timing: &Timing, lifecycle: Option<Lifecycle>) {
+    let sink = fields.sink;
+    let given = timing.overlap != OverlapBounds::default();
+    match lifecycle {
+        Some(Lifecycle::Rotate) => {
+            let asks = calls.create.as_ref().is_none_or(|create| create.call.body.mentions(OVERLAP_SECONDS));
+            if let (false, None, Some(key)) = (asks, timing.overlap.default, fields.key("lifecycle")) {
+                let message = "nothing says how long the old secret lives on";
+                let help = format!("write `{{{OVERLAP_SECONDS}}}` into the body of `create`, or `timing: {{overlap: {{default: 24h}}}}`");
+                sink.report(key.place, "overlap-unknown", message, help);
+            }
+        }
+        Some(Lifecycle::Replace) if given => {
+            if let Some(key) = fields.key("timing") {
+                sink.report(key.place, "overlap-unused", "with `lifecycle: replace` there is no overlap", "leave `overlap` out");
+            }
+        }
+        _ => {}
+    }
+}
