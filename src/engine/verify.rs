@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use super::Engine;
 use super::cell::{Cell, Work};
+use super::drift::store_look_due;
 use super::drive::Hindrance;
 use super::gather::Context;
+use super::manual::removal_due;
 use super::perform::{CLOCKS_DISAGREE, Outcome, Performed};
 use crate::domain::due::{Decision, decide};
 use crate::domain::environment::{Acceptance, Evidence, EvidenceKind, Proof, Says, pure_evidence};
@@ -189,12 +191,27 @@ impl Engine {
                 return Ok(());
             }
         }
-        if check_due(work, context, ledger, self.seams.clock.now()) {
+        if store_look_due(cell, work, context, ledger, running) {
+            self.cut_short_at(end, self.look_at_store(cell, work, context, ledger)).await?;
+        }
+        let mut removal = Ok(());
+        if removal_due(work, context, ledger, running) {
+            // Whatever comes of it: the next look waits its time, and the current key is looked at all the same.
+            work.removal_looked_at = Some(running);
+            let found = self.cut_short_at(end, self.look_at_removed(work, context, ledger)).await;
+            removal = match found {
+                Ok(events) => self.append_all(cell, work, events).await,
+                Err(hindrance) => Err(hindrance),
+            };
+        }
+        // Bytes of somebody else are sent nowhere.
+        let are_ours = cell.drift().is_none_or(|drift| drift.leaves_bytes());
+        if are_ours && check_due(work, context, ledger, self.seams.clock.now()) {
             let events = self.cut_short_at(end, self.check_current(work, context, ledger)).await?;
             work.checked_at = Some(running);
             self.append_all(cell, work, events).await?;
         }
-        swept
+        swept.and(removal)
     }
 
     async fn sweep(&self, cell: &Cell, work: &mut Work, context: &Context, ledger: &Ledger, end: Duration) -> Result<(), Hindrance> {

@@ -174,7 +174,7 @@ fn pointers(fields: &[&str]) -> BTreeMap<FieldName, String> {
 fn described(name: &str, class: FieldClass) -> (FieldName, Field) {
     (
         field(name),
-        Field { class, bound: true, served: class != FieldClass::Management, patterns: BTreeMap::new(), usage: Usage::Sign, recipe: None },
+        Field { class, bound: true, served: class != FieldClass::Management, patterns: BTreeMap::new(), usage: Usage::Sign, recipe: None, is: None },
     )
 }
 
@@ -189,6 +189,7 @@ fn empty(name: &str) -> Provider {
         calls: Calls::default(),
         signs: None,
         lifecycle: Lifecycle::Pairs,
+        manual: Default::default(),
         timing: Timing { propagation: None, tokens_outlive: None, manual_lead: None },
         limits: Limits::default(),
         facts: Vec::new(),

@@ -17,7 +17,7 @@ fn described(class: FieldClass, patterns: &[(Environment, &str)]) -> Provider {
     let mut provider = provider(true);
     provider
         .fields
-        .insert("client_id".parse().unwrap(), Field { class, bound: true, served: true, patterns, usage: Usage::Sign, recipe: None });
+        .insert("client_id".parse().unwrap(), Field { class, bound: true, served: true, patterns, usage: Usage::Sign, recipe: None, is: None });
     provider
 }
 
