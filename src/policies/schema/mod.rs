@@ -60,7 +60,7 @@ fn shared() -> [(&'static str, Value); 5] {
         ("environment", words(&ENVIRONMENTS)),
         (
             "https",
-            json!({"type": "string", "pattern": r"^https://[!-\x22$->@-\x5b\x5d-~]+$", "not": {"pattern": "^https://([/:]|[^/]*@)"}}),
+            json!({"type": "string", "pattern": r"^[Hh][Tt][Tt][Pp][Ss]://[!-\x22$->@-\x5b\x5d-~]+$", "not": {"pattern": "^[^:]*://([/:]|[^/]*@)"}}),
         ),
     ]
 }

@@ -188,7 +188,7 @@ pub(super) fn shared() -> [(&'static str, Value); 10] {
             "base",
             json!({"type": "string", "allOf": [
                 {"pattern": TEMPLATE},
-                {"pattern": r"^(https://|http://(localhost|127\.[0-9.]+|\[::1\])([:/]|$))[!-\x22$->@-\x5b\x5d-~]*$"},
+                {"pattern": r"^([Hh][Tt][Tt][Pp][Ss]://|[Hh][Tt][Tt][Pp]://(localhost|127\.[0-9.]+|\[::1\])([:/]|$))[!-\x22$->@-\x5b\x5d-~]*$"},
             ]}),
         ),
         (
