@@ -159,7 +159,8 @@ fn paused(facts: &Facts<'_>) -> Option<Decision> {
 }
 
 fn requested(facts: &Facts<'_>) -> Option<Decision> {
-    facts.requested.then(|| start(facts, DueReason::Requested))
+    // What is asked for already isn't asked for again.
+    (facts.requested && facts.ledger.request.is_none()).then(|| start(facts, DueReason::Requested))
 }
 
 /// A person has been asked for a new key: reminded, or no longer asked. What is worse than that is said first.

@@ -32,13 +32,16 @@ impl Drift {
     pub(super) fn text(&self) -> String {
         match self {
             Drift::OtherCurrent(Some(version)) => {
-                format!("somebody else made `{version}` current in the store: it isn't served, and nothing is rotated; put the label back there")
+                format!(
+                    "somebody else made `{version}` current in the store: it isn't served, and nothing is rotated; put the label back there"
+                )
             }
             Drift::OtherCurrent(None) => {
                 "somebody else took the label `current` away in the store: nothing is rotated; put it back there".to_owned()
             }
             Drift::OtherBytes => {
-                "somebody else changed the current value in the store: it isn't served; put it back there, or `keywright submit` a key".to_owned()
+                "somebody else changed the current value in the store: it isn't served; put it back there, or `keywright submit` a key"
+                    .to_owned()
             }
             Drift::BytesGone => {
                 "somebody else removed the current value from the store; put it back there, or `keywright submit` a key".to_owned()
@@ -56,9 +59,8 @@ pub(super) fn store_look_due(cell: &Cell, work: &Work, context: &Context, ledger
 }
 
 impl Engine {
-    /// Compares, and says it once when it differs, and once when it doesn't any more.
-    pub(super) async fn look_at_store(&self, cell: &Cell, work: &mut Work, context: &Context, ledger: &Ledger) -> Result<(), Hindrance> {
-        let found = self.drift_of(context, ledger).await?;
+    /// Says it once when the store differs, and once when it doesn't any more.
+    pub(super) async fn note_drift(&self, cell: &Cell, work: &mut Work, ledger: &Ledger, found: Option<Drift>) -> Result<(), Hindrance> {
         work.store_looked_at = Some(self.seams.clock.now().running);
         cell.suspect(false);
         if found == cell.drift() {
@@ -78,7 +80,7 @@ impl Engine {
         Ok(())
     }
 
-    async fn drift_of(&self, context: &Context, ledger: &Ledger) -> Result<Option<Drift>, Hindrance> {
+    pub(super) async fn drift_of(&self, context: &Context, ledger: &Ledger) -> Result<Option<Drift>, Hindrance> {
         let Some(current) = &ledger.current else { return Ok(None) };
         let theirs = self.seams.store.stages(&context.slot()).await?.current;
         // What a process promoted without living to journal it is ours.
@@ -88,8 +90,10 @@ impl Engine {
             return Ok(Some(Drift::OtherCurrent(theirs)));
         }
         match self.seams.store.read(&context.slot(), current).await {
-            Ok(bytes) if self.is_as_recorded(context, ledger, current, &join(bytes)) => Ok(None),
-            Ok(_) => Ok(Some(Drift::OtherBytes)),
+            Ok(bytes) => {
+                let as_recorded = self.is_as_recorded(context, ledger, current, &join(bytes));
+                Ok((!as_recorded).then_some(Drift::OtherBytes))
+            }
             Err(StoreError::NotFound { .. }) => Ok(Some(Drift::BytesGone)),
             Err(error) => Err(error.into()),
         }

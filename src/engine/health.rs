@@ -67,9 +67,8 @@ impl Engine {
             until_deadline: dying.map(|facts| deadline_of(facts, &context.policy).duration_since(now)),
             verdict: current.and_then(|facts| facts.proof.as_ref()).map(|proof| proof.verdict),
             holders_of_previous: self.blockers(&context, &ledger).len(),
-            request: asked_for(&ledger).map(|(asks, request, _)| {
-                (asks, request.urgency_at(now).max(request.urgency), request.deadline_at.duration_since(now))
-            }),
+            request: asked_for(&ledger)
+                .map(|(asks, request, _)| (asks, request.urgency_at(now).max(request.urgency), request.deadline_at.duration_since(now))),
             store_changed: cell.drift().is_some(),
         })
     }

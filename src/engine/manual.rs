@@ -161,10 +161,14 @@ fn instructions(context: &Context, ledger: &Ledger, asks: Asks, old: Option<&Ver
     }
     match (asks, old) {
         (Asks::NewKey, _) if manual.replaces => {
-            steps.push("The old key dies when the new one is made: applications have no working key until the next step is done.".to_owned());
+            steps.push(
+                "The old key dies when the new one is made: applications have no working key until the next step is done.".to_owned(),
+            );
             steps.push(format!("Then run `keywright submit {name}` at once."));
         }
-        (Asks::NewKey, _) => steps.push(format!("Then run `keywright submit {name}`. Leave the old key alive: its removal is asked for later.")),
+        (Asks::NewKey, _) => {
+            steps.push(format!("Then run `keywright submit {name}`. Leave the old key alive: its removal is asked for later."))
+        }
         (Asks::OldKeyRemoval, Some(old)) => {
             let seen = if context.provider.has_check() { "keywright looks by itself whether it is gone; if it can't tell" } else { "Then" };
             steps.push(format!("{seen}, `keywright revoke {name} --version {old}` says that you removed it."));
@@ -207,7 +211,10 @@ pub(super) fn problem(context: &Context, ledger: &Ledger, request: &RequestStatu
                 ""
             };
             let text = "a new key is needed";
-            ("manual-request", format!("{text} by {by} ({urgency}): `keywright status {name}` shows how, `keywright submit {name}` takes it{gap}"))
+            (
+                "manual-request",
+                format!("{text} by {by} ({urgency}): `keywright status {name}` shows how, `keywright submit {name}` takes it{gap}"),
+            )
         }
         Asks::OldKeyRemoval => {
             let removal = ledger.rotation.as_ref().and_then(|open| open.removal.as_ref());

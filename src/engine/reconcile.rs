@@ -204,8 +204,8 @@ impl Engine {
         if self.must_be_verified(&context, &ledger) {
             return Some(Look::Act { deadline });
         }
-        let upkeep = sweep_due(&work, &context, now.running)
-            || check_due(&work, &context, &ledger, now)
+        let are_ours = cell.drift().is_none_or(|drift| drift.leaves_bytes());
+        let upkeep = (are_ours && (sweep_due(&work, &context, now.running) || check_due(&work, &context, &ledger, now)))
             || store_look_due(cell, &work, &context, &ledger, now.running)
             || removal_due(&work, &context, &ledger, now.running);
         if upkeep && ledger.current.is_some() && !work.upkeep_backoff.is_waiting(now.running) {

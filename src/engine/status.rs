@@ -342,7 +342,8 @@ fn problems_of(cell: &Cell, context: &Context, standing: &Standing, now: Timesta
         add("store-changed", drift.text());
     }
     for version in unproved(&ledger, context, now) {
-        let text = format!("nothing tells whether the key of {version} is dead: look at {} whether it is still there", context.provider.title);
+        let text =
+            format!("nothing tells whether the key of {version} is dead: look at {} whether it is still there", context.provider.title);
         add("unproved", text);
     }
     if ledger.unverified && ledger.refused_since.is_none() {

@@ -326,7 +326,8 @@ fn check_fields(context: &Context, material: &Material) -> Result<(), SubmitErro
     // What has another field's value is never brought.
     let is_brought = |name: &FieldName| described.get(name).is_some_and(|field| field.is.is_none());
     let unknown = material.iter().filter(|(name, _)| !is_brought(name)).map(|(name, _)| (name.clone(), FieldProblem::Unknown));
-    let missing = described.keys().filter(|name| is_brought(name) && material.get(name).is_none()).map(|name| (name.clone(), FieldProblem::Missing));
+    let missing =
+        described.keys().filter(|name| is_brought(name) && material.get(name).is_none()).map(|name| (name.clone(), FieldProblem::Missing));
     let values = material.iter().filter_map(|(name, value)| Some((name.clone(), FieldProblem::Value(check_value(value).err()?))));
     let problems: Vec<(FieldName, FieldProblem)> = unknown.chain(missing).chain(values).collect();
     if problems.is_empty() { Ok(()) } else { Err(SubmitError::InvalidFields(problems)) }

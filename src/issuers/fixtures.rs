@@ -174,7 +174,15 @@ fn pointers(fields: &[&str]) -> BTreeMap<FieldName, String> {
 fn described(name: &str, class: FieldClass) -> (FieldName, Field) {
     (
         field(name),
-        Field { class, bound: true, served: class != FieldClass::Management, patterns: BTreeMap::new(), usage: Usage::Sign, recipe: None, is: None },
+        Field {
+            class,
+            bound: true,
+            served: class != FieldClass::Management,
+            patterns: BTreeMap::new(),
+            usage: Usage::Sign,
+            recipe: None,
+            is: None,
+        },
     )
 }
 

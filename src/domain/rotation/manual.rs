@@ -75,6 +75,10 @@ pub(super) fn removal(rotation: &Rotation, facts: &Facts<'_>) -> Step {
     let old = rotation.old.as_ref().and_then(|old| facts.ledger.versions.get(old));
     let now = facts.now.wall;
     let Some(old) = old else { return Step::Revoke };
+    // What ends here is kept no longer.
+    if !facts.now.trusted {
+        return Step::Wait(Wait { reason: WaitReason::ClockUntrusted, until: None });
+    }
     // A person says that it is gone.
     if rotation.revocation.is_some() {
         return Step::Revoke;
@@ -85,9 +89,6 @@ pub(super) fn removal(rotation: &Rotation, facts: &Facts<'_>) -> Step {
         }
         return Step::Journal(Event::RemovalAsked { at: now, deadline: remove_by(old, facts) });
     };
-    if !facts.now.trusted {
-        return Step::Wait(Wait { reason: WaitReason::ClockUntrusted, until: None });
-    }
     let urgency = removal.request.urgency_at(now);
     if urgency > removal.request.urgency {
         return Step::Journal(Event::ManualReminded { at: now, asks: Asks::OldKeyRemoval, urgency });

@@ -11,14 +11,11 @@ use super::super::tree::{Kind, Node};
 
 /// The field that is named, if it is a name at all; whether it is described is asked when all are read.
 pub(super) fn read_link(node: &Node, sink: &Sink<'_>) -> Option<FieldName> {
-    match text(node, sink)?.parse() {
-        Ok(name) => Some(name),
-        Err(error) => {
-            let error: crate::domain::ids::NameError = error;
-            sink.report(node.place, "bad-name", error.to_string(), "the name of another field of this description");
-            None
-        }
+    let name = text(node, sink)?.parse::<FieldName>();
+    if let Err(error) = &name {
+        sink.report(node.place, "bad-name", error.to_string(), "the name of another field of this description");
     }
+    name.ok()
 }
 
 /// `described` is the node of `fields`.
@@ -45,13 +42,9 @@ pub(super) fn check_links(described: &Node, fields: &BTreeMap<FieldName, Field>,
 
 type Made<'a> = Option<&'a BTreeMap<FieldName, String>>;
 
-fn wrong_copy(
-    name: &FieldName,
-    source: &FieldName,
-    fields: &BTreeMap<FieldName, Field>,
-    made: Made<'_>,
-) -> Option<(&'static str, String)> {
-    let (this, Some(original)) = (fields.get(name)?, fields.get(source)) else {
+fn wrong_copy(name: &FieldName, source: &FieldName, fields: &BTreeMap<FieldName, Field>, made: Made<'_>) -> Option<(&'static str, String)> {
+    let this = fields.get(name)?;
+    let Some(original) = fields.get(source) else {
         return Some(("undeclared-field", "no field of this name is described".to_owned()));
     };
     if name == source || original.is.is_some() {
@@ -69,12 +62,7 @@ fn wrong_copy(
     })
 }
 
-fn wrong_pair(
-    name: &FieldName,
-    other: &FieldName,
-    fields: &BTreeMap<FieldName, Field>,
-    made: Made<'_>,
-) -> Option<(&'static str, String)> {
+fn wrong_pair(name: &FieldName, other: &FieldName, fields: &BTreeMap<FieldName, Field>, made: Made<'_>) -> Option<(&'static str, String)> {
     if name == other {
         return Some(("bad-link", "a field changes with another one".to_owned()));
     }

@@ -1,6 +1,7 @@
 //! The parts of a request: templates, headers, bodies, JSON pointers; each hole is checked against what its place knows.
 
 use crate::domain::ids::FieldName;
+use crate::domain::manual::STEP_FACTS;
 use crate::domain::provider::{Body, FieldClass, JsonTemplate, Method, Template};
 
 use super::super::problem::Sink;
@@ -25,6 +26,8 @@ pub(super) enum Place {
     Address(CallKind),
     /// Headers and body of a call.
     Content(CallKind),
+    /// What a person is told: no field stands there.
+    Step,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +45,7 @@ impl Place {
         match self {
             Place::Address(CallKind::Revoke) | Place::Content(CallKind::Revoke) => &["key_id"],
             Place::Address(CallKind::Create) | Place::Content(CallKind::Create) => &["marker", "operation_id"],
+            Place::Step => &STEP_FACTS,
             _ => &[],
         }
     }
