@@ -104,7 +104,8 @@ async fn all_points_recover_in_memory(
         Scenario::LostReply,
         Scenario::LostReplyIdempotent,
         Scenario::Stolen,
-        Scenario::RolledBack
+        Scenario::RolledBack,
+        Scenario::ByHand
     )]
     scenario: Scenario,
 ) {
@@ -120,7 +121,8 @@ async fn all_points_recover_in_the_embedded_file(
         Scenario::LostReply,
         Scenario::LostReplyIdempotent,
         Scenario::Stolen,
-        Scenario::RolledBack
+        Scenario::RolledBack,
+        Scenario::ByHand
     )]
     scenario: Scenario,
 ) {

@@ -69,6 +69,8 @@ fn sample(measured: &CredentialMeasure) -> CredentialSample {
         age: measured.age.map(|age| Duration::try_from(age).unwrap_or_default()),
         until_deadline_seconds: measured.until_deadline.map(|left| left.as_secs_f64()),
         verdict: measured.verdict.map(|verdict| verdict.as_str()),
+        request: measured.request.map(|(asks, urgency, left)| (asks.as_str(), urgency.as_str(), left.as_secs_f64())),
+        store_changed: measured.store_changed,
         holders: u64::try_from(measured.holders_of_previous).unwrap_or(u64::MAX),
     }
 }

@@ -14,7 +14,7 @@ use crate::domain::ids::Name;
 use super::client::Client;
 use super::failure::Failure;
 use super::terminal::Terminal;
-use super::views::{CredentialView, Pages, StatusView};
+use super::views::{CredentialView, Pages, RequestView, StatusView};
 use crate::domain::incident::{WITHIN_DEFAULT, parse_within};
 use crate::domain::reason::Reason;
 pub(super) use board::{Board, Row, report, report_text};
@@ -94,6 +94,11 @@ async fn rotate_one(name: &Name, asked: &RotateArguments, client: &Client, termi
     let before = if asked.wait { Some(look(name, client).await?.credential) } else { None };
     let accepted: Value = client.send(watch::call(name, None, asked.reason.clone())).await?.parse()?;
     let Some(before) = before else {
+        let asked = look(name, client).await.ok().and_then(|seen| seen.credential.request).filter(RequestView::wants_a_key);
+        if let Some(request) = asked {
+            let steps = request.lines().join("\n  ");
+            return terminal.report(&accepted, &format!("{name}: only a person can make a new key, and is asked for it:\n  {steps}"));
+        }
         return terminal.report(&accepted, &format!("the rotation of {name} begins; `keywright status {name}` shows where it stands"));
     };
     terminal.remark(&format!("the rotation of {name} begins"));
@@ -146,6 +151,9 @@ async fn follow(name: &Name, before: &CredentialView, client: &Client, terminal:
         if seen.credential.phase != phase {
             phase = seen.credential.phase.clone();
             terminal.remark(&format!("  {phase}"));
+        }
+        if let Some(request) = seen.credential.request.as_ref().filter(|request| request.wants_a_key() && !opened) {
+            request.lines().iter().for_each(|line| terminal.remark(&format!("  {line}")));
         }
         match outcome(before, &seen.credential, opened) {
             Outcome::Promoted => return Ok(seen.credential.version),

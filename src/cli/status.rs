@@ -97,6 +97,12 @@ fn details(credential: &CredentialView) -> String {
         row("unknown keys", incident.unknown_keys.as_ref().map_or_else(dash, |keys| dash_if_empty(keys.join(", "))));
         row("incident closed", moment(incident.closed_at));
     }
+    if let Some(request) = &credential.request {
+        for (index, line) in request.lines().into_iter().enumerate() {
+            row(if index == 0 { "a person is asked" } else { "" }, line);
+        }
+        row("asked since", format!("{}, reminded {} times", moment(request.opened_at), request.reminders));
+    }
     for entry in &credential.applications {
         let text = match &entry.instance {
             Some(instance) => format!("{instance} holds {}", entry.version.as_deref().unwrap_or("nothing")),
@@ -144,7 +150,8 @@ mod tests {
         "endpoint":"https://api.dinie.com.br/v3","proof":{"verdict":"match","evidence":[{"kind":"probe","says":"for","why":"accepted"}]},
         "version":"v2-abc","previous_version":"v1-abc","phase":"promoted","generation":2,"issued_at":"2026-11-01T00:00:00Z",
         "age_seconds":90000,"due_at":null,"deadline_at":"2027-01-30T00:00:00Z","overlap_ends_at":null,"reason":null,"paused":false,
-        "applications":[{"name":"payments-api","instance":"one","version":"v1-abc","state":"holds"},{"name":"late","instance":null,
+        "request":{"asks":"old-key-removal","deadline_at":"2027-01-30T00:00:00Z","urgency":"soon","reminders":1,
+        "instructions":["Remove it\u001b there."]},"applications":[{"name":"payments-api","instance":"one","version":"v1-abc","state":"holds"},{"name":"late","instance":null,
         "version":null,"state":null}]}],"problems":[{"credential":"dinie-production","code":"overdue","message":"payments-api/one holds it"}]}"#;
 
     #[test]
@@ -157,6 +164,14 @@ mod tests {
             assert!(text.contains(part), "{part} in\n{text}");
         }
         assert!(problems(&view.problems).contains("payments-api/one holds it"));
-        assert!(details(&view.credentials[0]).contains("probe says for: accepted"));
+        let details = details(&view.credentials[0]);
+        for part in [
+            "probe says for: accepted",
+            "the removal of the old key, by 2027-01-30 00:00:00 UTC (soon)",
+            "1. Remove it  there.",
+            "reminded 1 times",
+        ] {
+            assert!(details.contains(part), "{part} in\n{details}");
+        }
     }
 }

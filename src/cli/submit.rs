@@ -15,12 +15,18 @@ use crate::domain::material::{Material, Secret};
 use super::client::{Call, Client, SUBMIT_TIMEOUT};
 use super::failure::Failure;
 use super::terminal::{GOOD, Terminal};
+use super::views::{Pages, RequestView, StatusView};
 
 /// The API takes no longer body.
 const INPUT_LENGTH_MAX: usize = 128 << 10;
 
 pub(super) async fn submit(name: &Name, client: &Client, terminal: Terminal) -> Result<ExitCode, Failure> {
-    let material = if std::io::stdin().is_terminal() { ask(name).await? } else { read_object(std::io::stdin().lock())? };
+    let material = if std::io::stdin().is_terminal() {
+        show_request(name, client).await;
+        ask(name).await?
+    } else {
+        read_object(std::io::stdin().lock())?
+    };
     if material.is_empty() {
         return Err(Failure::failed("invalid-fields", "nothing was submitted", "no field was given"));
     }
@@ -37,6 +43,17 @@ pub(super) async fn submit(name: &Name, client: &Client, terminal: Terminal) -> 
         terminal.print(&sentence(name, &submitted))?
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What is asked for, before the fields are. Without an answer there is nothing to show: the submission will say why.
+async fn show_request(name: &Name, client: &Client) {
+    let Ok(pages) = Pages::one(client, &format!("/v1/status/{name}")).await else { return };
+    let Ok(view) = pages.view::<StatusView>() else { return };
+    let request = view.credentials.into_iter().next().and_then(|row| row.request);
+    for line in request.iter().filter(|request| request.wants_a_key()).flat_map(RequestView::lines) {
+        // The prompt says what is wrong with the terminal.
+        let _ = show(&format!("{line}\n"));
+    }
 }
 
 /// The body of the request, in memory that is wiped when the request is done.

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::client::Client;
 use super::failure::Failure;
+use super::terminal::printable;
 
 /// The API's own limit for one page.
 const PAGE_LENGTH: usize = 1000;
@@ -35,7 +36,35 @@ pub(super) struct CredentialView {
     pub(super) paused: bool,
     pub(super) paused_since: Option<jiff::Timestamp>,
     pub(super) incident: Option<IncidentView>,
+    pub(super) request: Option<RequestView>,
     pub(super) applications: Vec<ApplicationView>,
+}
+
+/// What a person is asked for.
+#[derive(Debug, Default, Clone, Deserialize)]
+#[serde(default)]
+pub(super) struct RequestView {
+    pub(super) asks: String,
+    pub(super) opened_at: Option<jiff::Timestamp>,
+    pub(super) deadline_at: Option<jiff::Timestamp>,
+    pub(super) urgency: String,
+    pub(super) reminders: u32,
+    pub(super) instructions: Vec<String>,
+}
+
+impl RequestView {
+    pub(super) fn wants_a_key(&self) -> bool {
+        self.asks == "new-key"
+    }
+
+    /// What is asked, and the steps, numbered.
+    pub(super) fn lines(&self) -> Vec<String> {
+        let what = if self.wants_a_key() { "a new key" } else { "the removal of the old key" };
+        let by = super::status::moment(self.deadline_at);
+        let first = format!("{what}, by {by} UTC ({})", printable(&self.urgency));
+        let steps = self.instructions.iter().zip(1..).map(|(step, number)| format!("{number}. {}", printable(step)));
+        std::iter::once(first).chain(steps).collect()
+    }
 }
 
 #[derive(Debug, Default, Clone, Deserialize)]

@@ -10,10 +10,11 @@ use serde::Serialize;
 use super::credential::Credential;
 use super::ids::Name;
 use super::ledger::{Ledger, Origin, VersionFacts};
+use super::manual::{Asks, submit_by};
 use super::mutants::{Mutant, is_on};
 use super::policy::RotationPolicy;
 use super::provider::Provider;
-use super::rotation::{Facts, Step, next};
+use super::rotation::{Event, Facts, Step, Wait, WaitReason, next};
 use super::windows;
 
 /// What is to be done about one credential.
@@ -120,6 +121,7 @@ pub fn decide(facts: &Facts<'_>) -> Decision {
     clearing(facts)
         .or_else(|| continue_open(facts))
         .or_else(|| missing(facts))
+        .or_else(|| asked(facts))
         .or_else(|| current_refused(facts))
         .or_else(|| paused(facts))
         .or_else(|| requested(facts))
@@ -135,7 +137,8 @@ fn clearing(facts: &Facts<'_>) -> Option<Decision> {
 
 fn continue_open(facts: &Facts<'_>) -> Option<Decision> {
     if let Some(rotation) = &facts.ledger.rotation {
-        return Some(Decision::Step(next(rotation, facts)));
+        let step = next(rotation, facts);
+        return Some(if rotation.awaits_removal() { beside_removal(facts, step) } else { Decision::Step(step) });
     }
     let orphan = facts.ledger.orphans.first()?;
     (!facts.paused()).then(|| Decision::Step(Step::RevokeOrphan { key_id: orphan.clone() }))
@@ -156,7 +159,51 @@ fn paused(facts: &Facts<'_>) -> Option<Decision> {
 }
 
 fn requested(facts: &Facts<'_>) -> Option<Decision> {
-    facts.requested.then(|| start(facts, DueReason::Requested))
+    // What is asked for already isn't asked for again.
+    (facts.requested && facts.ledger.request.is_none()).then(|| start(facts, DueReason::Requested))
+}
+
+/// A person has been asked for a new key: reminded, or no longer asked. What is worse than that is said first.
+fn asked(facts: &Facts<'_>) -> Option<Decision> {
+    let request = facts.ledger.request.as_ref()?;
+    let stolen = facts.ledger.current.as_ref().is_some_and(|current| facts.ledger.is_stolen(current));
+    let cannot = !facts.provider.is_manual() || facts.provider.retired;
+    if cannot || (request.by_time && matches!(by_time(facts), Decision::Steady { .. })) {
+        return Some(Decision::Step(Step::Journal(Event::ManualWithdrawn)));
+    }
+    if stolen && submit_by(facts, DueReason::Compromised) < request.deadline_at {
+        return Some(start(facts, DueReason::Compromised));
+    }
+    let now = facts.now.wall;
+    let urgency = request.urgency_at(now);
+    if urgency > request.urgency && facts.now.trusted {
+        return Some(Decision::Step(Step::Journal(Event::ManualReminded { at: now, asks: Asks::NewKey, urgency })));
+    }
+    let to_be_closed = facts.ledger.open_incident().is_some() && !stolen;
+    if facts.ledger.refused_since.is_some() || to_be_closed {
+        return None;
+    }
+    Some(Decision::Step(Step::Wait(Wait { reason: WaitReason::ManualRequest, until: request.rises_at(now) })))
+}
+
+/// While a person takes time to remove an old key, the next new one is asked for in its own time.
+fn beside_removal(facts: &Facts<'_>, step: Step) -> Decision {
+    let Step::Wait(wait) = step else { return Decision::Step(step) };
+    let stolen = facts.ledger.current.as_ref().is_some_and(|current| facts.ledger.is_stolen(current));
+    let new_key = match &facts.ledger.request {
+        Some(_) => asked(facts),
+        None if facts.paused() || facts.ledger.refused_since.is_some() => None,
+        None if stolen => Some(start(facts, DueReason::Compromised)),
+        None => Some(by_time(facts)),
+    };
+    let until = match new_key {
+        Some(Decision::Step(Step::Wait(other))) => other.until,
+        Some(Decision::Steady { wake_at }) => Some(wake_at),
+        Some(step @ Decision::Step(_)) => return step,
+        _ => None,
+    };
+    let until = [wait.until, until].into_iter().flatten().min();
+    Decision::Step(Step::Wait(Wait { until, ..wait }))
 }
 
 /// A stolen key is replaced whatever the schedule says; once all are, the provider's keys are looked through once more.
@@ -214,7 +261,13 @@ pub fn retry_at(ledger: &Ledger, policy: &RotationPolicy, wall: Timestamp) -> Op
     (wall < next_try_at && next_try_at <= furthest).then_some(next_try_at)
 }
 
-fn start(facts: &Facts<'_>, reason: DueReason) -> Decision {
+/// How a rotation begins: where only a person can make a key, by asking for one.
+pub fn start(facts: &Facts<'_>, reason: DueReason) -> Decision {
+    if facts.provider.is_manual() && !facts.provider.retired {
+        let by_time = matches!(reason, DueReason::MaxAge | DueReason::Expires | DueReason::NoWindowBeforeDeadline);
+        let (at, deadline) = (facts.now.wall, submit_by(facts, reason));
+        return Decision::Step(Step::Journal(Event::ManualRequested { at, deadline, reason: reason.as_str().to_owned(), by_time }));
+    }
     if !facts.provider.can_issue() {
         return Decision::Stuck { reason: StuckReason::NoCreateCall };
     }

@@ -103,6 +103,7 @@ pub(crate) fn provider(lists: bool) -> Provider {
         calls: Calls { token: None, probe: None, create: Some(create), list: lists.then_some(list), revoke: Some(call()) },
         signs: None,
         lifecycle: Lifecycle::Pairs,
+        manual: Default::default(),
         timing: Timing::default(),
         limits: Limits::default(),
         facts: Vec::new(),

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::environment::Proof;
 use super::ids::{FieldName, KeyId, OperationId, VersionId};
 use super::incident::Incident;
+use super::manual::Request;
 use super::rotation::{AbandonReason, Rotation};
 
 /// How many ended versions are remembered. Their fingerprints keep a revoked value from coming back (I10).
@@ -50,6 +51,9 @@ pub struct Ledger {
     /// The incident that is open, or the last one.
     #[serde(default)]
     pub incident: Option<Incident>,
+    /// A person is asked for a new key. It stands beside the rotation: a key that can't be taken leaves it open.
+    #[serde(default)]
+    pub request: Option<Request>,
     /// It is forgotten, and what the store keeps of it is still to be removed.
     #[serde(default)]
     pub clearing: bool,

@@ -14,6 +14,7 @@ pub mod holders;
 pub mod ids;
 pub mod incident;
 pub mod ledger;
+pub mod manual;
 pub mod material;
 pub mod mutants;
 pub mod policy;

@@ -10,6 +10,8 @@ use serde::Serialize;
 
 use super::credential::Environment;
 use super::ids::{FieldName, KeyId, Name};
+use super::manual::Manual;
+use super::material::{Material, Secret};
 use super::recipe::Recipe;
 use super::succession::OverlapBounds;
 
@@ -29,6 +31,8 @@ pub struct Provider {
     /// How a credential of this provider signs calls for those that it administers; `None`: it administers none.
     pub signs: Option<Signature>,
     pub lifecycle: Lifecycle,
+    /// The work of a person, with [`Lifecycle::Manual`].
+    pub manual: Manual,
     pub timing: Timing,
     pub limits: Limits,
     /// Where the facts are from, for people and for `check`.
@@ -75,6 +79,8 @@ pub struct Field {
     pub usage: Usage,
     /// How we make it, with [`Lifecycle::Generated`].
     pub recipe: Option<Recipe>,
+    /// It has the value of this other field, in each version: nobody brings it.
+    pub is: Option<FieldName>,
 }
 
 /// What an application does with a field.
@@ -488,6 +494,19 @@ impl Provider {
     /// Whether we make the values ourselves: there is nobody to ask.
     pub fn is_generated(&self) -> bool {
         self.lifecycle == Lifecycle::Generated
+    }
+
+    /// Whether a person makes and removes the keys.
+    pub fn is_manual(&self) -> bool {
+        self.lifecycle == Lifecycle::Manual
+    }
+
+    /// Gives the fields that depend on others those fields' values.
+    pub fn link(&self, material: &mut Material) {
+        for (name, field) in &self.fields {
+            let value = field.is.as_ref().and_then(|source| material.get(source)).map(Secret::duplicate);
+            value.into_iter().for_each(|value| material.insert(name.clone(), value));
+        }
     }
 
     /// Whether a new version comes to be without a person.

@@ -1,12 +1,14 @@
 //! The state of one credential in memory: its ledger, what is served, and what only the driving task may touch.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use jiff::Timestamp;
 
 use super::backoff::Backoff;
+use super::drift::Drift;
 use super::views::Previous;
 use crate::domain::ids::{KeyId, Name, VersionId};
 use crate::domain::ledger::Ledger;
@@ -28,6 +30,10 @@ pub(super) struct Cell {
     former_keys: Mutex<Vec<KeyId>>,
     /// What last went wrong, for `status`; constant words, nothing of a reply.
     trouble: Mutex<Option<Trouble>>,
+    /// How the store was last found to differ from the journal.
+    drift: Mutex<Option<Drift>>,
+    /// A read met other bytes than were stored: the store is to be looked at.
+    suspected: AtomicBool,
 }
 
 /// The current version as applications get it.
@@ -58,6 +64,9 @@ pub(super) struct Work {
     /// Running times of the last search for orphans and of the last look at the current key.
     pub(super) swept_at: Option<Duration>,
     pub(super) checked_at: Option<Duration>,
+    /// Of the last look at the store, and at a key that a person is to remove.
+    pub(super) store_looked_at: Option<Duration>,
+    pub(super) removal_looked_at: Option<Duration>,
     pub(super) upkeep_backoff: Backoff,
     /// What is asked of the provider is a routine look: rotations come first.
     pub(super) routine: bool,
@@ -108,6 +117,8 @@ impl Cell {
             overdue_told: Mutex::new(None),
             former_keys: Mutex::default(),
             trouble: Mutex::new(None),
+            drift: Mutex::new(None),
+            suspected: AtomicBool::new(false),
         }
     }
 
@@ -145,6 +156,22 @@ impl Cell {
 
     pub(super) fn set_former_keys(&self, keys: Vec<KeyId>) {
         *self.former_keys.lock().unwrap_or_else(PoisonError::into_inner) = keys;
+    }
+
+    pub(super) fn drift(&self) -> Option<Drift> {
+        self.drift.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn set_drift(&self, drift: Option<Drift>) {
+        *self.drift.lock().unwrap_or_else(PoisonError::into_inner) = drift;
+    }
+
+    pub(super) fn is_suspected(&self) -> bool {
+        self.suspected.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn suspect(&self, suspected: bool) {
+        self.suspected.store(suspected, Ordering::Relaxed);
     }
 
     pub(super) fn trouble(&self) -> Option<Trouble> {

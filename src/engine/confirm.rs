@@ -88,7 +88,8 @@ impl Engine {
         if let Some(served) = self.cell(credential).and_then(|cell| cell.served()).filter(|served| served.version == *version) {
             return served.fields.get(field).map(Secret::duplicate).ok_or(ConfirmError::WrongProof);
         }
-        let bytes = self.seams.store.read(&context.slot(), version).await.map_err(|_| ConfirmError::Unavailable)?;
+        let mut bytes = self.seams.store.read(&context.slot(), version).await.map_err(|_| ConfirmError::Unavailable)?;
+        context.provider.link(&mut bytes.served);
         bytes.served.get(field).map(Secret::duplicate).ok_or(ConfirmError::WrongProof)
     }
 }

@@ -107,6 +107,8 @@ impl Engine {
             let blockers = self.blockers(context, &ledger);
             let decision = decide(&self.facts(context, &ledger, work, &blockers, false));
             let outcome = match decision {
+                // What would take its place can't be promoted, or be signed for: a person looks first.
+                Decision::Due { .. } if cell.drift().is_some() => return,
                 Decision::Due { reason } => self.plan_rotation(cell, work, context, reason.as_str()).await.map(|_| Progress::Advanced),
                 Decision::Step(Step::Wait(_)) => return cell.set_trouble(None),
                 Decision::Step(step) => {
@@ -273,6 +275,7 @@ impl Engine {
             self.seams.delivery.announce(Change::Credential { name: cell.name.clone(), revision });
         }
         tracing::info!(credential = %cell.name, event = event_word(event), "journaled");
+        self.tell_of_request(cell, event);
         if closed {
             self.seams.meter.rotation_ended(if matches!(event, Event::Abandoned { .. } | Event::Forgotten) {
                 "abandoned"
@@ -384,6 +387,11 @@ pub(super) fn event_word(event: &Event) -> &'static str {
         Event::Compromised { .. } => "compromised",
         Event::IncidentClosed { .. } => "incident-closed",
         Event::RevocationAsked { .. } => "revocation-asked",
+        Event::ManualRequested { .. } => "manual-requested",
+        Event::ManualReminded { .. } => "manual-reminded",
+        Event::ManualWithdrawn => "manual-withdrawn",
+        Event::RemovalAsked { .. } => "removal-asked",
+        Event::RemovalSeen { .. } => "removal-seen",
         Event::Forgotten => "forgotten",
         Event::Cleared => "cleared",
         Event::Snapshot { .. } => "snapshot",
@@ -413,6 +421,11 @@ fn audited(event: &Event) -> Option<(&'static str, Option<String>)> {
         Event::Promoted { .. } => return Some(("promoting", None)),
         Event::ReplyLost { old_ends_at, .. } => Some(format!("the old key ends by {old_ends_at}")),
         Event::PossibleOrphan { .. } | Event::CurrentRefused { .. } | Event::CurrentAccepted => None,
+        Event::ManualRequested { deadline, reason, .. } => Some(format!("a person, by {deadline}: {reason}")),
+        Event::ManualReminded { asks, urgency, .. } => Some(format!("{}: {}", asks.as_str(), urgency.as_str())),
+        Event::RemovalAsked { deadline, .. } => Some(format!("a person, by {deadline}")),
+        Event::RemovalSeen { alive, .. } => Some(if *alive { "the provider accepts it" } else { "the provider refuses it" }.to_owned()),
+        Event::ManualWithdrawn => None,
         Event::Paused { .. } | Event::Resumed | Event::RevocationAsked { .. } | Event::Forgotten => None,
         Event::Restored | Event::TermsTightened { .. } => None,
         Event::Stored | Event::Verified { .. } | Event::Refused { .. } | Event::Retired { .. } => return None,

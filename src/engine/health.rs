@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::Engine;
 use super::cell::Cell;
+use super::manual::asked_for;
 use super::views::{CredentialMeasure, ProviderStatus, StatusProblem};
 use crate::domain::credential::Environment;
 use crate::domain::due::deadline_of;
@@ -66,6 +67,9 @@ impl Engine {
             until_deadline: dying.map(|facts| deadline_of(facts, &context.policy).duration_since(now)),
             verdict: current.and_then(|facts| facts.proof.as_ref()).map(|proof| proof.verdict),
             holders_of_previous: self.blockers(&context, &ledger).len(),
+            request: asked_for(&ledger)
+                .map(|(asks, request, _)| (asks, request.urgency_at(now).max(request.urgency), request.deadline_at.duration_since(now))),
+            store_changed: cell.drift().is_some(),
         })
     }
 }

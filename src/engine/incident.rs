@@ -11,6 +11,7 @@ use super::gather::Context;
 use super::perform::{Outcome, Performed};
 use super::status::blocker_text;
 use super::views::RolledBack;
+use crate::domain::due::DueReason;
 use crate::domain::holders::Blocker;
 use crate::domain::ids::{KeyId, Name, OperationId, VersionId};
 use crate::domain::incident::Incident;
@@ -51,6 +52,11 @@ impl Engine {
         let event = Event::Compromised { at: self.seams.clock.now().instant(), within };
         self.append(&cell, &mut work, &event, SealedCopy::Keep).await.map_err(refused_rotation)?;
         let operation = match &cell.ledger().rotation {
+            Some(open) if !open.awaits_removal() => open.operation,
+            _ if context.provider.is_manual() => {
+                let asked = self.ask_for_new_key(&cell, &mut work, &context, DueReason::Compromised).await;
+                asked.map_err(refused_rotation)?
+            }
             Some(open) => open.operation,
             None => self.plan_rotation(&cell, &mut work, &context, "compromised").await.map_err(refused_rotation)?,
         };
@@ -114,6 +120,9 @@ impl Engine {
         }
         if ledger.refused_since.is_some() {
             return Err(RevokeError::NotNow("the provider refuses the current key: `keywright submit` a working one first"));
+        }
+        if matches!(place, Place::Old) && context.provider.is_manual() {
+            self.is_said_to_be_removed(&context, version, force).await?;
         }
         let event = match place {
             Place::Candidate => Event::Abandoning { reason: AbandonReason::RevokedByHand },

@@ -10,6 +10,7 @@ mod book;
 mod cell;
 pub mod clock;
 mod confirm;
+mod drift;
 mod drive;
 pub mod errors;
 mod forget;
@@ -17,6 +18,7 @@ mod gather;
 mod health;
 mod holdings;
 mod incident;
+mod manual;
 pub mod meter;
 mod pause;
 mod perform;
@@ -43,6 +45,7 @@ use tokio::sync::Notify;
 
 use crate::delivery::{Change, Delivery};
 use crate::domain::credential::Environment;
+use crate::domain::due::DueReason;
 use crate::domain::ids::{InstallationId, InstanceName, Name, OperationId, VersionId};
 use crate::domain::ledger::Ledger;
 use crate::domain::mutants::{Mutant, is_on};
@@ -268,7 +271,11 @@ impl Engine {
         // Planned here, so that the answer is durable; the steps follow in the loop.
         let mut work = cell.work.lock().await;
         self.may_rotate(&cell.ledger(), &context)?;
-        let planned = self.plan_rotation(&cell, &mut work, &context, "requested").await;
+        let planned = if context.provider.is_manual() {
+            self.ask_for_new_key(&cell, &mut work, &context, DueReason::Requested).await
+        } else {
+            self.plan_rotation(&cell, &mut work, &context, "requested").await
+        };
         let operation = planned.map_err(|hindrance| match hindrance.trouble.code {
             "audit-unavailable" => RotateError::AuditUnavailable,
             _ => RotateError::StoreUnavailable,
@@ -280,11 +287,13 @@ impl Engine {
     }
 
     fn may_rotate(&self, ledger: &Ledger, context: &Context) -> Result<(), RotateError> {
+        let is_open = ledger.rotation.as_ref().is_some_and(|open| !open.awaits_removal());
         match ledger {
-            ledger if ledger.rotation.is_some() => Err(RotateError::RotationOpen),
+            _ if is_open => Err(RotateError::RotationOpen),
             ledger if ledger.current.is_none() => Err(RotateError::NoVersion),
             ledger if ledger.refused_since.is_some() => Err(RotateError::CurrentRefused),
             ledger if ledger.paused || self.all_paused().is_some() => Err(RotateError::Paused),
+            _ if context.provider.is_manual() && !context.provider.retired => Ok(()),
             _ if !context.provider.can_issue() => Err(RotateError::CannotMint),
             _ => Ok(()),
         }

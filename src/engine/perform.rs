@@ -137,7 +137,11 @@ impl Engine {
             return Ok(stand_in.duplicate());
         }
         let Some(current) = &ledger.current else { return Err(Hindrance::new("internal", "there is no current version")) };
-        Ok(self.full_material(context, current).await?)
+        let material = self.full_material(context, current).await?;
+        if !self.is_as_recorded(context, ledger, current, &material) {
+            return Err(Hindrance::new("store-changed", "the current value in the store isn't the one that was stored: it signs nothing"));
+        }
+        Ok(material)
     }
 
     /// Lists the provider's keys. Living ones with our marker that the journal doesn't know are ours, and are given up.
@@ -221,7 +225,7 @@ impl Engine {
         let target = self.signed_target(context, &[SignedCall::Create]).await?;
         // Until the answer tells: whoever drives this may be cut off.
         work.create_unsent = false;
-        let minted = match self.seams.issuer.create(&target, &acting, &request).await {
+        let mut minted = match self.seams.issuer.create(&target, &acting, &request).await {
             Ok(minted) => minted,
             Err(error) => return self.create_failed(work, context, ledger, error),
         };
@@ -234,6 +238,7 @@ impl Engine {
             // An old key in place of a new one: undoing it must not touch the key that it is.
             return one(Event::Abandoning { reason: AbandonReason::BadValue });
         }
+        context.provider.link(&mut minted.material);
         let sealed = self.seal(context, &rotation.version, &minted.material)?;
         let event = Event::Issued {
             key_id,
@@ -394,6 +399,9 @@ impl Engine {
     async fn revoke(&self, cell: &Cell, work: &mut Work, context: &Context, ledger: &Ledger, rotation: &Rotation) -> Outcome {
         let at = self.seams.clock.now().wall;
         let Some(old) = &rotation.old else { return Err(Hindrance::new("internal", "there is no old version")) };
+        if context.provider.is_manual() {
+            return self.end_manual(context, ledger, rotation, old).await;
+        }
         let Some(key_id) = ledger.versions.get(old).and_then(|facts| facts.key_id.clone()) else {
             // Nothing names the key at the provider: it can't be revoked.
             return one(Event::Revoked { at, closure: self.closure_by_look(context, rotation, old).await? });

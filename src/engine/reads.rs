@@ -8,6 +8,7 @@ use super::audit::Action;
 use super::cell::{Cell, Served};
 use super::errors::ReadError;
 use super::gather::Context;
+use super::perform::join;
 use super::status::overlap_end;
 use super::views::{Document, Listed, Previous};
 use super::{Engine, Reader};
@@ -110,7 +111,14 @@ impl Engine {
             StoreError::NotFound { .. } => ReadError::NoVersion,
             _ => ReadError::StoreUnavailable,
         })?;
-        let fields: Material = bytes.served.partition(|field| is_served(context, field)).0;
+        let bytes = join(bytes);
+        if !self.is_as_recorded(context, &ledger, current, &bytes) {
+            // Somebody else's bytes are nobody's key: what is in service already stays so, and a person is told.
+            cell.suspect(true);
+            self.look_at(&cell.name);
+            return Err(ReadError::NoVersion);
+        }
+        let fields = linked(context, bytes).partition(|field| is_served(context, field)).0;
         let previous = self.load_previous(&ledger, context).await?.map(Arc::new);
         let (version, revision) = (current.clone(), ledger.revision);
         let served = Arc::new(Served { version, revision, issued_at: facts.issued_at, fields: Arc::new(fields), previous });
@@ -132,7 +140,8 @@ impl Engine {
         };
         let verifies =
             |name: &FieldName| context.provider.fields.get(name).is_some_and(|field| field.served && field.usage == Usage::Verify);
-        Ok(Some(Previous { version: version.clone(), fields: bytes.served.partition(verifies).0, valid_until }))
+        let fields = linked(context, bytes.served).partition(verifies).0;
+        Ok(Some(Previous { version: version.clone(), fields, valid_until }))
     }
 
     /// At each read: the recorded verdict and the pure evidence, no network (I18).
@@ -253,6 +262,12 @@ fn verified(ledger: &Ledger) -> Result<(), ReadError> {
         (true, None) => Err(ReadError::NotVerified),
         (true, Some(_)) => Err(ReadError::NoVersion),
     }
+}
+
+/// With the fields that depend on others, also where a description that was edited since has new ones.
+fn linked(context: &Context, mut material: Material) -> Material {
+    context.provider.link(&mut material);
+    material
 }
 
 fn is_served(context: &Context, field: &FieldName) -> bool {

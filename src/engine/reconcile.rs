@@ -10,7 +10,9 @@ use tokio_util::sync::CancellationToken;
 use super::Engine;
 use super::agenda::Agenda;
 use super::cell::Cell;
+use super::drift::store_look_due;
 use super::gather::{Context, Documents};
+use super::manual::removal_due;
 use super::status::{blocker_text, is_overdue};
 use super::verify::{check_due, sweep_due};
 use crate::domain::due::{Decision, deadline_of, decide};
@@ -202,7 +204,10 @@ impl Engine {
         if self.must_be_verified(&context, &ledger) {
             return Some(Look::Act { deadline });
         }
-        let upkeep = sweep_due(&work, &context, now.running) || check_due(&work, &context, &ledger, now);
+        let are_ours = cell.drift().is_none_or(|drift| drift.leaves_bytes());
+        let upkeep = (are_ours && (sweep_due(&work, &context, now.running) || check_due(&work, &context, &ledger, now)))
+            || store_look_due(cell, &work, &context, &ledger, now.running)
+            || removal_due(&work, &context, &ledger, now.running);
         if upkeep && ledger.current.is_some() && !work.upkeep_backoff.is_waiting(now.running) {
             return Some(Look::Act { deadline });
         }
@@ -212,6 +217,8 @@ impl Engine {
                 self.alert_if_overdue(cell, &context, &ledger, &blockers);
                 wait.until
             }
+            // The next look at the store decides.
+            Decision::Due { .. } if cell.drift().is_some() => None,
             Decision::Due { .. } | Decision::Step(_) => return Some(Look::Act { deadline }),
             Decision::Steady { wake_at } => Some(wake_at),
             Decision::Blocked { until, .. } => until,

@@ -9,12 +9,13 @@ use serde::Serialize;
 use super::Engine;
 use super::cell::{Cell, Work};
 use super::gather::Context;
+use super::manual;
 use super::views::{ApplicationStatus, CredentialStatus, IncidentStatus, Status, StatusProblem};
 use crate::domain::due::{Decision, StuckReason, deadline_of, decide, retry_at, schedule};
 use crate::domain::holders::Blocker;
 use crate::domain::ids::{KeyId, Name, VersionId};
-use crate::domain::ledger::Ledger;
-use crate::domain::rotation::{Step, WaitReason};
+use crate::domain::ledger::{Closure, Ended, Ledger};
+use crate::domain::rotation::{Phase, Step, WaitReason};
 
 /// One row of `GET …/versions`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
@@ -55,6 +56,7 @@ impl Engine {
                     let standing = self.standing(cell, &context);
                     credentials.push(self.credential_status(cell, &context, &standing));
                     problems.extend(problems_of(cell, &context, &standing, now));
+                    problems.extend(self.manual_problem(cell, &context));
                 }
                 None if !policies.credentials.contains_key(&cell.name) && !is_forgotten(cell) => problems.push(unmanaged(cell)),
                 None => {}
@@ -112,8 +114,16 @@ impl Engine {
             paused_since: ledger.paused_since.or_else(|| self.all_paused()),
             account: context.credential.account.clone(),
             incident: incident_of(&ledger, &standing.blockers),
+            request: self.request_status(context, &ledger),
             applications: self.applications_of(context, &ledger),
         }
+    }
+
+    fn manual_problem(&self, cell: &Cell, context: &Context) -> Option<StatusProblem> {
+        let ledger = cell.ledger();
+        let request = self.request_status(context, &ledger)?;
+        let (code, message) = manual::problem(context, &ledger, &request);
+        Some(StatusProblem { credential: Some(cell.name.clone()), code: code.to_owned(), message })
     }
 
     fn applications_of(&self, context: &Context, ledger: &Ledger) -> Vec<ApplicationStatus> {
@@ -170,6 +180,8 @@ fn phase_of(ledger: &Ledger) -> String {
     match (&ledger.rotation, &ledger.current) {
         (Some(rotation), _) if rotation.abandoning.is_some() => "abandoned".to_owned(),
         (Some(rotation), _) => rotation.phase.as_str().to_owned(),
+        // It has begun: a person makes the key.
+        (None, Some(_)) if ledger.request.is_some() => Phase::Planned.as_str().to_owned(),
         (None, Some(_)) => "steady".to_owned(),
         (None, None) => "missing".to_owned(),
     }
@@ -187,6 +199,9 @@ pub(super) fn overlap_end(ledger: &Ledger) -> Option<Timestamp> {
 /// Why it stands where it stands: what hinders it comes first, then what it waits for, then why it began.
 fn reason_of(cell: &Cell, standing: &Standing) -> Option<String> {
     let ledger = cell.ledger();
+    if cell.drift().is_some() && ledger.rotation.is_none() {
+        return Some("store-changed".to_owned());
+    }
     let word: &str = match &standing.decision {
         Decision::Step(Step::Wait(wait)) => wait.reason.as_str(),
         Decision::Stuck { reason } => reason.as_str(),
@@ -261,6 +276,15 @@ fn incident_problem(ledger: &Ledger) -> Option<(&'static str, String)> {
     Some(("unknown-keys", format!("{text}: {}", names.join(", "))))
 }
 
+/// Old keys that a person was asked to remove, and that nothing showed to be dead; named for as long as one key lives.
+fn unproved<'a>(ledger: &'a Ledger, context: &'a Context, now: Timestamp) -> impl Iterator<Item = &'a VersionId> {
+    let max_age = context.policy.max_age.as_duration();
+    let is_recent = move |ended: &Ended| ended.at.checked_add(max_age).is_ok_and(|until| until > now);
+    let lately = move |ended: &Ended| ended.closure == Closure::Unproved && is_recent(ended);
+    let manual = context.provider.is_manual() && context.provider.has_check();
+    ledger.versions.iter().filter(move |(_, facts)| manual && facts.ended.as_ref().is_some_and(lately)).map(|(version, _)| version)
+}
+
 /// Nothing is kept of it but what is known of its dead keys.
 fn is_forgotten(cell: &Cell) -> bool {
     let ledger = cell.ledger();
@@ -287,6 +311,9 @@ fn problems_of(cell: &Cell, context: &Context, standing: &Standing, now: Timesta
     let mut add =
         |code: &str, message: String| problems.push(StatusProblem { credential: Some(cell.name.clone()), code: code.to_owned(), message });
     match &standing.decision {
+        Decision::Step(Step::Wait(wait)) if wait.reason == WaitReason::Overdue && standing.blockers.is_empty() => {
+            add("overdue", "the old key is past its deadline, and waits for a person to remove it".to_owned());
+        }
         Decision::Step(Step::Wait(wait)) if matches!(wait.reason, WaitReason::Held | WaitReason::Overdue | WaitReason::NoInstanceSeen) => {
             let who = standing.blockers.iter().map(blocker_text).collect::<Vec<_>>().join(", ");
             let way_out = "let them confirm, or `keywright release` them";
@@ -310,6 +337,14 @@ fn problems_of(cell: &Cell, context: &Context, standing: &Standing, now: Timesta
             "current-refused",
             format!("{} doesn't accept the current key: `keywright submit {}` a working one", context.provider.title, cell.name),
         );
+    }
+    if let Some(drift) = cell.drift() {
+        add("store-changed", drift.text());
+    }
+    for version in unproved(&ledger, context, now) {
+        let text =
+            format!("nothing tells whether the key of {version} is dead: look at {} whether it is still there", context.provider.title);
+        add("unproved", text);
     }
     if ledger.unverified && ledger.refused_since.is_none() {
         add("unverified", "it came back from a backup and isn't served before it was verified again".to_owned());

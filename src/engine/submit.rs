@@ -14,7 +14,7 @@ use super::verify::Verification;
 use super::views::Submitted;
 use crate::domain::environment::{Acceptance, Proof, Verdict};
 use crate::domain::ids::{FieldName, KeyId, Name, VersionId};
-use crate::domain::ledger::{Fingerprint, Ledger, Origin};
+use crate::domain::ledger::{Closure, Fingerprint, Ledger, Origin};
 use crate::domain::material::{Material, check_value};
 use crate::domain::mutants::{Mutant, is_on};
 use crate::domain::provider::SignedCall;
@@ -44,9 +44,10 @@ impl Engine {
     ///
     /// # Errors
     /// [`SubmitError`]. Nothing of a refused value is kept, fingerprints included.
-    pub async fn submit(&self, actor: Actor, name: &Name, material: Material) -> Result<Submitted, SubmitError> {
+    pub async fn submit(&self, actor: Actor, name: &Name, mut material: Material) -> Result<Submitted, SubmitError> {
         let (Some(cell), Some(context)) = (self.cell(name), self.context(name)) else { return Err(SubmitError::UnknownCredential) };
         check_fields(&context, &material)?;
+        context.provider.link(&mut material);
         let mut work = cell.work.lock().await;
         if let Some(same) = self.already_current(&cell, &context, &material).await? {
             return Ok(same);
@@ -176,13 +177,16 @@ impl Engine {
             let open = ledger.rotation.as_ref().is_some_and(|rotation| rotation.promoted.is_none());
             let paused = ledger.paused || self.all_paused().is_some();
             let given_up = ledger.refused_since.is_some() && (open || !(ledger.orphans.is_empty() || paused));
-            ledger.clearing || (waits && open) || given_up
+            // A removal that was asked for has ended.
+            let closing = ledger.rotation.as_ref().is_some_and(|rotation| rotation.phase == Phase::Revoked);
+            ledger.clearing || closing || (waits && open) || given_up
         };
         if cell.ledger().rotation.as_ref().is_some_and(|rotation| rotation.abandoning.is_none() && rotation.promoted.is_none()) {
             let reason = if waits { AbandonReason::NoAdministrator } else { AbandonReason::CurrentRefused };
             let given_up = self.append(cell, work, &Event::Abandoning { reason }, SealedCopy::Keep).await;
             given_up.map_err(|_| SubmitError::StoreUnavailable)?;
         }
+        self.stop_asking_for_removal(cell, work).await?;
         let began = self.seams.clock.now().running;
         work.stand_in = Some(material.duplicate());
         work.backoff.succeeded();
@@ -194,6 +198,18 @@ impl Engine {
         }
         work.stand_in = None;
         if in_the_way() { Err(SubmitError::RotationOpen) } else { Ok(()) }
+    }
+
+    /// The next key is here before the last but one was removed: nobody waits for that any longer, and nothing tells of its death.
+    /// Where the key in between is dead, the removal goes on for the new one.
+    async fn stop_asking_for_removal(&self, cell: &Cell, work: &mut Work) -> Result<(), SubmitError> {
+        let ledger = cell.ledger();
+        let open = ledger.rotation.as_ref().filter(|open| open.awaits_removal() && !open.gives_way(ledger.refused_since));
+        if open.is_none() {
+            return Ok(());
+        }
+        let event = Event::Revoked { at: self.seams.clock.now().wall, closure: Closure::Unproved };
+        self.append(cell, work, &event, SealedCopy::Keep).await.map_err(|_| SubmitError::StoreUnavailable)
     }
 
     pub(super) async fn wait_for_backoff(&self, work: &Work) {
@@ -277,7 +293,9 @@ fn waits_for_administrator(cell: &Cell) -> bool {
 /// Whether the open rotation, if there is one, keeps a submission out.
 fn keeps_out(ledger: &Ledger) -> bool {
     let open = ledger.rotation.as_ref();
-    open.is_some_and(|rotation| !can_be_given_up(ledger, rotation) && !rotation.gives_way(ledger.refused_since))
+    open.is_some_and(|rotation| {
+        !can_be_given_up(ledger, rotation) && !rotation.gives_way(ledger.refused_since) && !rotation.awaits_removal()
+    })
 }
 
 fn refusal_of(reason: Option<AbandonReason>) -> SubmitError {
@@ -306,8 +324,11 @@ fn judge(verification: &Verification) -> Result<(), SubmitError> {
 
 fn check_fields(context: &Context, material: &Material) -> Result<(), SubmitError> {
     let described = &context.provider.fields;
-    let unknown = material.iter().filter(|(name, _)| !described.contains_key(*name)).map(|(name, _)| (name.clone(), FieldProblem::Unknown));
-    let missing = described.keys().filter(|name| material.get(name).is_none()).map(|name| (name.clone(), FieldProblem::Missing));
+    // What has another field's value is never brought.
+    let is_brought = |name: &FieldName| described.get(name).is_some_and(|field| field.is.is_none());
+    let unknown = material.iter().filter(|(name, _)| !is_brought(name)).map(|(name, _)| (name.clone(), FieldProblem::Unknown));
+    let missing =
+        described.keys().filter(|name| is_brought(name) && material.get(name).is_none()).map(|name| (name.clone(), FieldProblem::Missing));
     let values = material.iter().filter_map(|(name, value)| Some((name.clone(), FieldProblem::Value(check_value(value).err()?))));
     let problems: Vec<(FieldName, FieldProblem)> = unknown.chain(missing).chain(values).collect();
     if problems.is_empty() { Ok(()) } else { Err(SubmitError::InvalidFields(problems)) }

@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use super::Engine;
 use super::cell::{Cell, Work};
+use super::drift::store_look_due;
 use super::drive::Hindrance;
 use super::gather::Context;
+use super::manual::removal_due;
 use super::perform::{CLOCKS_DISAGREE, Outcome, Performed};
 use crate::domain::due::{Decision, decide};
 use crate::domain::environment::{Acceptance, Evidence, EvidenceKind, Proof, Says, pure_evidence};
@@ -140,7 +142,7 @@ impl Engine {
             // A clock that is off may keep a revocation back for days, and nothing else: what is left over is looked for all the same.
             true if cell.trouble().is_some_and(|trouble| trouble.code == CLOCKS_DISAGREE) => Some(work.backoff.until() - running),
             true => None,
-            false => self.free_time(work, context, &ledger),
+            false => self.free_time(cell, work, context, &ledger),
         };
         let Some(free) = free else { return };
         work.routine = true;
@@ -159,9 +161,11 @@ impl Engine {
 
     /// How long nothing of the rotation itself is due: a slow provider must not make a routine look cost a deadline. `None`:
     /// something is due now.
-    fn free_time(&self, work: &Work, context: &Context, ledger: &Ledger) -> Option<Duration> {
+    fn free_time(&self, cell: &Cell, work: &Work, context: &Context, ledger: &Ledger) -> Option<Duration> {
         let blockers = self.blockers(context, ledger);
         let until = match decide(&self.facts(context, ledger, work, &blockers, false)) {
+            // Nothing begins before the store is as it was.
+            Decision::Due { .. } if cell.drift().is_some() => None,
             Decision::Due { .. } => return None,
             Decision::Step(Step::Wait(wait)) => wait.until,
             Decision::Step(_) => return None,
@@ -176,8 +180,14 @@ impl Engine {
     async fn upkeep_step(&self, cell: &Cell, work: &mut Work, context: &Context, ledger: &Ledger, free: Duration) -> Result<(), Hindrance> {
         let running = self.seams.clock.now().running;
         let end = self.seams.clock.now().running + free;
+        if store_look_due(cell, work, context, ledger, running) {
+            let found = self.cut_short_at(end, self.drift_of(context, ledger)).await?;
+            self.note_drift(cell, work, ledger, found).await?;
+        }
+        // Bytes of somebody else are sent nowhere.
+        let are_ours = cell.drift().is_none_or(|drift| drift.leaves_bytes());
         let mut swept = Ok(());
-        if sweep_due(work, context, running) {
+        if are_ours && sweep_due(work, context, running) {
             swept = self.sweep(cell, work, context, ledger, end).await;
             // A list that the current key signed is a look at that key; one that an administrator signed is none, whatever came of it.
             if !context.lists_by_administrator() {
@@ -189,12 +199,22 @@ impl Engine {
                 return Ok(());
             }
         }
-        if check_due(work, context, ledger, self.seams.clock.now()) {
+        let mut removal = Ok(());
+        if removal_due(work, context, ledger, running) {
+            // Whatever comes of it: the next look waits its time, and the current key is looked at all the same.
+            work.removal_looked_at = Some(running);
+            let found = self.cut_short_at(end, self.look_at_removed(work, context, ledger)).await;
+            removal = match found {
+                Ok(events) => self.append_all(cell, work, events).await,
+                Err(hindrance) => Err(hindrance),
+            };
+        }
+        if are_ours && check_due(work, context, ledger, self.seams.clock.now()) {
             let events = self.cut_short_at(end, self.check_current(work, context, ledger)).await?;
             work.checked_at = Some(running);
             self.append_all(cell, work, events).await?;
         }
-        swept
+        swept.and(removal)
     }
 
     async fn sweep(&self, cell: &Cell, work: &mut Work, context: &Context, ledger: &Ledger, end: Duration) -> Result<(), Hindrance> {

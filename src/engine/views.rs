@@ -12,6 +12,7 @@ use crate::domain::environment::{Proof, Verdict};
 use crate::domain::holders::{Blocker, HoldingState};
 use crate::domain::ids::{InstanceName, KeyId, Name, VersionId};
 use crate::domain::ledger::Closure;
+use crate::domain::manual::{Asks, Urgency};
 use crate::domain::material::Material;
 use crate::issuers::BreakerState;
 
@@ -92,7 +93,26 @@ pub struct CredentialStatus {
     pub account: Name,
     /// The incident that is open, or the last one.
     pub incident: Option<IncidentStatus>,
+    /// What a person is asked for now: a new key, or the removal of the old one.
+    pub request: Option<RequestStatus>,
     pub applications: Vec<ApplicationStatus>,
+}
+
+/// What a person is asked for, where no call can do it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct RequestStatus {
+    /// `new-key`: it is answered by a submission. `old-key-removal`: at the provider.
+    pub asks: Asks,
+    pub opened_at: Timestamp,
+    pub deadline_at: Timestamp,
+    /// `notice`, `soon`, `urgent`, `overdue`: rises with time.
+    pub urgency: Urgency,
+    pub reminded_at: Option<Timestamp>,
+    pub reminders: u32,
+    /// Why it is asked for.
+    pub reason: String,
+    /// What to do, step by step.
+    pub instructions: Vec<String>,
 }
 
 /// How an environment of a provider stands.
@@ -121,6 +141,10 @@ pub struct CredentialMeasure {
     pub verdict: Option<Verdict>,
     /// How many keep the old version alive, applications never seen included.
     pub holders_of_previous: usize,
+    /// What a person is asked for, how urgent that is, and how long is left; negative past it.
+    pub request: Option<(Asks, Urgency, SignedDuration)>,
+    /// The store isn't as the journal says.
+    pub store_changed: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]

@@ -176,7 +176,15 @@ fn pointers(fields: &[&str]) -> BTreeMap<FieldName, String> {
 fn described(name: &str, class: FieldClass) -> (FieldName, Field) {
     (
         field(name),
-        Field { class, bound: true, served: class != FieldClass::Management, patterns: BTreeMap::new(), usage: Usage::Sign, recipe: None },
+        Field {
+            class,
+            bound: true,
+            served: class != FieldClass::Management,
+            patterns: BTreeMap::new(),
+            usage: Usage::Sign,
+            recipe: None,
+            is: None,
+        },
     )
 }
 
@@ -191,6 +199,7 @@ fn empty(name: &str) -> Provider {
         calls: Calls::default(),
         signs: None,
         lifecycle: Lifecycle::Pairs,
+        manual: Default::default(),
         timing: Timing::default(),
         limits: Limits::default(),
         facts: Vec::new(),

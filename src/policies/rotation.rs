@@ -190,6 +190,7 @@ fn untimed(policy: &RotationPolicy) -> Provider {
         calls: Calls::default(),
         signs: None,
         lifecycle: Lifecycle::Pairs,
+        manual: Default::default(),
         timing: Timing::default(),
         limits: Limits::default(),
         facts: Vec::new(),

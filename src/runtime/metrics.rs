@@ -36,6 +36,10 @@ pub struct CredentialSample {
     pub verdict: Option<&'static str>,
     /// Instances that hold the previous version.
     pub holders: u64,
+    /// What a person is asked for, how urgent that is, and the seconds that are left.
+    pub request: Option<(&'static str, &'static str, f64)>,
+    /// The store isn't as the journal says.
+    pub store_changed: bool,
 }
 
 /// The counters and histograms of the process. Clones count together.
@@ -141,11 +145,15 @@ impl Metrics {
 }
 
 /// The gauges of one scrape: they say what is, so nothing of them is kept.
+#[derive(Default)]
 struct Scrape {
     age: Gauges,
     deadline: Gauges,
     proof: Gauges,
     holders: Gauges,
+    requests: Gauges,
+    request_seconds: Gauges,
+    changed: Gauges,
 }
 
 impl Scrape {
@@ -158,7 +166,7 @@ impl Scrape {
             }
             groups.entry(labels).or_default().add(sample);
         }
-        let scrape = Scrape { age: Gauges::default(), deadline: Gauges::default(), proof: Gauges::default(), holders: Gauges::default() };
+        let scrape = Scrape::default();
         for (labels, group) in groups {
             scrape.fill(labels, group);
         }
@@ -173,6 +181,15 @@ impl Scrape {
             self.deadline.get_or_create(&labels).set(deadline);
         }
         self.holders.get_or_create(&labels).set(as_number(group.holders));
+        if group.changed > 0 {
+            self.changed.get_or_create(&labels).set(as_number(group.changed));
+        }
+        for ((asks, urgency), (count, left)) in group.requests {
+            let of_person = [("asks", asks.to_owned()), ("urgency", urgency.to_owned())];
+            let labels: Labels = labels.iter().cloned().chain(of_person).collect();
+            self.requests.get_or_create(&labels).set(as_number(count));
+            self.request_seconds.get_or_create(&labels).set(left);
+        }
         for (verdict, count) in group.verdicts {
             let labels = labels.iter().cloned().chain([("verdict", verdict.to_owned())]).collect();
             self.proof.get_or_create(&labels).set(as_number(count));
@@ -184,6 +201,9 @@ impl Scrape {
         add("credential_age_seconds", "Age of the current version", self.age);
         add("credential_deadline_seconds", "Seconds until the current version's deadline, negative past it", self.deadline);
         add("environment_proof", "Credentials by the verdict about their environment", self.proof);
+        add("manual_requests", "What persons are asked for, by urgency", self.requests);
+        add("manual_request_seconds", "Seconds until a person is to have done what is asked, negative past it", self.request_seconds);
+        add("store_changed", "Credentials whose store was changed by somebody else", self.changed);
         add("holders_of_previous_version", "Instances that hold a previous version", self.holders);
     }
 }
@@ -194,6 +214,9 @@ struct Group {
     deadline: Option<f64>,
     holders: u64,
     verdicts: BTreeMap<&'static str, u64>,
+    /// How many, and the least time that is left.
+    requests: BTreeMap<(&'static str, &'static str), (u64, f64)>,
+    changed: u64,
 }
 
 impl Group {
@@ -202,6 +225,12 @@ impl Group {
         self.age = [self.age, age].into_iter().flatten().reduce(f64::max);
         self.deadline = [self.deadline, sample.until_deadline_seconds].into_iter().flatten().reduce(f64::min);
         self.holders = self.holders.saturating_add(sample.holders);
+        self.changed += u64::from(sample.store_changed);
+        if let Some((asks, urgency, left)) = sample.request {
+            let (count, least) = self.requests.entry((asks, urgency)).or_insert((0, left));
+            *count += 1;
+            *least = least.min(left);
+        }
         if let Some(verdict) = sample.verdict {
             *self.verdicts.entry(verdict).or_default() += 1;
         }
@@ -226,6 +255,8 @@ mod tests {
             until_deadline_seconds: Some(deadline),
             verdict: Some("match"),
             holders: 2,
+            request: Some(("new-key", "soon", deadline)),
+            store_changed: true,
         }
     }
 
@@ -244,6 +275,9 @@ mod tests {
             "keywright_credential_deadline_seconds{credential=\"dinie-a\",provider=\"dinie\",environment=\"sandbox\"} 5.0",
             "keywright_environment_proof{credential=\"dinie-a\",provider=\"dinie\",environment=\"sandbox\",verdict=\"match\"} 1.0",
             "keywright_holders_of_previous_version{credential=\"dinie-a\",provider=\"dinie\",environment=\"sandbox\"} 2.0",
+            "keywright_manual_requests{credential=\"dinie-a\",provider=\"dinie\",environment=\"sandbox\",asks=\"new-key\",urgency=\"soon\"} 1.0",
+            "keywright_manual_request_seconds{credential=\"dinie-a\",provider=\"dinie\",environment=\"sandbox\",asks=\"new-key\",urgency=\"soon\"} 5.0",
+            "keywright_store_changed{credential=\"dinie-a\",provider=\"dinie\",environment=\"sandbox\"} 1.0",
             "keywright_rotations_total{outcome=\"proved\"} 1",
             "keywright_rotation_step_seconds_count{step=\"promote\"} 1",
             "keywright_provider_requests_total{provider=\"dinie\",environment=\"sandbox\",outcome=\"2xx\"} 1",
@@ -268,6 +302,9 @@ mod tests {
             "keywright_credential_deadline_seconds{provider=\"dinie\",environment=\"production\"} -3.5",
             "keywright_environment_proof{provider=\"dinie\",environment=\"production\",verdict=\"undetermined\"} 1.0",
             "keywright_holders_of_previous_version{provider=\"dinie\",environment=\"production\"} 4.0",
+            "keywright_manual_requests{provider=\"dinie\",environment=\"production\",asks=\"new-key\",urgency=\"soon\"} 2.0",
+            "keywright_manual_request_seconds{provider=\"dinie\",environment=\"production\",asks=\"new-key\",urgency=\"soon\"} -3.5",
+            "keywright_store_changed{provider=\"dinie\",environment=\"production\"} 2.0",
             "keywright_holders_of_previous_version{provider=\"dinie\",environment=\"sandbox\"} 2.0",
         ] {
             assert!(text.lines().any(|found| found == line), "{line}\n{text}");

@@ -43,6 +43,11 @@ impl Labels {
         Stages { pending: self.pending.clone(), current: self.current.clone(), previous: self.previous.clone() }
     }
 
+    /// What a hand that isn't ours does: no rule holds.
+    pub(super) fn relabel(&mut self, current: Option<VersionId>) {
+        self.current = current;
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.versions.is_empty()
     }

@@ -40,6 +40,21 @@ impl MemoryStore {
         MemoryStore(Arc::new(Mutex::new(self.kept().iter().map(|(at, kept)| (at.clone(), copy(kept))).collect())))
     }
 
+    /// Somebody else writes other bytes under a version behind our back; `None` removes them.
+    pub fn tamper(&self, credential: &Name, environment: Environment, version: &VersionId, bytes: Option<VersionBytes>) {
+        let mut all = self.kept();
+        let kept = all.entry((credential.clone(), environment)).or_default();
+        match bytes {
+            Some(bytes) => drop(kept.bytes.insert(version.clone(), bytes)),
+            None => drop(kept.bytes.remove(version)),
+        }
+    }
+
+    /// Somebody else moves the label `current` behind our back.
+    pub fn relabel(&self, credential: &Name, environment: Environment, current: Option<VersionId>) {
+        self.kept().entry((credential.clone(), environment)).or_default().labels.relabel(current);
+    }
+
     fn kept(&self) -> MutexGuard<'_, BTreeMap<(Name, Environment), Kept>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -119,6 +119,8 @@ fn render(metrics: Metrics, engine: Arc<Engine>) -> keywright::api::Metrics {
             until_deadline_seconds: None,
             verdict: measured.verdict.map(|verdict| verdict.as_str()),
             holders: measured.holders_of_previous as u64,
+            request: None,
+            store_changed: measured.store_changed,
         });
         metrics.encode(&samples.collect::<Vec<_>>(), with_names).unwrap()
     })

@@ -13,7 +13,7 @@ use keywright::engine::{Engine, StreamGuard};
 use keywright::faults::When;
 use keywright::issuers::memory::FaultAction;
 
-use super::world::{App, Backend, OVERLAP, World, name, operator};
+use super::world::{App, Backend, DOCUMENTS, DOCUMENTS_BY_HAND, OVERLAP, World, name, operator};
 
 const CREDENTIAL: &str = "dinie-production";
 /// Turns of one life at most: more is stuck.
@@ -37,16 +37,25 @@ pub enum Scenario {
     Stolen,
     /// The first rotation is turned round: the submitted key stays.
     RolledBack,
+    /// A person is asked for a new key, submits it, and removes the old one when asked to.
+    ByHand,
 }
 
 impl Scenario {
-    pub const ALL: [Scenario; 6] =
-        [Scenario::Whole, Scenario::Refused, Scenario::LostReply, Scenario::LostReplyIdempotent, Scenario::Stolen, Scenario::RolledBack];
+    pub const ALL: [Scenario; 7] = [
+        Scenario::Whole,
+        Scenario::Refused,
+        Scenario::LostReply,
+        Scenario::LostReplyIdempotent,
+        Scenario::Stolen,
+        Scenario::RolledBack,
+        Scenario::ByHand,
+    ];
 
     fn prepare(self, world: &World) {
         world.issuer.behave(|behaviour| behaviour.idempotent = self == Scenario::LostReplyIdempotent);
         match self {
-            Scenario::Whole | Scenario::Stolen | Scenario::RolledBack => {}
+            Scenario::Whole | Scenario::Stolen | Scenario::RolledBack | Scenario::ByHand => {}
             Scenario::Refused => world.issuer.behave(|behaviour| behaviour.stillborn = true),
             Scenario::LostReply | Scenario::LostReplyIdempotent => world.issuer.inject("issuer.create", FaultAction::LoseReply),
         }
@@ -61,6 +70,8 @@ pub struct Life {
     stream: Option<StreamGuard>,
     app: App,
     first: (KeyId, Material),
+    /// The key that a person makes when asked for it.
+    second: Option<(KeyId, Material)>,
     /// A submission was acknowledged.
     acknowledged: bool,
     /// When each version was first seen to be current, and when the application first said that it uses it.
@@ -73,7 +84,7 @@ pub struct Life {
 
 impl Life {
     pub fn new(backend: Backend, scenario: Scenario) -> Life {
-        let world = World::new(backend);
+        let world = World::with(backend, if scenario == Scenario::ByHand { DOCUMENTS_BY_HAND } else { DOCUMENTS });
         scenario.prepare(&world);
         world.hook_issuer();
         let first = world.made_by_hand();
@@ -85,6 +96,7 @@ impl Life {
             stream: None,
             app,
             first,
+            second: None,
             acknowledged: false,
             promoted: BTreeMap::new(),
             confirming: BTreeMap::new(),
@@ -200,7 +212,7 @@ impl Life {
     }
 
     /// What an operator does in this scenario, again until it is taken.
-    async fn act(&self, engine: &Engine) {
+    async fn act(&mut self, engine: &Engine) {
         let credential = name(CREDENTIAL);
         let Some(row) = engine.status(Some(&credential), None, 1).and_then(|status| status.credentials.into_iter().next()) else { return };
         let asked = match (self.scenario, row.generation, row.phase.as_str()) {
@@ -211,6 +223,16 @@ impl Life {
             (Scenario::RolledBack, 1, "steady") => engine.rotate(operator(), &credential).await.err().map(|error| error.to_string()),
             (Scenario::RolledBack, 2, "promoted" | "confirmed") => {
                 engine.roll_back(operator(), &credential).await.err().map(|error| error.to_string())
+            }
+            (Scenario::ByHand, 1, "steady") => engine.rotate(operator(), &credential).await.err().map(|error| error.to_string()),
+            (Scenario::ByHand, 1, "planned") => {
+                let world = &self.world;
+                let material = self.second.get_or_insert_with(|| world.made_by_hand()).1.duplicate();
+                engine.submit(operator(), &credential, material).await.err().map(|error| error.to_string())
+            }
+            (Scenario::ByHand, 2, "retired") if row.request.is_some() => {
+                self.world.issuer.kill(&self.first.0);
+                None
             }
             _ => None,
         };

@@ -52,6 +52,37 @@ spec:
   identity: {unix: {uid: 1000}}
 ";
 
+/// The same where a person makes and removes the keys.
+pub const DOCUMENTS_BY_HAND: &str = "
+apiVersion: keywright.dev/v1alpha1
+kind: RotationPolicy
+metadata: {name: hourly}
+spec: {maxAge: 1h, overlap: 60s, spread: 1s}
+---
+apiVersion: keywright.dev/v1alpha1
+kind: Provider
+metadata: {name: by-hand}
+spec:
+  title: By Hand
+  lifecycle: manual
+  environments: {production: {base: \"https://by-hand.invalid\"}}
+  fields: {client_id: {class: public, bound: true}, client_secret: {class: secret}}
+  calls: {probe: {method: GET, path: /me, authentication: {bearer: client_secret}, provesEnvironment: true, rules: [{status: [401], means: dead}]}}
+---
+apiVersion: keywright.dev/v1alpha1
+kind: Credential
+metadata: {name: dinie-production}
+spec: {provider: by-hand, environment: production, rotation: hourly}
+---
+apiVersion: keywright.dev/v1alpha1
+kind: Application
+metadata: {name: payments}
+spec:
+  environment: production
+  credentials: [dinie-production]
+  identity: {unix: {uid: 1000}}
+";
+
 /// The overlap of [`DOCUMENTS`].
 pub const OVERLAP: Duration = Duration::from_secs(60);
 
@@ -74,10 +105,12 @@ pub fn operator<By: From<Actor>>() -> By {
 
 pub fn policies(documents: &str) -> Policies {
     static USUAL: OnceLock<Policies> = OnceLock::new();
-    if documents == DOCUMENTS {
-        return USUAL.get_or_init(|| parsed(documents)).clone();
+    static BY_HAND: OnceLock<Policies> = OnceLock::new();
+    match documents {
+        DOCUMENTS => USUAL.get_or_init(|| parsed(documents)).clone(),
+        DOCUMENTS_BY_HAND => BY_HAND.get_or_init(|| parsed(documents)).clone(),
+        _ => parsed(documents),
     }
-    parsed(documents)
 }
 
 fn parsed(documents: &str) -> Policies {

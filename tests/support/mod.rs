@@ -16,6 +16,8 @@ pub(crate) mod outputs;
 pub(crate) mod rng;
 pub(crate) mod scanner;
 pub(crate) mod site;
+#[allow(dead_code, reason = "shared with tests/canary.rs, which knows one provider")]
+pub(crate) mod tap;
 pub(crate) mod tls;
 #[allow(dead_code, reason = "shared with tests/canary.rs, which has no terminal")]
 pub(crate) mod tty;

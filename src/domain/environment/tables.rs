@@ -15,9 +15,10 @@ const TEST: &str = "^acme_test_[a-z0-9]+$";
 fn described(class: FieldClass, patterns: &[(Environment, &str)]) -> Provider {
     let patterns: BTreeMap<_, _> = patterns.iter().map(|(environment, text)| (*environment, regex::Regex::new(text).unwrap())).collect();
     let mut provider = provider(true);
-    provider
-        .fields
-        .insert("client_id".parse().unwrap(), Field { class, bound: true, served: true, patterns, usage: Usage::Sign, recipe: None });
+    provider.fields.insert(
+        "client_id".parse().unwrap(),
+        Field { class, bound: true, served: true, patterns, usage: Usage::Sign, recipe: None, is: None },
+    );
     provider
 }
 

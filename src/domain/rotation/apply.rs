@@ -5,12 +5,14 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 
 use super::incident::{close_incident, compromised, forgotten, revocation_asked};
+use super::manual::{reminded, removal_asked, removal_seen, requested, withdrawn};
 use super::undo::{abandon, orphan, restored, rollback_planned};
 use super::{Event, POSSIBLE_ORPHANS_MAX, Phase, Plan, Rotation};
 use crate::domain::environment::Verdict;
 use crate::domain::holders::Blocker;
 use crate::domain::ids::VersionId;
 use crate::domain::ledger::{Closure, Ended, Ledger, Origin, VersionFacts};
+use crate::domain::manual::Request;
 use crate::domain::mutants::{Mutant, is_on};
 
 /// An event that doesn't fit where the rotation stands: a defect, or a damaged journal.
@@ -68,6 +70,11 @@ pub fn apply(ledger: &Ledger, event: &Event) -> Applied {
         Event::Compromised { at, within } => compromised(ledger, *at, *within),
         Event::IncidentClosed { at, unknown_keys } => close_incident(ledger, *at, unknown_keys.as_ref()),
         Event::RevocationAsked { asked, stragglers } => revocation_asked(ledger, *asked, stragglers),
+        Event::ManualRequested { at, deadline, reason, by_time } => requested(ledger, Request::new(*at, *deadline, reason, *by_time)),
+        Event::ManualReminded { at, asks, urgency } => reminded(ledger, *at, *asks, *urgency),
+        Event::ManualWithdrawn => withdrawn(ledger),
+        Event::RemovalAsked { at, deadline } => removal_asked(ledger, *at, *deadline),
+        Event::RemovalSeen { at, alive } => removal_seen(ledger, *at, *alive),
         Event::Forgotten => forgotten(ledger),
         Event::Cleared if ledger.clearing => Ok(Ledger { clearing: false, ..ledger }),
         Event::Cleared => illegal("cleared", "nothing is forgotten"),
@@ -119,6 +126,7 @@ pub(super) fn open(plan: &Plan, old: Option<VersionId>, phase: Phase) -> Rotatio
         seen: BTreeSet::new(),
         revocation: None,
         turned: None,
+        removal: None,
     }
 }
 
@@ -333,6 +341,7 @@ fn promoted(ledger: Ledger, event: &Event) -> Applied {
     ledger.revision += 1;
     ledger.failure = None;
     ledger.refused_since = None;
+    ledger.request = None;
     ledger.unverified = unverified;
     Ok(ledger)
 }

@@ -89,6 +89,7 @@ pub(super) fn forgotten(ledger: Ledger) -> Applied {
         unverified: false,
         seen: BTreeSet::new(),
         incident: None,
+        request: None,
         clearing: true,
         ..ledger
     })

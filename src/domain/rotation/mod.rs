@@ -5,6 +5,7 @@
 
 mod apply;
 mod incident;
+mod manual;
 mod next;
 #[cfg(test)]
 mod tests;
@@ -21,6 +22,7 @@ use super::environment::Proof;
 use super::holders::Blocker;
 use super::ids::{InstallationId, KeyId, OperationId, VersionId};
 use super::ledger::{Closure, Fingerprint, Ledger, Origin};
+use super::manual::{Asks, Removal, Urgency};
 use super::mutants::{Mutant, is_on};
 use super::policy::{RotationPolicy, Terms};
 use super::provider::Provider;
@@ -105,6 +107,9 @@ pub struct Rotation {
     pub revocation: Option<RevocationAsked>,
     /// The rotation that a rollback turned round, or that a submission superseded: it comes back if this one fails.
     pub turned: Option<Box<Rotation>>,
+    /// Only a person can remove the old key, and is asked to.
+    #[serde(default)]
+    pub removal: Option<Removal>,
 }
 
 impl Rotation {
@@ -113,6 +118,11 @@ impl Rotation {
     pub fn gives_way(&self, refused_since: Option<Timestamp>) -> bool {
         let stands_still = matches!(self.phase, Phase::Promoted | Phase::Confirmed | Phase::Retired);
         refused_since.is_some() && stands_still && self.old.is_some()
+    }
+
+    /// Whether all that is left to do is a person's: the old key is to be removed at the provider.
+    pub fn awaits_removal(&self) -> bool {
+        self.phase == Phase::Retired && self.removal.is_some()
     }
 }
 
@@ -351,6 +361,31 @@ pub enum Event {
         asked: RevocationAsked,
         stragglers: Vec<Blocker>,
     },
+    /// A person is asked for a new key; said again, it is more urgent.
+    ManualRequested {
+        at: Timestamp,
+        deadline: Timestamp,
+        reason: String,
+        by_time: bool,
+    },
+    /// It became more urgent, and the person was told.
+    ManualReminded {
+        at: Timestamp,
+        asks: Asks,
+        urgency: Urgency,
+    },
+    /// It isn't due any more: the policy or the description changed.
+    ManualWithdrawn,
+    /// A person is asked to remove the old key at the provider.
+    RemovalAsked {
+        at: Timestamp,
+        deadline: Timestamp,
+    },
+    /// What the provider said of a key that is to be removed; journaled where it changes.
+    RemovalSeen {
+        at: Instant,
+        alive: bool,
+    },
     /// The credential is removed here. Its keys live on at the provider. Also the intent to clear the store.
     Forgotten,
     /// The store holds nothing of a forgotten credential any more.
@@ -421,6 +456,10 @@ pub enum WaitReason {
     ClockUntrusted,
     /// Too many creates with unknown outcome: a person must look.
     PossibleOrphans,
+    /// A person is asked for a new key.
+    ManualRequest,
+    /// A person is asked to remove the old key.
+    ManualRemoval,
 }
 
 impl WaitReason {
@@ -434,6 +473,8 @@ impl WaitReason {
             WaitReason::NoInstanceSeen => "no-instance-seen",
             WaitReason::ClockUntrusted => "clock-untrusted",
             WaitReason::PossibleOrphans => "possible-orphans",
+            WaitReason::ManualRequest => "manual-request",
+            WaitReason::ManualRemoval => "manual-removal",
         }
     }
 }

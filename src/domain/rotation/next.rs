@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::manual::removal;
 use super::{
     AbandonReason, CANDIDATE_REFUSALS_MAX, CREATE_ATTEMPTS_MAX, Event, Facts, POSSIBLE_ORPHANS_MAX, Phase, RevocationAsked, Rotation, Step,
     Wait, WaitReason,
@@ -218,6 +219,10 @@ fn revoke(rotation: &Rotation, facts: &Facts<'_>) -> Step {
     if let Some(wait) = waits {
         return wait;
     }
+    // Nobody here can end it: a person is asked to, whatever is thought of the current key by then.
+    if doomed && facts.provider.is_manual() {
+        return removal(rotation, facts);
+    }
     // Afresh means: in this term, and not refused since.
     if rotation.retired_term != Some(facts.term) || facts.ledger.refused_since.is_some() {
         return Step::Retire;
@@ -321,7 +326,9 @@ fn overlap(rotation: &Rotation) -> Duration {
 
 /// How much of the overlap is left, by the smaller of wall time and running time (I13).
 fn overlap_left(rotation: &Rotation, facts: &Facts<'_>) -> Duration {
-    let by_terms = if hurried(rotation, facts) { Duration::ZERO } else { left_since_promotion(rotation, facts) };
+    // Where the new key's coming was the old one's end, there is nothing to overlap with.
+    let replaced = facts.provider.is_manual() && facts.provider.manual.replaces;
+    let by_terms = if replaced || hurried(rotation, facts) { Duration::ZERO } else { left_since_promotion(rotation, facts) };
     by_terms.max(left_to_the_old(rotation, facts))
 }
 

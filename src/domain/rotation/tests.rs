@@ -5,6 +5,7 @@ mod abandoned;
 mod checks;
 mod fuzz;
 mod incidents;
+mod manual;
 mod perform;
 mod properties;
 mod rollback;
@@ -247,7 +248,10 @@ impl World {
         assert_eq!(decision, decide(&self.facts()), "asked twice, it answers the same");
         match decision {
             Decision::Step(Step::Wait(wait)) => return Progress::Waits(wait.reason, wait.until),
-            Decision::Step(step) => self.perform(step),
+            Decision::Step(step) => {
+                self.requested &= !matches!(step, Step::Journal(Event::ManualRequested { .. }));
+                self.perform(step);
+            }
             Decision::Due { reason } => {
                 self.requested &= reason != DueReason::Requested;
                 let origin = if self.provider.is_generated() { Origin::Chosen } else { Origin::Minted };

@@ -6,11 +6,13 @@ mod catch_up;
 mod current;
 mod disclosures;
 mod documents;
+mod drift;
 mod generated;
 mod golden;
 mod incidents;
 mod jumps;
 mod keys;
+mod manual;
 mod restored;
 mod submissions;
 mod times;
@@ -54,6 +56,12 @@ fn codes(engine: &Engine) -> Vec<String> {
 
 fn current(engine: &Engine) -> VersionId {
     engine.current(&name(CREDENTIAL)).unwrap().0
+}
+
+/// The built-in description of Dinie.
+fn dinie_source() -> String {
+    let sources = keywright::policies::builtin_sources();
+    sources.into_iter().find(|source| source.file.ends_with("/dinie.yaml")).unwrap().text
 }
 
 /// A world with one submitted key, as an operator leaves it.

@@ -3,7 +3,7 @@
 use keywright::domain::ledger::Closure;
 use keywright::domain::material::Secret;
 use keywright::domain::rotation::Event;
-use keywright::engine::errors::{RotateError, SubmitError};
+use keywright::engine::errors::SubmitError;
 
 use super::*;
 
@@ -72,11 +72,10 @@ async fn nobody_is_asked_and_nothing_fails_while_it_lives() {
 async fn when_it_is_due_a_person_is_asked_and_a_submission_replaces_it() {
     let (world, engine) = enrolled().await;
     let first = current(&engine);
-    assert_eq!(engine.rotate(operator(), &name(CREDENTIAL)).await, Err(RotateError::CannotMint));
     world.live(&engine, Duration::from_secs(10 * 86_400)).await;
-    assert_eq!(row(&engine).reason.as_deref(), Some("no-create-call"));
+    assert_eq!((row(&engine).reason.as_deref(), row(&engine).phase.as_str()), (Some("manual-request"), "planned"));
     let problem = status(&engine).problems.remove(0);
-    assert!(problem.code == "no-create-call" && problem.message.contains("keywright submit dinie-production"), "{problem:?}");
+    assert!(problem.code == "manual-request" && problem.message.contains("keywright submit dinie-production"), "{problem:?}");
     assert_eq!(current(&engine), first, "until then it is what there is");
 
     let mut app = App::new(APPLICATION, "one");
@@ -89,6 +88,9 @@ async fn when_it_is_due_a_person_is_asked_and_a_submission_replaces_it() {
     let proof = keywright::sealing::hmac_sha256_hex(material.get(&TOKEN.parse().unwrap()).unwrap(), message.as_bytes());
     engine.confirm(&name(APPLICATION), &instance("one"), &name(CREDENTIAL), &version, &TOKEN.parse().unwrap(), &proof).await.unwrap();
     world.live(&engine, Duration::from_secs(120)).await;
+    assert_eq!((row(&engine).reason.as_deref(), row(&engine).phase.as_str()), (Some("manual-removal"), "retired"));
+    // Nobody says anything, and nobody can be asked: it isn't waited for longer than a person needs.
+    world.live(&engine, Duration::from_secs(86_400)).await;
     assert_eq!((row(&engine).phase.as_str(), codes(&engine)), ("steady", Vec::<String>::new()));
     let events = world.backend.journal().load(&name(CREDENTIAL)).await.unwrap().events;
     let closures: Vec<&Closure> = events
@@ -115,7 +117,7 @@ async fn the_old_one_is_kept_while_somebody_holds_it() {
 
 /// The built-in description of Dinie without its token and probe calls: every call is signed with the pair itself.
 fn pairs_without_a_check() -> String {
-    let built_in = keywright::policies::builtin_sources().remove(0).text.replace("  signs: token\n", "");
+    let built_in = dinie_source().replace("  signs: token\n", "");
     let (before, rest) = built_in.split_once("    token:\n").unwrap();
     let calls = rest.split_once("    create:\n").unwrap().1;
     let basic = "authentication: {basic: {username: client_id, password: client_secret}}\n";

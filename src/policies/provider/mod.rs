@@ -4,6 +4,8 @@ mod calls;
 mod generate;
 mod lifecycle;
 pub(crate) mod limits;
+mod linked;
+mod manual;
 mod request;
 
 use std::collections::BTreeMap;
@@ -23,6 +25,7 @@ use calls::{read_calls, read_signs};
 pub(super) use generate::{ALPHABET_MAX, ENCODINGS, PREFIX_LENGTH_MAX, USAGES};
 pub(super) use lifecycle::LIFECYCLES;
 use limits::read_limits;
+pub(super) use manual::{STEP_LENGTH_MAX, STEPS_MAX};
 pub(super) use request::{OWN_HEADERS, RESERVED, TEMPLATE_LENGTH_MAX};
 
 /// What a pattern may need in memory once it is compiled, in bytes.
@@ -60,6 +63,10 @@ pub(super) fn read(name: &Name, node: &Node, sink: &Sink<'_>) -> Option<Provider
         generate::check_calls(&fields, sink);
     }
     let calls = fields.get("calls").map(|node| read_calls(node, &scope, lifecycle)).unwrap_or_default();
+    if let Some(node) = fields.get("fields") {
+        linked::check_links(node, &described, &calls, sink);
+    }
+    let by_hand = fields.get("manual").map(|node| manual::read_manual(fields.key("manual"), node, &scope, lifecycle));
     let signs = fields.get("signs").and_then(|node| read_signs(node, &scope, calls.token.is_some()));
     let timing = fields.get("timing").map(|node| lifecycle::read_timing(node, sink)).unwrap_or_default();
     lifecycle::check_overlap(&fields, &calls, &timing, lifecycle);
@@ -76,6 +83,7 @@ pub(super) fn read(name: &Name, node: &Node, sink: &Sink<'_>) -> Option<Provider
         calls,
         signs,
         lifecycle: lifecycle?,
+        manual: by_hand.unwrap_or_default(),
         timing: if generated { generate::timing(timing) } else { timing },
         limits,
         facts,
@@ -175,6 +183,7 @@ fn read_fields(node: &Node, sink: &Sink<'_>) -> BTreeMap<FieldName, Field> {
                     patterns: BTreeMap::new(),
                     usage: Usage::Sign,
                     recipe: None,
+                    is: None,
                 };
                 found.insert(name, field.unwrap_or(unknown));
             }
@@ -194,6 +203,9 @@ fn read_field(node: &Node, sink: &Sink<'_>) -> Option<Field> {
     let bound = fields.get("bound").and_then(|node| boolean(node, sink));
     let served = fields.get("served").map(|node| (node.place, boolean(node, sink)));
     let patterns = fields.get("patterns").map(|node| read_patterns(node, sink)).unwrap_or_default();
+    let is = fields.get("is").and_then(|node| linked::read_link(node, sink));
+    // Only checked: a provider that changes one without the other can't be described.
+    let _with = fields.get("with").and_then(|node| linked::read_link(node, sink));
     let usage = fields.get("use").and_then(|node| generate::read_usage(node, sink)).unwrap_or(Usage::Sign);
     // Where the recipe itself is wrong, that was told: the field counts as wrong too.
     let recipe = fields.get("generate").map(|node| generate::read_recipe(node, sink));
@@ -210,7 +222,9 @@ fn read_field(node: &Node, sink: &Sink<'_>) -> Option<Field> {
         Some(read) => Some(read?),
         None => None,
     };
-    Some(Field { class, bound: bound.unwrap_or(class != FieldClass::Public), served, patterns, usage, recipe })
+    // Where a value is met, the field that it comes from says so.
+    let bound = is.is_none() && bound.unwrap_or(class != FieldClass::Public);
+    Some(Field { class, bound, served, patterns, usage, recipe, is })
 }
 
 fn read_patterns(node: &Node, sink: &Sink<'_>) -> BTreeMap<Environment, Regex> {

@@ -1,6 +1,7 @@
 //! The parts of a request: templates, headers, bodies, JSON pointers; each hole is checked against what its place knows.
 
 use crate::domain::ids::FieldName;
+use crate::domain::manual::STEP_FACTS;
 use crate::domain::provider::{Body, FieldClass, JsonTemplate, Method, Template};
 use crate::domain::succession::OVERLAP_SECONDS;
 
@@ -26,6 +27,8 @@ pub(super) enum Place {
     Address(CallKind),
     /// Headers and body of a call.
     Content(CallKind),
+    /// What a person is told: no field stands there.
+    Step,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +47,7 @@ impl Place {
             Place::Address(CallKind::Revoke) | Place::Content(CallKind::Revoke) => &["key_id"],
             Place::Address(CallKind::Create) => &["marker", "operation_id"],
             Place::Content(CallKind::Create) => &["marker", "operation_id", OVERLAP_SECONDS],
+            Place::Step => &STEP_FACTS,
             _ => &[],
         }
     }

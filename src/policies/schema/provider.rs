@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::super::provider::{
     ALPHABET_MAX, CLASSES, CONFIDENCES, ENCODINGS, LIFECYCLES, MEANINGS, METHODS, OWN_HEADERS, PATTERN_LENGTH_MAX, PREFIX_LENGTH_MAX,
-    RESERVED, RULES_MAX, TEMPLATE_LENGTH_MAX, USAGES,
+    RESERVED, RULES_MAX, STEP_LENGTH_MAX, STEPS_MAX, TEMPLATE_LENGTH_MAX, USAGES,
 };
 use super::super::values::ENVIRONMENTS;
 use super::{described, object, one_of, words};
@@ -38,6 +38,7 @@ pub(super) fn spec() -> Value {
             "fields": {"description": "What a credential consists of.", "type": "object",
                 "propertyNames": {"pattern": FieldName::PATTERN}, "additionalProperties": field()},
             "calls": calls(),
+            "manual": described("What a person does, with `lifecycle: manual`.", manual()),
             "timing": object(&[], json!({
                 "propagation": described("How long a fresh key may still be refused. [min(120s, overlap)]", duration.clone()),
                 "tokensOutlive": described("How long access tokens outlive their key.", duration.clone()),
@@ -64,6 +65,7 @@ pub(super) fn spec() -> Value {
             "else": create(json!({"required": ["keyId"]})),
         },
         {"if": lives("rotate"), "else": create(json!({"properties": {"previousExpiresAt": false}}))},
+        {"if": {"properties": {"lifecycle": {"enum": ["pairs", "generated"]}}, "required": ["lifecycle"]}, "then": {"properties": {"manual": false}}},
         {"if": lives("manual"), "then": {"properties": {"calls": {"properties": {"create": false, "list": false, "revoke": false}}}}},
         // All fields are made here and nobody is asked, or none is and there is a provider.
         {
@@ -93,12 +95,30 @@ fn field() -> Value {
             "served": {"description": "Whether applications get it. [true, for management: false]", "type": "boolean"},
             "patterns": by_environment(0, pattern),
             "use": described("What applications do with it: `verify` gives them the previous one too. [sign]", words(&USAGES)),
+            "is": described("It has the value of this other field.", json!({"$ref": "#/$defs/field"})),
+            "with": described("It changes whenever this other field does.", json!({"$ref": "#/$defs/field"})),
             "generate": described("How we make it, with `lifecycle: generated`.", recipe()),
         }),
     );
     field["if"] = json!({"properties": {"class": {"const": "management"}}, "required": ["class"]});
     field["then"] = json!({"properties": {"served": {"const": false}}});
     field
+}
+
+fn manual() -> Value {
+    let step = json!({"description": "One line; holes are {name}: variables, credential, environment, old_version, old_issued_at.",
+        "allOf": [{"$ref": "#/$defs/template"}, {"maxLength": STEP_LENGTH_MAX, "pattern": r"^[^\x00-\x1f\x7f]*[^\x00-\x20\x7f][^\x00-\x1f\x7f]*$"}]});
+    let steps = json!({"type": "array", "maxItems": STEPS_MAX, "items": step});
+    let mut manual = object(
+        &[],
+        json!({
+            "create": described("How a new key is made.", steps.clone()),
+            "remove": described("How the old one is removed.", steps),
+            "replaces": {"description": "The old key dies when the new one is made. [false]", "type": "boolean"},
+        }),
+    );
+    manual["not"] = json!({"properties": {"replaces": {"const": true}, "remove": {"minItems": 1}}, "required": ["replaces", "remove"]});
+    manual
 }
 
 fn recipe() -> Value {

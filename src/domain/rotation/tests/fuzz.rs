@@ -39,6 +39,23 @@ fn lives() -> Vec<Vec<Event>> {
         life.settle_after_start();
         lives.push(life.events);
     }
+    let mut life = World::by_hand();
+    for number in 0..2 {
+        let at = life.now.wall;
+        life.journal(Event::ManualRequested {
+            at,
+            deadline: at + Duration::from_secs(600),
+            reason: "requested".to_owned(),
+            by_time: false,
+        });
+        life.advance(Duration::from_secs(400));
+        life.submit(&key(&format!("by-hand-{number}")));
+        life.step_until(|world| world.ledger.rotation.as_ref().is_some_and(|open| open.awaits_removal()));
+        life.journal(Event::RemovalSeen { at: life.now.instant(), alive: number == 0 });
+        life.journal(Event::RevocationAsked { asked: RevocationAsked::Anyway, stragglers: Vec::new() });
+        life.settle();
+    }
+    lives.push(life.events);
     let snapshot = lives[0].len() - 1;
     let ledger = replay(&lives[0][..snapshot]);
     lives.push(vec![Event::Snapshot { ledger: Box::new(ledger) }]);

@@ -6,6 +6,7 @@ use super::*;
 use crate::domain::environment::Says;
 use crate::domain::fixtures::{proof, window};
 use crate::domain::ledger::Closure;
+use crate::domain::manual::{Asks, Urgency};
 use crate::domain::span::Span;
 
 /// One thing that can happen to a credential.
@@ -48,6 +49,10 @@ enum Happens {
     AllPaused(bool),
     /// What is durable comes back from a backup.
     Restored,
+    /// What it says of a key that is to be removed.
+    Looked {
+        alive: bool,
+    },
 }
 
 fn happens() -> impl Strategy<Value = Happens> {
@@ -77,6 +82,7 @@ fn happens() -> impl Strategy<Value = Happens> {
         1 => Just(Happens::Forgets),
         1 => any::<bool>().prop_map(Happens::AllPaused),
         1 => Just(Happens::Restored),
+        2 => any::<bool>().prop_map(|alive| Happens::Looked { alive }),
     ]
 }
 
@@ -104,6 +110,11 @@ impl World {
             Happens::Paused(true) => self.journal(Event::Paused { at: None }),
             Happens::Paused(false) => self.journal(Event::Resumed),
             Happens::Requested => self.requested = true,
+            Happens::Submits { .. } if self.ledger.rotation.as_ref().is_some_and(|open| open.awaits_removal()) => {
+                // As the engine does: the removal of the last but one is no longer waited for.
+                self.journal(Event::Revoked { at: self.now.wall, closure: Closure::Unproved });
+                self.step();
+            }
             Happens::Submits { number } => drop(self.submit(&key(&format!("submitted-{number}")))),
             Happens::RollsBack => drop(self.roll_back()),
             Happens::GivesUp => self.journal_if_it_fits(Event::Abandoning { reason: AbandonReason::BadValue }),
@@ -118,6 +129,7 @@ impl World {
                 stragglers: self.blockers.clone(),
             }),
             Happens::Forgets => self.journal_if_it_fits(Event::Forgotten),
+            Happens::Looked { alive } => self.journal_if_it_fits(Event::RemovalSeen { at: self.now.instant(), alive }),
             Happens::AllPaused(paused) => self.all_paused = paused,
             Happens::Restored => {
                 self.crash();
@@ -177,6 +189,28 @@ proptest! {
             world.check_at_rest();
         }
         prop_assert!(world.ledger.rotation.is_none());
+    }
+
+    /// The same where a person makes and removes keys, late or never: what is asked is asked once, what is closed was asked before,
+    /// and no rotation stays open for a key that isn't seen alive.
+    #[test]
+    fn every_life_by_hand_comes_to_rest(life in proptest::collection::vec(happens(), 0..120)) {
+        let (mut world, mut skew) = live_in(World::by_hand(), &life);
+        world.calm(&mut skew);
+        world.happen(Happens::Looked { alive: false }, &mut skew);
+        world.step_until(|world| world.ledger.rotation.is_none() && !world.ledger.clearing);
+        if world.ledger.open_incident().is_some_and(|_| world.ledger.current.as_ref().is_some_and(|it| world.ledger.is_stolen(it))) {
+            while matches!(world.step(), Progress::Moved) {}
+            prop_assert!(world.ledger.request.is_some(), "a stolen key is asked for: {:?}", decide(&world.facts()));
+            prop_assert!(world.submit(&key("at-last")));
+            world.step_until(|world| world.ledger.open_incident().is_none());
+        }
+        prop_assert!(world.events.iter().all(|event| !matches!(event, Event::CreateIntended { .. })), "nothing is made here");
+        let told = |asks| world.events.iter().filter(|event| matches!(event, Event::ManualReminded { asks: told, .. } if *told == asks)).count();
+        let opened = |event: &&Event| matches!(event, Event::ManualRequested { .. });
+        let asked = world.events.iter().filter(opened).count();
+        let removals = world.events.iter().filter(|event| matches!(event, Event::RemovalAsked { .. })).count();
+        prop_assert!(told(Asks::NewKey) <= 3 * asked && told(Asks::OldKeyRemoval) <= 3 * removals);
     }
 
     /// The same for values of our own, of which nothing can be lost or left over: no orphan, no create of unknown outcome, and
@@ -261,7 +295,7 @@ proptest! {
 
 /// An event that fits by its form, wherever it comes from.
 fn any_event() -> impl Strategy<Value = (u8, u8)> {
-    (0..30_u8, 0..4_u8)
+    (0..35_u8, 0..4_u8)
 }
 
 fn wild_event((kind, number): (u8, u8), world: &World) -> Event {
@@ -303,6 +337,15 @@ fn wild_event((kind, number): (u8, u8), world: &World) -> Event {
         26 => Event::RevocationAsked { asked: RevocationAsked::Anyway, stragglers: vec![blocker(None)] },
         27 if number == 0 => Event::Forgotten,
         27 => Event::Cleared,
+        28 => Event::ManualRequested { at: wall, deadline: wall, reason: "wild".to_owned(), by_time: number > 1 },
+        29 => Event::ManualReminded {
+            at: wall,
+            asks: [Asks::NewKey, Asks::OldKeyRemoval][usize::from(number % 2)],
+            urgency: [Urgency::Notice, Urgency::Soon, Urgency::Urgent, Urgency::Overdue][usize::from(number)],
+        },
+        30 => Event::ManualWithdrawn,
+        31 => Event::RemovalAsked { at: wall, deadline: wall },
+        32 => Event::RemovalSeen { at: world.now.instant(), alive: number > 1 },
         _ => Event::RollbackPlanned { plan: plan(Origin::RolledBack) },
     }
 }

@@ -4,6 +4,7 @@ use super::*;
 use crate::domain::environment::Says;
 use crate::domain::fixtures::proof;
 use crate::domain::ledger::Closure;
+use crate::domain::manual::{Asks, Urgency};
 
 /// Where a ledger can stand. The columns of the table.
 fn places() -> [(&'static str, World); 13] {
@@ -66,6 +67,11 @@ fn event_for(name: &str, world: &World) -> Event {
         "compromised" => Event::Compromised { at: world.now.instant(), within: Duration::from_secs(600) },
         "incident-closed" => Event::IncidentClosed { at, unknown_keys: None },
         "revocation-asked" => Event::RevocationAsked { asked: RevocationAsked::IfUnheld, stragglers: Vec::new() },
+        "manual-requested" => Event::ManualRequested { at, deadline: at, reason: "max-age".to_owned(), by_time: true },
+        "manual-reminded" => Event::ManualReminded { at, asks: Asks::NewKey, urgency: Urgency::Soon },
+        "manual-withdrawn" => Event::ManualWithdrawn,
+        "removal-asked" => Event::RemovalAsked { at, deadline: at },
+        "removal-seen" => Event::RemovalSeen { at: world.now.instant(), alive: true },
         "forgotten" => Event::Forgotten,
         "cleared" => Event::Cleared,
         "snapshot" => Event::Snapshot { ledger: Box::new(world.ledger.clone()) },
@@ -74,7 +80,7 @@ fn event_for(name: &str, world: &World) -> Event {
 }
 
 /// Where each event fits. `*` is everywhere.
-const FITS: [(&str, &str); 32] = [
+const FITS: [(&str, &str); 38] = [
     ("planned", "enrolled"),
     ("create-intended", "planned intended"),
     ("issued", "intended"),
@@ -102,6 +108,11 @@ const FITS: [(&str, &str); 32] = [
     ("compromised", "*"),
     ("incident-closed", ""),
     ("revocation-asked", "promoted confirmed retired doomed"),
+    ("manual-requested", "*"),
+    ("manual-reminded", ""),
+    ("manual-withdrawn", ""),
+    ("removal-asked", "doomed"),
+    ("removal-seen", ""),
     ("forgotten", "*"),
     ("cleared", ""),
     ("paused", "*"),
