@@ -70,5 +70,6 @@ fn sample(measured: &CredentialMeasure) -> CredentialSample {
         until_deadline_seconds: measured.until_deadline.map(|left| left.as_secs_f64()),
         verdict: measured.verdict.map(|verdict| verdict.as_str()),
         holders: u64::try_from(measured.holders_of_previous).unwrap_or(u64::MAX),
+        rollout_step: measured.rollout_step.map(|step| u64::try_from(step).unwrap_or(u64::MAX)),
     }
 }

@@ -50,6 +50,12 @@ pub struct Ledger {
     /// The incident that is open, or the last one.
     #[serde(default)]
     pub incident: Option<Incident>,
+    /// Rotations that have come to their end: a new version in use, the old key dead.
+    #[serde(default)]
+    pub rotations: u64,
+    /// How many the twin had when the current version was made.
+    #[serde(default)]
+    pub rehearsed: u64,
     /// It is forgotten, and what the store keeps of it is still to be removed.
     #[serde(default)]
     pub clearing: bool,

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::Engine;
 use super::cell::Cell;
+use super::rollout::rolled_out;
 use super::views::{CredentialMeasure, ProviderStatus, StatusProblem};
 use crate::domain::credential::Environment;
 use crate::domain::due::deadline_of;
@@ -66,6 +67,7 @@ impl Engine {
             until_deadline: dying.map(|facts| deadline_of(facts, &context.policy).duration_since(now)),
             verdict: current.and_then(|facts| facts.proof.as_ref()).map(|proof| proof.verdict),
             holders_of_previous: self.blockers(&context, &ledger).len(),
+            rollout_step: rolled_out(&ledger).and_then(|rotation| rotation.rollout.as_ref()).map(|rollout| rollout.step),
         })
     }
 }

@@ -160,8 +160,8 @@ impl Engine {
     /// How long nothing of the rotation itself is due: a slow provider must not make a routine look cost a deadline. `None`:
     /// something is due now.
     fn free_time(&self, work: &Work, context: &Context, ledger: &Ledger) -> Option<Duration> {
-        let blockers = self.blockers(context, ledger);
-        let until = match decide(&self.facts(context, ledger, work, &blockers, false)) {
+        let gathered = self.gather(context, ledger);
+        let until = match decide(&self.facts(context, ledger, work, &gathered)) {
             Decision::Due { .. } => return None,
             Decision::Step(Step::Wait(wait)) => wait.until,
             Decision::Step(_) => return None,

@@ -92,6 +92,8 @@ pub struct CredentialStatus {
     pub account: Name,
     /// The incident that is open, or the last one.
     pub incident: Option<IncidentStatus>,
+    /// While a new version goes to its instances step by step.
+    pub rollout: Option<RolloutStatus>,
     pub applications: Vec<ApplicationStatus>,
 }
 
@@ -121,6 +123,8 @@ pub struct CredentialMeasure {
     pub verdict: Option<Verdict>,
     /// How many keep the old version alive, applications never seen included.
     pub holders_of_previous: usize,
+    /// The step of its rollout, while one is under way.
+    pub rollout_step: Option<usize>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
@@ -130,6 +134,19 @@ pub struct ApplicationStatus {
     pub instance: Option<InstanceName>,
     pub version: Option<VersionId>,
     pub state: Option<HoldingState>,
+}
+
+/// How far a new version has come among the instances.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct RolloutStatus {
+    /// The step under way, counted from 1; 0 before the first.
+    pub step: usize,
+    /// How many steps there are.
+    pub of: usize,
+    /// How many living instances this step has reached.
+    pub instances: usize,
+    /// Which of them have still to confirm.
+    pub waiting_for: Vec<Blocker>,
 }
 
 /// A stolen key: what is known of it while it is replaced, and afterwards.

@@ -159,6 +159,9 @@ pub fn append_point(event: &Event) -> &'static str {
         Event::RevocationAsked { .. } => "journal.append revocation-asked",
         Event::Forgotten => "journal.append forgotten",
         Event::Cleared => "journal.append cleared",
+        Event::Rehearsed { .. } => "journal.append rehearsed",
+        Event::RolledOut { .. } => "journal.append rolled-out",
+        Event::RolloutStopped { .. } => "journal.append rollout-stopped",
         Event::Snapshot { .. } => "journal.append snapshot",
     }
 }

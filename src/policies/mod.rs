@@ -11,6 +11,7 @@ mod links;
 pub(crate) mod problem;
 mod provider;
 pub(crate) mod reader;
+mod rollout;
 mod rotation;
 mod schema;
 #[cfg(test)]

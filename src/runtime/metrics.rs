@@ -36,6 +36,8 @@ pub struct CredentialSample {
     pub verdict: Option<&'static str>,
     /// Instances that hold the previous version.
     pub holders: u64,
+    /// While one is under way.
+    pub rollout_step: Option<u64>,
 }
 
 /// The counters and histograms of the process. Clones count together.
@@ -146,6 +148,7 @@ struct Scrape {
     deadline: Gauges,
     proof: Gauges,
     holders: Gauges,
+    rollout: Gauges,
 }
 
 impl Scrape {
@@ -158,7 +161,8 @@ impl Scrape {
             }
             groups.entry(labels).or_default().add(sample);
         }
-        let scrape = Scrape { age: Gauges::default(), deadline: Gauges::default(), proof: Gauges::default(), holders: Gauges::default() };
+        let (age, deadline, proof) = Default::default();
+        let scrape = Scrape { age, deadline, proof, holders: Gauges::default(), rollout: Gauges::default() };
         for (labels, group) in groups {
             scrape.fill(labels, group);
         }
@@ -173,6 +177,9 @@ impl Scrape {
             self.deadline.get_or_create(&labels).set(deadline);
         }
         self.holders.get_or_create(&labels).set(as_number(group.holders));
+        if let Some(step) = group.rollout {
+            self.rollout.get_or_create(&labels).set(as_number(step));
+        }
         for (verdict, count) in group.verdicts {
             let labels = labels.iter().cloned().chain([("verdict", verdict.to_owned())]).collect();
             self.proof.get_or_create(&labels).set(as_number(count));
@@ -185,6 +192,7 @@ impl Scrape {
         add("credential_deadline_seconds", "Seconds until the current version's deadline, negative past it", self.deadline);
         add("environment_proof", "Credentials by the verdict about their environment", self.proof);
         add("holders_of_previous_version", "Instances that hold a previous version", self.holders);
+        add("rollout_step", "The step of a rollout that is under way", self.rollout);
     }
 }
 
@@ -193,6 +201,7 @@ struct Group {
     age: Option<f64>,
     deadline: Option<f64>,
     holders: u64,
+    rollout: Option<u64>,
     verdicts: BTreeMap<&'static str, u64>,
 }
 
@@ -202,6 +211,7 @@ impl Group {
         self.age = [self.age, age].into_iter().flatten().reduce(f64::max);
         self.deadline = [self.deadline, sample.until_deadline_seconds].into_iter().flatten().reduce(f64::min);
         self.holders = self.holders.saturating_add(sample.holders);
+        self.rollout = self.rollout.max(sample.rollout_step);
         if let Some(verdict) = sample.verdict {
             *self.verdicts.entry(verdict).or_default() += 1;
         }
@@ -226,6 +236,7 @@ mod tests {
             until_deadline_seconds: Some(deadline),
             verdict: Some("match"),
             holders: 2,
+            rollout_step: Some(1),
         }
     }
 
@@ -244,6 +255,7 @@ mod tests {
             "keywright_credential_deadline_seconds{credential=\"dinie-a\",provider=\"dinie\",environment=\"sandbox\"} 5.0",
             "keywright_environment_proof{credential=\"dinie-a\",provider=\"dinie\",environment=\"sandbox\",verdict=\"match\"} 1.0",
             "keywright_holders_of_previous_version{credential=\"dinie-a\",provider=\"dinie\",environment=\"sandbox\"} 2.0",
+            "keywright_rollout_step{credential=\"dinie-a\",provider=\"dinie\",environment=\"sandbox\"} 1.0",
             "keywright_rotations_total{outcome=\"proved\"} 1",
             "keywright_rotation_step_seconds_count{step=\"promote\"} 1",
             "keywright_provider_requests_total{provider=\"dinie\",environment=\"sandbox\",outcome=\"2xx\"} 1",

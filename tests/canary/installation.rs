@@ -119,6 +119,7 @@ fn render(metrics: Metrics, engine: Arc<Engine>) -> keywright::api::Metrics {
             until_deadline_seconds: None,
             verdict: measured.verdict.map(|verdict| verdict.as_str()),
             holders: measured.holders_of_previous as u64,
+            rollout_step: measured.rollout_step.map(|step| step as u64),
         });
         metrics.encode(&samples.collect::<Vec<_>>(), with_names).unwrap()
     })

@@ -2,11 +2,13 @@
 //! is checked after every single event, in the stories and in the properties alike.
 
 mod abandoned;
+mod canaries;
 mod checks;
 mod fuzz;
 mod incidents;
 mod perform;
 mod properties;
+mod rehearsals;
 mod rollback;
 mod stories;
 mod table;
@@ -16,15 +18,16 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{AbandonReason, Event, Facts, Moment, Phase, Plan, RevocationAsked, Rotation, Step, WaitReason, apply};
+use super::{AbandonReason, Event, Facts, Moment, Phase, Plan, Rehearsal, RevocationAsked, Rotation, Step, WaitReason, apply};
 use crate::domain::credential::{Credential, Environment};
 use crate::domain::due::{Decision, DueReason, decide};
 use crate::domain::fixtures::{DAY, at, credential, installation, policy, provider};
 use crate::domain::holders::Blocker;
-use crate::domain::ids::{KeyId, OperationId, VersionId};
+use crate::domain::ids::{KeyId, Name, OperationId, VersionId};
 use crate::domain::ledger::{Fingerprint, Ledger, Origin};
 use crate::domain::policy::{RotationPolicy, Unconfirmed};
 use crate::domain::provider::{Calls, Lifecycle, Provider};
+use crate::domain::rollout::Member;
 
 /// What happens to the next create.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,6 +60,13 @@ struct World {
     blockers: Vec<Blocker>,
     requested: bool,
     all_paused: bool,
+    /// Who can be served a new version that is rolled out.
+    crew: Vec<Member>,
+    /// What is known of the twin, where the policy rehearses.
+    twin: Name,
+    twin_rotations: Option<u64>,
+    twin_failing: bool,
+    rehearses: bool,
     create_unsent: bool,
     seen: Option<BTreeSet<KeyId>>,
     /// The truth: the keys that the provider accepts, and which of them bear our marker with which operation.
@@ -93,6 +103,11 @@ impl World {
             blockers: Vec::new(),
             requested: false,
             all_paused: false,
+            crew: Vec::new(),
+            twin: "twin".parse().unwrap(),
+            twin_rotations: None,
+            twin_failing: false,
+            rehearses: false,
             create_unsent: false,
             seen: None,
             alive: BTreeSet::new(),
@@ -148,6 +163,9 @@ impl World {
             installation: installation(),
             requested: self.requested,
             all_paused: self.all_paused,
+            crew: &self.crew,
+            rehearsal: self.twin_rotations.map(|rotations| Rehearsal { twin: &self.twin, rotations, failing: self.twin_failing }),
+            rehearses: self.rehearses,
         }
     }
 
@@ -177,6 +195,8 @@ impl World {
             terms,
             planned_at: self.now.wall,
             serves_previous: false,
+            rollout: if origin == Origin::RolledBack { Vec::new() } else { self.policy.rollout.clone() },
+            twin_rotations: self.twin_rotations.unwrap_or_default(),
         }
     }
 
@@ -209,12 +229,17 @@ impl World {
         if apply(&self.ledger, &event).is_err() {
             return false;
         }
+        self.turn_round(event);
+        true
+    }
+
+    /// The copy has the bytes of what it copies.
+    fn turn_round(&mut self, event: Event) {
         let original = self.rotation().old.clone().unwrap();
         let value = self.bytes[&original].clone();
         self.journal(event);
         let version = self.rotation().version.clone();
         self.bytes.insert(version, value);
-        true
     }
 
     fn advance(&mut self, by: Duration) {
