@@ -77,6 +77,8 @@ fn policy(windows: Vec<Window>) -> RotationPolicy {
         window_wait: longest_wait(&windows, start(), Duration::from_secs(90 * DAY)),
         windows,
         verify_every: Span::from_secs(DAY),
+        rehearse: false,
+        rollout: Vec::new(),
     }
 }
 
@@ -97,6 +99,7 @@ fn credential(number: u32) -> (Credential, Ledger) {
         administered_by: None,
         twin: None,
         accept_undetermined: None,
+        rehearsal_time: Duration::ZERO,
     };
     let operation = OperationId::new(INSTALLATION, &credential.name, 1, 1);
     let version: VersionId = operation.version(1);
@@ -121,6 +124,9 @@ fn credential(number: u32) -> (Credential, Ledger) {
 fn pass(fleet: &[(Credential, Ledger)], policy: &RotationPolicy, provider: &Provider, now: Timestamp) -> usize {
     let now = Moment { wall: now, running: Duration::ZERO, trusted: true };
     let facts = |(credential, ledger)| Facts {
+        crew: &[],
+        rehearsal: None,
+        rehearses: false,
         now,
         term: 1,
         credential,

@@ -1,4 +1,4 @@
-//! What applications call: read, list, stream, confirm. Operators with the right to read may read, too.
+//! What applications call: read, list, stream, confirm, report. Operators with the right to read may read, too.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -126,6 +126,18 @@ pub(super) fn events(call: &Call<'_>, caller: Caller) -> Answered {
     let mut answer = Response::new(Body::events(stream.start(), call.api.limits.comment_every));
     answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     Ok(answer)
+}
+
+pub(super) async fn report(mut call: Call<'_>, caller: &Caller) -> Answered {
+    let application = caller.application.as_ref().ok_or_else(Problem::forbidden)?;
+    let instance = instance(&call, caller)?;
+    let body = call.json().await?;
+    let report = input::report(&body, &application.name, instance)?;
+    let service = Arc::clone(&call.api.service);
+    // In a task of its own, as a confirmation.
+    let reporting = tokio::spawn(async move { service.report_failed(&report).await });
+    reporting.await.map_err(|_| Problem::bug())??;
+    empty(StatusCode::NO_CONTENT)
 }
 
 pub(super) async fn confirm(mut call: Call<'_>, caller: &Caller) -> Answered {

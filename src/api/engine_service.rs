@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::service::{Confirmation, Service, StreamGuard};
+use super::service::{Confirmation, Report, Service, StreamGuard};
 use crate::domain::ids::{InstanceName, Name, OperationId, VersionId};
 use crate::domain::material::Material;
 use crate::domain::policy::Policies;
 use crate::engine::audit::{Actor, Order};
 use crate::engine::errors::{
-    ConfirmError, ForgetError, PauseError, ReadError, ReleaseError, RevokeError, RollbackError, RotateError, SubmitError,
+    ConfirmError, ForgetError, PauseError, ReadError, ReleaseError, ReportError, RevokeError, RollbackError, RotateError, SubmitError,
 };
 use crate::engine::views::{Document, Listed, Plan, RolledBack, Status, Submitted};
 use crate::engine::{Engine, Reader, VersionView};
@@ -30,8 +30,8 @@ impl Service for EngineService {
         self.0.read(reader, name).await
     }
 
-    fn current(&self, name: &Name) -> Option<(VersionId, u64)> {
-        self.0.current(name)
+    fn current(&self, reader: &Reader, name: &Name) -> Option<(VersionId, u64)> {
+        self.0.current_for(reader, name)
     }
 
     fn list(&self, reader: &Reader) -> Vec<Listed> {
@@ -48,6 +48,10 @@ impl Service for EngineService {
 
     async fn confirm(&self, it: &Confirmation) -> Result<(), ConfirmError> {
         self.0.confirm(&it.application, &it.instance, &it.credential, &it.version, &it.field, &it.proof).await
+    }
+
+    async fn report_failed(&self, it: &Report) -> Result<(), ReportError> {
+        self.0.report_failed(&it.application, &it.instance, &it.credential, &it.version).await
     }
 
     async fn release(&self, order: Order, application: &Name, instance: Option<&InstanceName>) -> Result<(), ReleaseError> {

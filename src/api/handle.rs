@@ -172,6 +172,7 @@ async fn dispatch(call: Call<'_>, caller: Caller, route: Route) -> Answered {
         Route::Credentials => credentials::list(&call, &caller),
         Route::Events => credentials::events(&call, caller),
         Route::Confirmations => credentials::confirm(call, &caller).await,
+        Route::Reports => credentials::report(call, &caller).await,
         Route::Status => operate::status(&call),
         Route::StatusOf(name) => operate::status_of(&call, &name),
         Route::Plan => operate::plan(&call).await,

@@ -21,6 +21,7 @@ pub(super) enum Route {
     Forget(Name),
     Events,
     Confirmations,
+    Reports,
     Status,
     StatusOf(Name),
     Plan,

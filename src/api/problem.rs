@@ -11,7 +11,7 @@ use super::body::Body;
 use super::service::{RewrapRefusal, SnapshotError};
 use crate::domain::access::Right;
 use crate::engine::errors::{
-    ConfirmError, ForgetError, PauseError, ReadError, ReleaseError, RevokeError, RollbackError, RotateError, SubmitError,
+    ConfirmError, ForgetError, PauseError, ReadError, ReleaseError, ReportError, RevokeError, RollbackError, RotateError, SubmitError,
 };
 
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -230,6 +230,19 @@ impl From<ConfirmError> for Problem {
             ConfirmError::WrongProof => Slug::WrongProof,
             ConfirmError::Unavailable => Slug::StoreUnavailable,
             ConfirmError::AuditUnavailable => Slug::AuditUnavailable,
+        };
+        Problem::new(slug, error.to_string())
+    }
+}
+
+impl From<ReportError> for Problem {
+    fn from(error: ReportError) -> Problem {
+        let slug = match error {
+            ReportError::Forbidden => return Problem::forbidden(),
+            ReportError::AmbiguousInstance => Slug::AmbiguousInstance,
+            ReportError::NotNewest => Slug::VersionConflict,
+            ReportError::Unavailable => Slug::StoreUnavailable,
+            ReportError::AuditUnavailable => Slug::AuditUnavailable,
         };
         Problem::new(slug, error.to_string())
     }

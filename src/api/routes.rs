@@ -5,7 +5,7 @@
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 
 use super::answers::{Credentials, ReadDocument, Started, Up, Versions};
-use super::input::{Submission, WrittenConfirmation, WrittenRewrap, WrittenRotation};
+use super::input::{Submission, WrittenConfirmation, WrittenReport, WrittenRewrap, WrittenRotation};
 use super::path::{Names, Route};
 use super::problem::{Problem, Slug};
 use super::service::RewrapView;
@@ -172,6 +172,16 @@ sent, and whoever names the version in `If-None-Match` counts as holding it.",
             Slug::AuditUnavailable,
         ],
         ..row("POST", "/v1/confirmations", "confirm", |_| Ok(Route::Confirmations))
+    },
+    Endpoint {
+        who: Who::Application,
+        headers: &[INSTANCE],
+        body: Some(Taken { form: form::<WrittenReport>, required: true }),
+        summary: "Report that a version doesn't work",
+        about: REPORT,
+        answers: &[empty(204, "It is on disk. The same again when it is repeated.")],
+        problems: &[Slug::BadName, Slug::VersionConflict, Slug::AmbiguousInstance, Slug::StoreUnavailable, Slug::AuditUnavailable],
+        ..row("POST", "/v1/reports", "report", |_| Ok(Route::Reports))
     },
     Endpoint {
         who: Who::Operator(Right::Status),
@@ -386,6 +396,10 @@ it, an application holds it, or a rotation is open.",
         ..row("GET", "/v1/openapi.json", "openapi", |_| Ok(Route::OpenApi))
     },
 ];
+
+const REPORT: &str = "For an instance whose calls with the newest version that it was served fail. While that version is rolled out \
+step by step, one report stops it: the version before comes back, as a new version, to all who had the failed one. At any other time the \
+report is only on record.";
 
 const EVENTS: &str = "Server-sent events. A `credential` event for each credential that the caller may read comes first, and \
 one after every change; its `data` is one line, the document of `GET /v1/credentials/{name}`. Take up a document whose `revision` is \

@@ -14,7 +14,7 @@ use crate::domain::material::Material;
 use crate::domain::policy::Policies;
 use crate::engine::audit::{Actor, Order};
 use crate::engine::errors::{
-    ConfirmError, ForgetError, PauseError, ReadError, ReleaseError, RevokeError, RollbackError, RotateError, SubmitError,
+    ConfirmError, ForgetError, PauseError, ReadError, ReleaseError, ReportError, RevokeError, RollbackError, RotateError, SubmitError,
 };
 use crate::engine::views::{Document, Listed, Plan, RolledBack, Status, Submitted};
 use crate::engine::{Reader, VersionView};
@@ -32,6 +32,15 @@ pub struct Confirmation {
     pub field: FieldName,
     /// As sent; the engine compares.
     pub proof: String,
+}
+
+/// A report that a version doesn't work, as it was sent.
+#[derive(Debug)]
+pub struct Report {
+    pub application: Name,
+    pub instance: InstanceName,
+    pub credential: Name,
+    pub version: VersionId,
 }
 
 /// Why there is no copy of the store.
@@ -121,7 +130,7 @@ pub trait Service: Send + Sync {
     async fn read(&self, reader: &Reader, name: &Name) -> Result<Document, ReadError>;
 
     /// Version and revision that would be served. Discloses nothing, and is cheap.
-    fn current(&self, name: &Name) -> Option<(VersionId, u64)>;
+    fn current(&self, reader: &Reader, name: &Name) -> Option<(VersionId, u64)>;
 
     fn list(&self, reader: &Reader) -> Vec<Listed>;
 
@@ -131,6 +140,9 @@ pub trait Service: Send + Sync {
     fn open_stream(&self, application: &Name, instance: &InstanceName) -> StreamGuard;
 
     async fn confirm(&self, confirmation: &Confirmation) -> Result<(), ConfirmError>;
+
+    /// An instance says that a version doesn't work. Durable when it returns.
+    async fn report_failed(&self, report: &Report) -> Result<(), ReportError>;
 
     async fn release(&self, order: Order, application: &Name, instance: Option<&InstanceName>) -> Result<(), ReleaseError>;
 

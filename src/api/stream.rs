@@ -113,7 +113,7 @@ impl EventStream {
         sent.readable = readable;
         let mut outcome = Outcome::UpToDate;
         for name in &sent.readable {
-            let Some((_, wanted)) = self.api.service.current(name) else { continue };
+            let Some((_, wanted)) = self.api.service.current(&self.reader, name) else { continue };
             if sent.revisions.get(name).is_some_and(|revision| *revision >= wanted) {
                 continue;
             }

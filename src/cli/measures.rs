@@ -72,5 +72,6 @@ fn sample(measured: &CredentialMeasure) -> CredentialSample {
         request: measured.request.map(|(asks, urgency, left)| (asks.as_str(), urgency.as_str(), left.as_secs_f64())),
         store_changed: measured.store_changed,
         holders: u64::try_from(measured.holders_of_previous).unwrap_or(u64::MAX),
+        rollout_step: measured.rollout_step.map(|step| u64::try_from(step).unwrap_or(u64::MAX)),
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -69,4 +70,6 @@ pub struct Credential {
     pub twin: Option<Name>,
     /// Why a verdict of `undetermined` is good enough in production.
     pub accept_undetermined: Option<String>,
+    /// How long its twin's rotation takes, where that comes first.
+    pub rehearsal_time: Duration,
 }

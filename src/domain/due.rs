@@ -14,7 +14,7 @@ use super::manual::{Asks, submit_by};
 use super::mutants::{Mutant, is_on};
 use super::policy::RotationPolicy;
 use super::provider::Provider;
-use super::rotation::{Event, Facts, Step, Wait, WaitReason, next};
+use super::rotation::{AbandonReason, Event, Facts, Step, Wait, WaitReason, next, rehearsal_missing};
 use super::windows;
 
 /// What is to be done about one credential.
@@ -48,6 +48,8 @@ pub enum Decision {
 pub enum DueReason {
     /// An operator asked.
     Requested,
+    /// A production credential is due, and rehearses with this one.
+    Rehearsal,
     /// Somebody else may have the current key.
     Compromised,
     /// A value of our own that isn't there yet: nobody needs to bring it.
@@ -69,6 +71,10 @@ pub enum BlockReason {
     RetryLater,
     /// The wall clock jumped; time alone starts nothing until it is believed again.
     ClockUntrusted,
+    /// The sandbox twin hasn't rotated since the current version was made.
+    Rehearsal,
+    /// As [`BlockReason::Rehearsal`], and the twin's last try failed.
+    RehearsalFailed,
 }
 
 /// Why a person is needed.
@@ -95,13 +101,20 @@ macro_rules! reason_texts {
 
 reason_texts!(DueReason {
     Requested => "requested",
+    Rehearsal => "rehearsal",
     Compromised => "compromised",
     FirstVersion => "first-version",
     MaxAge => "max-age",
     Expires => "expires",
     NoWindowBeforeDeadline => "no-window-before-deadline",
 });
-reason_texts!(BlockReason { Paused => "paused", RetryLater => "retry-later", ClockUntrusted => "clock-untrusted" });
+reason_texts!(BlockReason {
+    Paused => "paused",
+    RetryLater => "retry-later",
+    ClockUntrusted => "clock-untrusted",
+    Rehearsal => "rehearsal",
+    RehearsalFailed => "rehearsal-failed",
+});
 reason_texts!(StuckReason {
     CurrentRefused => "current-refused",
     PossibleOrphans => "possible-orphans",
@@ -127,6 +140,7 @@ pub fn decide(facts: &Facts<'_>) -> Decision {
         .or_else(|| requested(facts))
         .or_else(|| incident(facts))
         .or_else(|| possible_orphans(facts))
+        .or_else(|| rehearses(facts))
         .unwrap_or_else(|| by_time(facts))
 }
 
@@ -227,6 +241,11 @@ fn possible_orphans(facts: &Facts<'_>) -> Option<Decision> {
     super::rotation::too_many_possible_orphans(facts).then_some(Decision::Stuck { reason: StuckReason::PossibleOrphans })
 }
 
+/// Asked again while it fails, each time later, as long as somebody waits for it.
+fn rehearses(facts: &Facts<'_>) -> Option<Decision> {
+    (facts.rehearses && facts.now.trusted).then(|| start_unless_failing(facts, DueReason::Rehearsal))
+}
+
 fn by_time(facts: &Facts<'_>) -> Decision {
     // A clock that isn't believed can't say "not yet" either: what was due stays due when it jumps back (I13).
     if !facts.now.trusted && !is_on(Mutant::StartedUnderJumpedClock) {
@@ -238,6 +257,10 @@ fn by_time(facts: &Facts<'_>) -> Decision {
     if now < wanted {
         // Windows can only move it later, and are searched for when the time has come: most looks end here.
         return Decision::Steady { wake_at: wanted };
+    }
+    // Before windows are looked at: the twin's rotation takes its time.
+    if let Some(reason) = rehearsal_missing(facts) {
+        return Decision::Blocked { reason, until: None };
     }
     let schedule = in_window(facts.policy, facts.provider, current, wanted);
     if now < schedule.starts_at {
@@ -255,9 +278,14 @@ fn start_unless_failing(facts: &Facts<'_>, reason: DueReason) -> Decision {
 
 /// Until when the next try waits because the last one failed; `None` if it didn't, or the wait is over.
 pub fn retry_at(ledger: &Ledger, policy: &RotationPolicy, wall: Timestamp) -> Option<Timestamp> {
-    let next_try_at = ledger.failure.as_ref()?.next_try_at;
+    let failure = ledger.failure.as_ref()?;
+    let next_try_at = failure.next_try_at;
+    let longest = match failure.reason {
+        AbandonReason::CanaryFailed | AbandonReason::CanarySilent => policy.canary_wait_max(),
+        _ => policy.retry_wait_max(),
+    };
     // A time further away than any wait was set by a clock that ran ahead.
-    let furthest = later(wall, policy.retry_wait_max());
+    let furthest = later(wall, longest);
     (wall < next_try_at && next_try_at <= furthest).then_some(next_try_at)
 }
 
@@ -304,7 +332,7 @@ fn wanted_start(
     let lead = match () {
         () if is_on(Mutant::StartedLate) => Duration::ZERO,
         () if is_on(Mutant::StartedEarly) => policy.max_age.as_duration(),
-        () => overlap + spread + reserve(policy, provider),
+        () => overlap + spread + reserve(policy, provider) + credential.rehearsal_time,
     };
     earlier(deadline_of(current, policy), lead)
 }
@@ -313,7 +341,8 @@ fn wanted_start(
 fn in_window(policy: &RotationPolicy, provider: &Provider, current: &VersionFacts, wanted: Timestamp) -> Schedule {
     let deadline_at = deadline_of(current, policy);
     let lead = provider.timing.manual_lead.unwrap_or_default();
-    let latest = earlier(deadline_at, policy.terms.overlap.as_duration() + policy.propagation(provider) + lead);
+    let after_promotion = policy.rollout_time() + policy.terms.overlap.as_duration();
+    let latest = earlier(deadline_at, after_promotion + policy.propagation(provider) + lead);
     let by_age = later(current.issued_at, policy.max_age.as_duration());
     let reason = if deadline_at < by_age { DueReason::Expires } else { DueReason::MaxAge };
     match windows::next_open(&policy.windows, wanted) {
@@ -322,28 +351,30 @@ fn in_window(policy: &RotationPolicy, provider: &Provider, current: &VersionFact
     }
 }
 
-/// `clamp(maxAge/20, 1 s, 24 h)`, and what the policy and the description add: propagation, a person's lead, the longest
-/// wait for a window.
+/// `clamp(maxAge/20, 1 s, 24 h)`, and what the policy and the description add: propagation, the steps of a rollout, a
+/// person's lead, the longest wait for a window.
 pub fn reserve(policy: &RotationPolicy, provider: &Provider) -> Duration {
     let max_age = policy.max_age.as_duration();
     let base = (max_age / 20).clamp(Duration::from_secs(1), Duration::from_secs(86_400));
-    base + policy.propagation(provider) + provider.timing.manual_lead.unwrap_or_default() + policy.window_wait
+    base + policy.propagation(provider) + policy.rollout_time() + provider.timing.manual_lead.unwrap_or_default() + policy.window_wait
 }
 
 /// In [0, 1), by hash of name and generation: the same for ever, so that a restart moves nothing (I15).
-///
+pub fn spread_factor(credential: &Name, generation: u64) -> f64 {
+    let bytes = b"keywright:spread:".iter().copied().chain(credential.as_str().bytes()).chain(generation.to_be_bytes());
+    let hash = even_hash(bytes);
+    // 32 bits are exact in an f64, and divided by 2^32 they stay below one.
+    f64::from(u32::try_from(hash >> 32).unwrap_or(0)) / 4_294_967_296.0
+}
+
 /// FNV-1a with a finaliser that lets each bit reach all others: asked for each credential at each look, so it allocates
 /// nothing. It needs no secrecy, only evenness.
-pub fn spread_factor(credential: &Name, generation: u64) -> f64 {
-    let generation = generation.to_be_bytes();
-    let bytes = b"keywright:spread:".iter().chain(credential.as_str().as_bytes()).chain(&generation);
-    let mut hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
+pub(super) fn even_hash(bytes: impl Iterator<Item = u8>) -> u64 {
+    let mut hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
     for factor in [0xff51_afd7_ed55_8ccd_u64, 0xc4ce_b9fe_1a85_ec53] {
         hash = (hash ^ (hash >> 33)).wrapping_mul(factor);
     }
-    hash ^= hash >> 33;
-    // 32 bits are exact in an f64, and divided by 2^32 they stay below one.
-    f64::from(u32::try_from(hash >> 32).unwrap_or(0)) / 4_294_967_296.0
+    hash ^ (hash >> 33)
 }
 
 /// Whether an application that was never seen may hold this old version from elsewhere: only what a person submitted

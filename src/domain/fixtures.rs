@@ -37,6 +37,7 @@ pub(crate) fn credential(name: &str, environment: Environment) -> Credential {
         administered_by: None,
         twin: None,
         accept_undetermined: None,
+        rehearsal_time: Duration::ZERO,
     }
 }
 
@@ -50,6 +51,8 @@ pub(crate) fn policy(max_age: u64, overlap: u64, spread: u64) -> RotationPolicy 
         windows: Vec::new(),
         window_wait: Duration::ZERO,
         verify_every: Span::from_secs(DAY),
+        rehearse: false,
+        rollout: Vec::new(),
     }
 }
 

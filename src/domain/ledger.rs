@@ -54,6 +54,12 @@ pub struct Ledger {
     /// A person is asked for a new key. It stands beside the rotation: a key that can't be taken leaves it open.
     #[serde(default)]
     pub request: Option<Request>,
+    /// Rotations that have come to their end: a new version in use, the old key dead.
+    #[serde(default)]
+    pub rotations: u64,
+    /// How many the twin had when the current version was made.
+    #[serde(default)]
+    pub rehearsed: u64,
     /// It is forgotten, and what the store keeps of it is still to be removed.
     #[serde(default)]
     pub clearing: bool,

@@ -21,6 +21,7 @@ pub mod policy;
 pub mod provider;
 pub mod reason;
 pub mod recipe;
+pub mod rollout;
 pub mod rotation;
 pub mod span;
 pub mod succession;

@@ -50,10 +50,15 @@ pub enum Mutant {
     ThiefsKeysUnnamed,
     ForgottenLeftInStore,
     RestoredServedUnverified,
+    CanaryServedToAll,
+    CanaryStepSkipped,
+    CanarySilenceIgnored,
+    CanaryOverlapCutShort,
+    RehearsalSkipped,
 }
 
 impl Mutant {
-    pub const ALL: [Mutant; 46] = [
+    pub const ALL: [Mutant; 51] = [
         Mutant::IntentNotJournaled,
         Mutant::RevokeIntentNotJournaled,
         Mutant::AttemptReused,
@@ -100,6 +105,11 @@ impl Mutant {
         Mutant::ThiefsKeysUnnamed,
         Mutant::ForgottenLeftInStore,
         Mutant::RestoredServedUnverified,
+        Mutant::CanaryServedToAll,
+        Mutant::CanaryStepSkipped,
+        Mutant::CanarySilenceIgnored,
+        Mutant::CanaryOverlapCutShort,
+        Mutant::RehearsalSkipped,
     ];
 }
 

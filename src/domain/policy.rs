@@ -10,6 +10,7 @@ use super::access::Identity;
 use super::credential::{Credential, Environment};
 use super::ids::Name;
 use super::provider::Provider;
+use super::rollout::{Share, time_of};
 use super::span::Span;
 use super::windows::Window;
 
@@ -36,6 +37,10 @@ pub struct RotationPolicy {
     /// The longest wait between two windows, worked out once when the policy is read; zero without windows.
     pub window_wait: Duration,
     pub verify_every: Span,
+    /// The sandbox twin has to have rotated first.
+    pub rehearse: bool,
+    /// The steps in which instances get a new version; empty: all at once.
+    pub rollout: Vec<Share>,
 }
 
 /// What an open rotation keeps from the policy that it began with.
@@ -89,6 +94,16 @@ impl RotationPolicy {
     /// The longest that a retry waits: `min(5 min, maxAge/20)`, unless `Retry-After` says more.
     pub fn retry_wait_max(&self) -> Duration {
         Duration::from_secs(300).min(self.max_age.as_duration() / 20)
+    }
+
+    /// The longest wait before a rotation is tried again whose new version was taken back: `overlap + maxAge/20`.
+    pub fn canary_wait_max(&self) -> Duration {
+        self.terms.overlap.as_duration() + self.max_age.as_duration() / 20
+    }
+
+    /// The longest that the steps of the rollout take before the last one.
+    pub fn rollout_time(&self) -> Duration {
+        time_of(self.terms.overlap.as_duration(), self.rollout.len())
     }
 
     /// How often orphans are looked for: `min(15 min, maxAge/4)`.

@@ -213,6 +213,13 @@ impl Book {
         of_application.map(|((_, instance), entry)| (instance.clone(), entry.holdings.keys().cloned().collect())).collect()
     }
 
+    /// Instances of an application that have a stream.
+    pub(super) fn streaming(&self, application: &Name) -> Vec<InstanceName> {
+        let pages = self.pages();
+        let streaming = pages.instances.iter().filter(|((name, _), entry)| name == application && entry.streams > 0);
+        streaming.map(|((_, instance), _)| instance.clone()).collect()
+    }
+
     /// Instances whose lease has run out: without a stream, and without a sign of life for so long.
     pub(super) fn expired(&self, running: Duration) -> Vec<Expired> {
         let pages = self.pages();

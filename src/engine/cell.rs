@@ -14,6 +14,7 @@ use crate::domain::ids::{KeyId, Name, VersionId};
 use crate::domain::ledger::Ledger;
 use crate::domain::material::Material;
 use crate::domain::mutants::{Mutant, is_on};
+use crate::domain::rollout::{View, under_way};
 use crate::journal::Position;
 use crate::sealing::Sealed;
 
@@ -22,6 +23,8 @@ pub(super) struct Cell {
     pub(super) name: Name,
     ledger: RwLock<Arc<Ledger>>,
     served: RwLock<Option<Arc<Served>>>,
+    /// The version before, as those get it who wait for a new one that is rolled out.
+    waiting: RwLock<Option<Arc<Served>>>,
     /// Held by whoever drives the rotation: one at a time.
     pub(super) work: tokio::sync::Mutex<Work>,
     /// The old version that was said in the log to be overdue: once each, not at every look.
@@ -36,7 +39,7 @@ pub(super) struct Cell {
     suspected: AtomicBool,
 }
 
-/// The current version as applications get it.
+/// A version as applications get it.
 pub(super) struct Served {
     pub(super) version: VersionId,
     pub(super) revision: u64,
@@ -113,6 +116,7 @@ impl Cell {
             name,
             ledger: RwLock::new(Arc::new(ledger)),
             served: RwLock::new(None),
+            waiting: RwLock::new(None),
             work: tokio::sync::Mutex::new(work),
             overdue_told: Mutex::new(None),
             former_keys: Mutex::default(),
@@ -127,27 +131,49 @@ impl Cell {
     }
 
     pub(super) fn set_ledger(&self, ledger: Ledger) {
+        if under_way(&ledger).is_none() {
+            *self.waiting.write().unwrap_or_else(PoisonError::into_inner) = None;
+        }
         *self.ledger.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(ledger);
     }
 
-    /// What is served, if it is in memory and still the current version.
-    pub(super) fn served(&self) -> Option<Arc<Served>> {
-        let served = self.served.read().unwrap_or_else(PoisonError::into_inner).clone()?;
-        let ledger = self.ledger();
-        if is_on(Mutant::OldValueServed) {
-            return Some(served);
+    /// What is served of this version in this revision, if it is in memory.
+    pub(super) fn served(&self, view: View<'_>) -> Option<Arc<Served>> {
+        let served = self.served.read().unwrap_or_else(PoisonError::into_inner).clone();
+        if is_on(Mutant::OldValueServed) && served.is_some() {
+            return served;
         }
-        (ledger.current.as_ref() == Some(&served.version) && ledger.revision == served.revision).then_some(served)
+        let waiting = || self.waiting.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let fits = |served: &Arc<Served>| served.version == *view.version && served.revision == view.revision;
+        served.filter(fits).or_else(|| waiting().filter(fits))
     }
 
-    pub(super) fn set_served(&self, served: Option<Arc<Served>>) {
-        *self.served.write().unwrap_or_else(PoisonError::into_inner) = served;
+    /// The same for who names the version.
+    pub(super) fn served_as(&self, version: &VersionId) -> Option<Arc<Served>> {
+        let ledger = self.ledger();
+        let waiting = under_way(&ledger).map(|(rollout, old)| View { version: old, revision: rollout.revision });
+        let current = ledger.current.as_ref().map(|current| View { version: current, revision: ledger.revision });
+        self.served([waiting, current].into_iter().flatten().find(|view| view.version == version)?)
+            .filter(|served| served.version == *version)
+    }
+
+    /// Keeps what was read of the version that is current by this ledger, or of the one before.
+    pub(super) fn set_served(&self, ledger: &Ledger, served: Arc<Served>) {
+        let place = if ledger.current.as_ref() == Some(&served.version) { &self.served } else { &self.waiting };
+        *place.write().unwrap_or_else(PoisonError::into_inner) = Some(served);
     }
 
     /// True the first time that this old version is found overdue.
     pub(super) fn is_news_that_overdue(&self, old: &VersionId) -> bool {
         let mut told = self.overdue_told.lock().unwrap_or_else(PoisonError::into_inner);
         told.replace(old.clone()).as_ref() != Some(old)
+    }
+
+    /// Nothing is served any more.
+    pub(super) fn drop_served(&self) {
+        for place in [&self.served, &self.waiting] {
+            *place.write().unwrap_or_else(PoisonError::into_inner) = None;
+        }
     }
 
     pub(super) fn former_keys(&self) -> Vec<KeyId> {

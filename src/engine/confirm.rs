@@ -85,7 +85,7 @@ impl Engine {
         if !described.is_some_and(|field| field.class == FieldClass::Secret && field.served) {
             return Err(ConfirmError::WrongProof);
         }
-        if let Some(served) = self.cell(credential).and_then(|cell| cell.served()).filter(|served| served.version == *version) {
+        if let Some(served) = self.cell(credential).and_then(|cell| cell.served_as(version)) {
             return served.fields.get(field).map(Secret::duplicate).ok_or(ConfirmError::WrongProof);
         }
         let mut bytes = self.seams.store.read(&context.slot(), version).await.map_err(|_| ConfirmError::Unavailable)?;

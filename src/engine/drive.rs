@@ -13,6 +13,7 @@ use crate::domain::due::{Decision, decide};
 use crate::domain::ids::OperationId;
 use crate::domain::ledger::{Ledger, Origin};
 use crate::domain::mutants::{Mutant, is_on};
+use crate::domain::rollout::{Reach, under_way};
 use crate::domain::rotation::{Event, Phase, Plan, Step, apply};
 use crate::domain::succession::Succession;
 use crate::journal::{JournalError, Position, SealedCopy};
@@ -104,8 +105,8 @@ impl Engine {
                 return;
             }
             let ledger = cell.ledger();
-            let blockers = self.blockers(context, &ledger);
-            let decision = decide(&self.facts(context, &ledger, work, &blockers, false));
+            let gathered = self.gather(context, &ledger);
+            let decision = decide(&self.facts(context, &ledger, work, &gathered));
             let outcome = match decision {
                 // What would take its place can't be promoted, or be signed for: a person looks first.
                 Decision::Due { .. } if cell.drift().is_some() => return,
@@ -201,6 +202,13 @@ impl Engine {
             // What came back from a backup may have been ended since: it isn't handed out to verify with either (I10).
             succession: if origin == Origin::Minted { context.provider.succession() } else { Succession::Beside },
             serves_previous: context.provider.serves_previous() && !ledger.unverified,
+            // Who verifies with a value must know it as soon as others may sign with it.
+            rollout: if origin == Origin::RolledBack || context.provider.serves_previous() {
+                Vec::new()
+            } else {
+                context.policy.rollout.clone()
+            },
+            twin_rotations: self.twin_rotations(context),
         }
     }
 
@@ -268,7 +276,9 @@ impl Engine {
     /// The event is durable: what it made of the ledger holds, and those who wait for it are told.
     async fn take_over(&self, cell: &Cell, work: &mut Work, event: &Event, next: Ledger) {
         let ledger = cell.ledger();
-        let (changed, revision) = (next.revision != ledger.revision, next.revision);
+        // A step of a rollout changes nothing for who has its version, and is news to who gets it.
+        let changed = next.revision != ledger.revision || reach(&next) != reach(&ledger);
+        let revision = next.revision;
         let closed = next.rotation.is_none() && ledger.rotation.is_some();
         cell.set_ledger(next);
         if changed {
@@ -276,6 +286,11 @@ impl Engine {
         }
         tracing::info!(credential = %cell.name, event = event_word(event), "journaled");
         self.tell_of_request(cell, event);
+        if matches!(event, Event::Revoked { .. } | Event::Closed | Event::Abandoned { .. })
+            && let Some(context) = self.context(&cell.name)
+        {
+            context.rehearsing().iter().for_each(|name| self.look_at(name));
+        }
         if closed {
             self.seams.meter.rotation_ended(if matches!(event, Event::Abandoned { .. } | Event::Forgotten) {
                 "abandoned"
@@ -303,7 +318,7 @@ impl Engine {
         work.create_unsent = false;
         work.seen = None;
         let revision = ledger.revision;
-        let changed = revision != cell.ledger().revision;
+        let changed = revision != cell.ledger().revision || reach(&ledger) != reach(&cell.ledger());
         cell.set_ledger(ledger);
         if changed {
             self.seams.delivery.announce(Change::Credential { name: cell.name.clone(), revision });
@@ -326,6 +341,10 @@ impl Engine {
             Err(_) => drop(self.took_effect(cell, work, &ledger).await),
         }
     }
+}
+
+fn reach(ledger: &Ledger) -> Option<Reach> {
+    under_way(ledger).map(|(rollout, _)| rollout.reach)
 }
 
 fn touches_account(step: &Step) -> bool {
@@ -364,7 +383,10 @@ pub(super) fn event_word(event: &Event) -> &'static str {
         Event::Stored => "stored",
         Event::Verified { .. } => "verified",
         Event::Refused { .. } => "refused",
+        Event::Rehearsed { .. } => "rehearsed",
         Event::Promoted { .. } => "promoted",
+        Event::RolledOut { .. } => "rolled-out",
+        Event::RolloutStopped { .. } => "rollout-stopped",
         Event::Confirmed { .. } => "confirmed",
         Event::Retired { .. } => "retired",
         Event::RevokeIntended => "revoke-intended",
@@ -416,6 +438,12 @@ fn audited(event: &Event) -> Option<(&'static str, Option<String>)> {
             let names: Vec<String> = stragglers.iter().map(blocker_text).collect();
             Some(format!("in spite of {}", names.join(", ")))
         }
+        Event::RolledOut { step, .. } => Some(format!("step {step}")),
+        Event::RolloutStopped { reason, who, .. } => {
+            let names: Vec<String> = who.iter().map(blocker_text).collect();
+            Some(format!("{}: {}", reason.as_str(), names.join(", ")).trim_end_matches(": ").to_owned())
+        }
+        Event::Rehearsed { .. } => None,
         Event::Confirmed { .. } | Event::RevokeIntended | Event::Abandoned { .. } => None,
         // It is audited before the stage moves: the record says what is about to happen.
         Event::Promoted { .. } => return Some(("promoting", None)),

@@ -45,6 +45,21 @@ pub enum ConfirmError {
     AuditUnavailable,
 }
 
+/// Why a report of an instance doesn't count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ReportError {
+    #[error("this credential isn't in the caller's document")]
+    Forbidden,
+    #[error("two living instances of this application don't name themselves: send the header Keywright-Instance")]
+    AmbiguousInstance,
+    #[error("the version isn't the newest that this instance was served")]
+    NotNewest,
+    #[error("the report can't be made durable")]
+    Unavailable,
+    #[error("the audit trail can't be written")]
+    AuditUnavailable,
+}
+
 /// Why a submission is refused. Nothing of a refused value is kept.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SubmitError {

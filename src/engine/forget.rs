@@ -39,7 +39,7 @@ impl Engine {
             }
             self.record(order, "forget-requested", Some(name), None, None).await.map_err(|_| ForgetError::AuditUnavailable)?;
             self.append(&cell, &mut work, &Event::Forgotten, SealedCopy::Erase).await.map_err(unavailable)?;
-            cell.set_served(None);
+            cell.drop_served();
         }
         if cell.ledger().clearing {
             for slot in slots(name, context.as_ref()) {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::cell::{Cell, Work};
 use super::{Engine, lease_of};
-use crate::domain::credential::Credential;
-use crate::domain::due::may_be_held_elsewhere;
+use crate::domain::credential::{Credential, Environment};
+use crate::domain::due::{BlockReason, Decision, decide, may_be_held_elsewhere};
 use crate::domain::environment::{BaseUrl, FingerprintHit};
 use crate::domain::holders::{Blocker, barrier};
 use crate::domain::ids::Name;
@@ -15,7 +15,8 @@ use crate::domain::material::Material;
 use crate::domain::mutants::{Mutant, is_on};
 use crate::domain::policy::{Application, Confirmation, Policies, RotationPolicy};
 use crate::domain::provider::{FieldClass, Piece, Provider, Template};
-use crate::domain::rotation::Facts;
+use crate::domain::rollout::Member;
+use crate::domain::rotation::{Facts, Rehearsal, Step, WaitReason};
 use crate::issuers::Target;
 use crate::stores::Slot;
 
@@ -35,6 +36,8 @@ pub(super) struct Documents {
     pub(super) policies: Arc<Policies>,
     /// The applications that list a credential: asked for each credential, so it isn't searched for in all of them.
     readers: BTreeMap<Name, Vec<Arc<Application>>>,
+    /// The production credentials that rehearse with a sandbox credential.
+    rehearsing: BTreeMap<Name, Vec<Name>>,
 }
 
 impl Documents {
@@ -45,14 +48,41 @@ impl Documents {
                 readers.entry(listed.clone()).or_default().push(Arc::clone(application));
             }
         }
-        Arc::new(Documents { policies: Arc::new(policies), readers })
+        let mut rehearsing: BTreeMap<Name, Vec<Name>> = BTreeMap::new();
+        for credential in policies.credentials.values() {
+            if let Some(twin) = twin_to_rehearse(&policies, credential) {
+                rehearsing.entry(twin.clone()).or_default().push(credential.name.clone());
+            }
+        }
+        Arc::new(Documents { policies: Arc::new(policies), readers, rehearsing })
     }
+}
+
+/// What others say of one credential, gathered before anything is decided about it.
+#[derive(Debug, Default)]
+pub(super) struct Gathered {
+    /// Who keeps the old version alive.
+    pub(super) blockers: Vec<Blocker>,
+    /// Who can be served the new version, while it is rolled out.
+    pub(super) crew: Vec<Member>,
+    /// A production credential waits for this one's rotation.
+    pub(super) rehearses: bool,
 }
 
 impl Context {
     /// Applications whose document lists this credential.
     pub(super) fn readers(&self) -> &[Arc<Application>] {
         self.documents.readers.get(&self.credential.name).map_or(&[], Vec::as_slice)
+    }
+
+    /// Production credentials that rehearse with this one.
+    pub(super) fn rehearsing(&self) -> &[Name] {
+        self.documents.rehearsing.get(&self.credential.name).map_or(&[], Vec::as_slice)
+    }
+
+    /// The sandbox credential that this one rehearses with.
+    pub(super) fn twin_to_rehearse(&self) -> Option<&Name> {
+        twin_to_rehearse(&self.documents.policies, &self.credential)
     }
 
     pub(super) fn slot(&self) -> Slot {
@@ -101,14 +131,7 @@ impl Engine {
         BaseUrl { url, overridden: false }
     }
 
-    pub(super) fn facts<'a>(
-        &self,
-        context: &'a Context,
-        ledger: &'a Ledger,
-        work: &'a Work,
-        blockers: &'a [Blocker],
-        requested: bool,
-    ) -> Facts<'a> {
+    pub(super) fn facts<'a>(&self, context: &'a Context, ledger: &'a Ledger, work: &'a Work, gathered: &'a Gathered) -> Facts<'a> {
         Facts {
             now: self.seams.clock.now(),
             term: self.term,
@@ -117,11 +140,43 @@ impl Engine {
             policy: &context.policy,
             provider: &context.provider,
             ledger,
-            blockers,
+            blockers: &gathered.blockers,
+            crew: &gathered.crew,
             create_unsent: work.create_unsent,
             seen: work.seen.as_ref(),
-            requested,
+            requested: false,
             all_paused: self.all_paused().is_some(),
+            rehearsal: self.rehearsal(context),
+            rehearses: gathered.rehearses,
+        }
+    }
+
+    /// Who has a say in what is next.
+    pub(super) fn gather(&self, context: &Context, ledger: &Ledger) -> Gathered {
+        let rehearses = ledger.rotation.is_none() && context.rehearsing().iter().any(|name| self.waits_for_rehearsal(context, name));
+        Gathered { blockers: self.blockers(context, ledger), crew: self.crew(context, ledger), rehearses }
+    }
+
+    fn rehearsal<'a>(&self, context: &'a Context) -> Option<Rehearsal<'a>> {
+        let twin = context.twin_to_rehearse()?;
+        let ledger = self.cell(twin)?.ledger();
+        let failing = ledger.failure.is_some() || ledger.refused_since.is_some();
+        Some(Rehearsal { twin, rotations: ledger.rotations, failing })
+    }
+
+    /// How many rotations its twin has ended, for the plan of a new version.
+    pub(super) fn twin_rotations(&self, context: &Context) -> u64 {
+        context.credential.twin.as_ref().and_then(|twin| self.cell(twin)).map_or(0, |cell| cell.ledger().rotations)
+    }
+
+    /// Whether this production credential is due, and waits for its twin to rotate: it is asked by what it decides itself.
+    fn waits_for_rehearsal(&self, context: &Context, name: &Name) -> bool {
+        let (Some(cell), Some(waiting)) = (self.cell(name), Engine::context_in(Arc::clone(&context.documents), name)) else { return false };
+        let (ledger, work, gathered) = (cell.ledger(), Work::default(), Gathered::default());
+        match decide(&self.facts(&waiting, &ledger, &work, &gathered)) {
+            Decision::Blocked { reason, .. } => matches!(reason, BlockReason::Rehearsal | BlockReason::RehearsalFailed),
+            Decision::Step(Step::Wait(wait)) => matches!(wait.reason, WaitReason::Rehearsal | WaitReason::RehearsalFailed),
+            _ => false,
         }
     }
 
@@ -184,6 +239,12 @@ impl Engine {
     }
 }
 
+/// The twin that a credential rehearses with: of production only, where its policy says so.
+fn twin_to_rehearse<'p>(policies: &Policies, credential: &'p Credential) -> Option<&'p Name> {
+    let rehearses = policies.rotation_of(credential).is_some_and(|policy| policy.rehearse);
+    credential.twin.as_ref().filter(|_| rehearses && credential.environment == Environment::Production)
+}
+
 fn hits_in(cell: &Cell, policies: &Policies, credential: &Name, fingerprints: &[Fingerprint]) -> Vec<FingerprintHit> {
     let ledger = cell.ledger();
     let environment = policies.credentials.get(&cell.name).map(|credential| credential.environment);
@@ -197,7 +258,7 @@ fn hits_in(cell: &Cell, policies: &Policies, credential: &Name, fingerprints: &[
                 field: known.field.clone(),
                 credential: cell.name.clone(),
                 // Without its document the environment isn't known; the name alone is against.
-                environment: environment.unwrap_or(crate::domain::credential::Environment::Production),
+                environment: environment.unwrap_or(Environment::Production),
                 revoked: facts.doomed || facts.ended.is_some(),
             });
         }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::Engine;
 use super::cell::Cell;
 use super::manual::asked_for;
+use super::rollout::rolled_out;
 use super::views::{CredentialMeasure, ProviderStatus, StatusProblem};
 use crate::domain::credential::Environment;
 use crate::domain::due::deadline_of;
@@ -70,6 +71,7 @@ impl Engine {
             request: asked_for(&ledger)
                 .map(|(asks, request, _)| (asks, request.urgency_at(now).max(request.urgency), request.deadline_at.duration_since(now))),
             store_changed: cell.drift().is_some(),
+            rollout_step: rolled_out(&ledger).and_then(|rotation| rotation.rollout.as_ref()).map(|rollout| rollout.step),
         })
     }
 }

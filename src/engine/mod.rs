@@ -26,6 +26,7 @@ mod plan;
 mod reads;
 mod reconcile;
 mod restored;
+mod rollout;
 mod start;
 mod status;
 mod submit;
@@ -88,6 +89,14 @@ impl Reader {
                 Actor::Application { name: application.to_string(), instance: instance.to_string() }
             }
             Reader::Operator { who, .. } => Actor::Operator { who: who.clone() },
+        }
+    }
+
+    /// Persons are no instance of anything.
+    fn instance(&self) -> Option<(&Name, &InstanceName)> {
+        match self {
+            Reader::Application { application, instance } => Some((application, instance)),
+            Reader::Operator { .. } => None,
         }
     }
 

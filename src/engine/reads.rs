@@ -20,6 +20,7 @@ use crate::domain::ledger::Ledger;
 use crate::domain::material::Material;
 use crate::domain::mutants::{Mutant, is_on};
 use crate::domain::provider::Usage;
+use crate::domain::rollout::View;
 use crate::journal::HoldingChange;
 use crate::stores::StoreError;
 
@@ -36,14 +37,15 @@ impl Engine {
         self.require_reason(reader, name)?;
         for _ in 0..READ_TRIES {
             let (Some(cell), Some(context)) = (self.cell(name), self.context(name)) else { return Err(ReadError::NoVersion) };
-            let served = self.served(&cell, &context).await?;
+            let served = self.served(&cell, &context, reader).await?;
             let taken_up = self.disclose(reader, name, &served.version).await?;
             if let Some(previous) = &served.previous {
                 self.disclose_previous(reader, name, &previous.version).await?;
             }
             // A promotion in between: the instance is on record for the old version, which holds it alive; it gets the new one.
             let ledger = cell.ledger();
-            let outdated = ledger.current.as_ref() != Some(&served.version) || ledger.revision != served.revision;
+            let now = View { version: &served.version, revision: served.revision };
+            let outdated = self.view_of(&ledger, reader) != Some(now);
             if outdated && !is_on(Mutant::OldValueServed) {
                 continue;
             }
@@ -90,39 +92,38 @@ impl Engine {
         if needs_reason(credential.environment) { Err(ReadError::ReasonMissing) } else { Ok(()) }
     }
 
-    /// The bytes of the current version: from memory, or read from the store once and judged.
-    async fn served(&self, cell: &Arc<Cell>, context: &Context) -> Result<Arc<Served>, ReadError> {
-        verified(&cell.ledger())?;
+    /// The bytes of the version that this reader gets: from memory, or read from the store once and judged.
+    async fn served(&self, cell: &Arc<Cell>, context: &Context, reader: &Reader) -> Result<Arc<Served>, ReadError> {
+        let ledger = cell.ledger();
+        verified(&ledger)?;
+        let Some(view) = self.view_of(&ledger, reader) else { return Err(ReadError::NoVersion) };
         // A description that was read again may keep back what it gave before.
         let still_served = |served: &Arc<Served>| served.fields.iter().all(|(field, _)| is_served(context, field));
-        let served = match cell.served().filter(still_served) {
+        let served = match cell.served(view).filter(still_served) {
             Some(served) => served,
-            None => self.load_served(cell, context).await?,
+            None => self.load_served(cell, context, &ledger, view).await?,
         };
         if self.may_serve(context, &cell.ledger(), &served) { Ok(served) } else { Err(ReadError::NoVersion) }
     }
 
-    async fn load_served(&self, cell: &Cell, context: &Context) -> Result<Arc<Served>, ReadError> {
-        let ledger = cell.ledger();
-        verified(&ledger)?;
-        let Some(current) = &ledger.current else { return Err(ReadError::NoVersion) };
-        let Some(facts) = ledger.versions.get(current) else { return Err(ReadError::NoVersion) };
-        let bytes = self.seams.store.read(&context.slot(), current).await.map_err(|error| match error {
+    async fn load_served(&self, cell: &Cell, context: &Context, ledger: &Ledger, view: View<'_>) -> Result<Arc<Served>, ReadError> {
+        let Some(facts) = ledger.versions.get(view.version) else { return Err(ReadError::NoVersion) };
+        let bytes = self.seams.store.read(&context.slot(), view.version).await.map_err(|error| match error {
             StoreError::NotFound { .. } => ReadError::NoVersion,
             _ => ReadError::StoreUnavailable,
         })?;
         let bytes = join(bytes);
-        if !self.is_as_recorded(context, &ledger, current, &bytes) {
+        if !self.is_as_recorded(context, ledger, view.version, &bytes) {
             // Somebody else's bytes are nobody's key: what is in service already stays so, and a person is told.
             cell.suspect(true);
             self.look_at(&cell.name);
             return Err(ReadError::NoVersion);
         }
         let fields = linked(context, bytes).partition(|field| is_served(context, field)).0;
-        let previous = self.load_previous(&ledger, context).await?.map(Arc::new);
-        let (version, revision) = (current.clone(), ledger.revision);
+        let previous = self.load_previous(ledger, context).await?.map(Arc::new);
+        let (version, revision) = (view.version.clone(), view.revision);
         let served = Arc::new(Served { version, revision, issued_at: facts.issued_at, fields: Arc::new(fields), previous });
-        cell.set_served(Some(served.clone()));
+        cell.set_served(ledger, served.clone());
         Ok(served)
     }
 
@@ -237,6 +238,13 @@ impl Engine {
         Some((served, ledger.revision))
     }
 
+    /// The same of what this reader would be served.
+    pub fn current_for(&self, reader: &Reader, name: &Name) -> Option<(VersionId, u64)> {
+        let ledger = self.cell(name)?.ledger();
+        let view = self.view_of(&ledger, reader).filter(|_| !ledger.unverified)?;
+        Some((view.version.clone(), view.revision))
+    }
+
     /// What the caller may read, without fields.
     pub fn list(&self, reader: &Reader) -> Vec<Listed> {
         let policies = self.policies();
@@ -244,11 +252,13 @@ impl Engine {
         readable
             .map(|credential| {
                 let ledger = self.cell(&credential.name).map(|cell| cell.ledger());
+                let view = ledger.as_ref().and_then(|ledger| self.view_of(ledger, reader));
+                let unverified = ledger.as_ref().is_some_and(|ledger| ledger.unverified);
                 Listed {
                     name: credential.name.clone(),
                     environment: credential.environment,
-                    version: ledger.as_ref().and_then(|ledger| ledger.current.clone().filter(|_| !ledger.unverified)),
-                    revision: ledger.map_or(0, |ledger| ledger.revision),
+                    version: view.filter(|_| !unverified).map(|view| view.version.clone()),
+                    revision: view.map_or_else(|| ledger.as_ref().map_or(0, |ledger| ledger.revision), |view| view.revision),
                 }
             })
             .collect()

@@ -211,10 +211,10 @@ impl Engine {
         if upkeep && ledger.current.is_some() && !work.upkeep_backoff.is_waiting(now.running) {
             return Some(Look::Act { deadline });
         }
-        let blockers = self.blockers(&context, &ledger);
-        let until = match decide(&self.facts(&context, &ledger, &work, &blockers, false)) {
+        let gathered = self.gather(&context, &ledger);
+        let until = match decide(&self.facts(&context, &ledger, &work, &gathered)) {
             Decision::Step(Step::Wait(wait)) => {
-                self.alert_if_overdue(cell, &context, &ledger, &blockers);
+                self.alert_if_overdue(cell, &context, &ledger, &gathered.blockers);
                 wait.until
             }
             // The next look at the store decides.

@@ -11,11 +11,11 @@ use super::cell::{Cell, Work};
 use super::gather::Context;
 use super::manual;
 use super::views::{ApplicationStatus, CredentialStatus, IncidentStatus, Status, StatusProblem};
-use crate::domain::due::{Decision, StuckReason, deadline_of, decide, retry_at, schedule};
+use crate::domain::due::{BlockReason, Decision, StuckReason, deadline_of, decide, retry_at, schedule};
 use crate::domain::holders::Blocker;
 use crate::domain::ids::{KeyId, Name, VersionId};
 use crate::domain::ledger::{Closure, Ended, Ledger};
-use crate::domain::rotation::{Phase, Step, WaitReason};
+use crate::domain::rotation::{AbandonReason, Phase, Step, WaitReason};
 
 /// One row of `GET …/versions`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
@@ -31,6 +31,8 @@ pub struct VersionView {
 pub(super) struct Standing {
     pub(super) decision: Decision,
     pub(super) blockers: Vec<Blocker>,
+    /// Of the twin, where the policy asks for a rehearsal.
+    pub(super) rehearses_with: Option<Name>,
 }
 
 impl Engine {
@@ -81,10 +83,10 @@ impl Engine {
 
     pub(super) fn standing(&self, cell: &Cell, context: &Context) -> Standing {
         let ledger = cell.ledger();
-        let blockers = self.blockers(context, &ledger);
+        let gathered = self.gather(context, &ledger);
         // What only the driving task knows makes no difference to what is shown.
-        let decision = decide(&self.facts(context, &ledger, &Work::default(), &blockers, false));
-        Standing { decision, blockers }
+        let decision = decide(&self.facts(context, &ledger, &Work::default(), &gathered));
+        Standing { decision, blockers: gathered.blockers, rehearses_with: context.twin_to_rehearse().cloned() }
     }
 
     fn credential_status(&self, cell: &Cell, context: &Context, standing: &Standing) -> CredentialStatus {
@@ -115,6 +117,7 @@ impl Engine {
             account: context.credential.account.clone(),
             incident: incident_of(&ledger, &standing.blockers),
             request: self.request_status(context, &ledger),
+            rollout: self.rollout_status(context, &ledger),
             applications: self.applications_of(context, &ledger),
         }
     }
@@ -193,7 +196,11 @@ pub(super) fn overlap_end(ledger: &Ledger) -> Option<Timestamp> {
     if ledger.open_incident().is_some() || rotation.revocation.is_some() {
         return rotation.promoted.map(|at| at.wall);
     }
-    rotation.promoted?.wall.checked_add(rotation.plan.terms.overlap.as_duration()).ok()
+    let since = match &rotation.rollout {
+        Some(rollout) => rollout.full,
+        None => rotation.promoted,
+    };
+    since?.wall.checked_add(rotation.plan.terms.overlap.as_duration()).ok()
 }
 
 /// Why it stands where it stands: what hinders it comes first, then what it waits for, then why it began.
@@ -205,6 +212,7 @@ fn reason_of(cell: &Cell, standing: &Standing) -> Option<String> {
     let word: &str = match &standing.decision {
         Decision::Step(Step::Wait(wait)) => wait.reason.as_str(),
         Decision::Stuck { reason } => reason.as_str(),
+        Decision::Blocked { reason: reason @ (BlockReason::Rehearsal | BlockReason::RehearsalFailed), .. } => reason.as_str(),
         Decision::Blocked { reason, .. } => match &ledger.failure {
             Some(failure) => failure.reason.as_str(),
             None => reason.as_str(),
@@ -305,6 +313,26 @@ pub(super) fn is_overdue(ledger: &Ledger, context: &Context, now: Timestamp) -> 
     old.is_some_and(|old| deadline_of(old, &context.policy) <= now)
 }
 
+/// What a due rotation waits for in the sandbox.
+fn rehearsal_problem(standing: &Standing) -> Option<(&'static str, String)> {
+    let twin = standing.rehearses_with.as_ref()?;
+    let failed = match &standing.decision {
+        Decision::Blocked { reason: BlockReason::Rehearsal, .. } => false,
+        Decision::Blocked { reason: BlockReason::RehearsalFailed, .. } => true,
+        Decision::Step(Step::Wait(wait)) if wait.reason == WaitReason::Rehearsal => false,
+        Decision::Step(Step::Wait(wait)) if wait.reason == WaitReason::RehearsalFailed => true,
+        _ => return None,
+    };
+    Some(if failed {
+        (
+            "rehearsal-failed",
+            format!("it is due, and its sandbox twin `{twin}` couldn't be rotated: see why there; the current key stays until it was"),
+        )
+    } else {
+        ("rehearsal", format!("it is due, and waits until its sandbox twin `{twin}` has rotated"))
+    })
+}
+
 fn problems_of(cell: &Cell, context: &Context, standing: &Standing, now: Timestamp) -> Vec<StatusProblem> {
     let ledger = cell.ledger();
     let mut problems = Vec::new();
@@ -324,6 +352,11 @@ fn problems_of(cell: &Cell, context: &Context, standing: &Standing, now: Timesta
                 add("overdue", format!("the old key is past its deadline and lives on because of {who}: {way_out}"));
             }
         }
+        Decision::Step(Step::Wait(wait)) if wait.reason == WaitReason::RolloutStopped => {
+            let way_out =
+                format!("`keywright rollback {}` tries it again; what is wrong with the old key stands in the audit trail", cell.name);
+            add("rollout-stopped", format!("the new version failed where it was tried first, and could not be taken back: {way_out}"));
+        }
         // Said below, whatever else is open.
         Decision::Stuck { reason: StuckReason::CurrentRefused } => {}
         Decision::Stuck { reason: reason @ StuckReason::NoCreateCall } => {
@@ -331,6 +364,12 @@ fn problems_of(cell: &Cell, context: &Context, standing: &Standing, now: Timesta
         }
         Decision::Stuck { reason } => add(reason.as_str(), "it needs a person: see the rotation's reason".to_owned()),
         _ => {}
+    }
+    if let Some((code, message)) = rehearsal_problem(standing) {
+        add(code, message);
+        if ledger.current_facts().is_some_and(|facts| deadline_of(facts, &context.policy) <= now) {
+            add("overdue", "the current key is past its deadline and lives on, because its rotation wasn't rehearsed".to_owned());
+        }
     }
     if ledger.refused_since.is_some() {
         add(
@@ -370,7 +409,12 @@ fn problems_of(cell: &Cell, context: &Context, standing: &Standing, now: Timesta
             Some(at) => format!("the next try is at {at}"),
             None => "it is tried again when it is due".to_owned(),
         };
-        add(failure.reason.as_str(), format!("the last rotation was abandoned, {} in a row; {next}", failure.count));
+        let ended = match failure.reason {
+            AbandonReason::CanaryFailed => "the new version didn't work where it was tried first, and was taken back",
+            AbandonReason::CanarySilent => "the new version wasn't confirmed in time where it was tried first, and was taken back",
+            _ => "the last rotation was abandoned",
+        };
+        add(failure.reason.as_str(), format!("{ended}, {} in a row; {next}", failure.count));
     }
     if let Some(trouble) = cell.trouble() {
         add(trouble.code, trouble.message);

@@ -162,8 +162,8 @@ impl Engine {
     /// How long nothing of the rotation itself is due: a slow provider must not make a routine look cost a deadline. `None`:
     /// something is due now.
     fn free_time(&self, cell: &Cell, work: &Work, context: &Context, ledger: &Ledger) -> Option<Duration> {
-        let blockers = self.blockers(context, ledger);
-        let until = match decide(&self.facts(context, ledger, work, &blockers, false)) {
+        let gathered = self.gather(context, ledger);
+        let until = match decide(&self.facts(context, ledger, work, &gathered)) {
             // Nothing begins before the store is as it was.
             Decision::Due { .. } if cell.drift().is_some() => None,
             Decision::Due { .. } => return None,

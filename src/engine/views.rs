@@ -95,6 +95,8 @@ pub struct CredentialStatus {
     pub incident: Option<IncidentStatus>,
     /// What a person is asked for now: a new key, or the removal of the old one.
     pub request: Option<RequestStatus>,
+    /// While a new version goes to its instances step by step.
+    pub rollout: Option<RolloutStatus>,
     pub applications: Vec<ApplicationStatus>,
 }
 
@@ -145,6 +147,8 @@ pub struct CredentialMeasure {
     pub request: Option<(Asks, Urgency, SignedDuration)>,
     /// The store isn't as the journal says.
     pub store_changed: bool,
+    /// The step of its rollout, while one is under way.
+    pub rollout_step: Option<usize>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
@@ -154,6 +158,19 @@ pub struct ApplicationStatus {
     pub instance: Option<InstanceName>,
     pub version: Option<VersionId>,
     pub state: Option<HoldingState>,
+}
+
+/// How far a new version has come among the instances.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct RolloutStatus {
+    /// The step under way, counted from 1; 0 before the first.
+    pub step: usize,
+    /// How many steps there are.
+    pub of: usize,
+    /// How many living instances this step has reached.
+    pub instances: usize,
+    /// Which of them have still to confirm.
+    pub waiting_for: Vec<Blocker>,
 }
 
 /// A stolen key: what is known of it while it is replaced, and afterwards.

@@ -165,6 +165,9 @@ pub fn append_point(event: &Event) -> &'static str {
         Event::RemovalSeen { .. } => "journal.append removal-seen",
         Event::Forgotten => "journal.append forgotten",
         Event::Cleared => "journal.append cleared",
+        Event::Rehearsed { .. } => "journal.append rehearsed",
+        Event::RolledOut { .. } => "journal.append rolled-out",
+        Event::RolloutStopped { .. } => "journal.append rollout-stopped",
         Event::Snapshot { .. } => "journal.append snapshot",
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::domain::access::Identity;
 use crate::domain::credential::{Credential, Environment};
@@ -12,7 +13,7 @@ use crate::domain::provider::{Provider, SignedCall};
 use super::credential::{WrittenApplication, WrittenCredential};
 use super::problem::{Place, Sink, shown};
 use super::reader::At;
-use super::rotation;
+use super::{rollout, rotation};
 
 /// How far `administeredBy` is followed in search of a circle.
 const CHAIN_MAX: usize = 1_000;
@@ -60,6 +61,10 @@ impl Catalogue {
         let rotation = resolve(written.rotation.as_ref(), "RotationPolicy", &self.rotations, sink);
         if let (Some(provider), Some(policy), Some(at)) = (provider, rotation, &written.rotation) {
             rotation::check_at_provider(policy, provider, at, sink);
+            rollout::check_at_provider(policy, provider, at, sink);
+        }
+        if let Some(policy) = rotation {
+            rollout::check_twin_is_there(policy, written, sink);
         }
         if let Some(provider) = provider {
             check_environment(provider, written, sink);
@@ -68,7 +73,7 @@ impl Catalogue {
         self.check_twin(name, written, sink);
         let variables = provider.map(|provider| variables(provider, written, sink)).unwrap_or_default();
         let (provider, environment) = (written.provider.as_ref()?.value.clone(), written.environment.as_ref()?.value);
-        Some(Credential {
+        let linked = Credential {
             account: account(&provider, environment, written, place, sink)?,
             name: name.clone(),
             provider,
@@ -79,7 +84,14 @@ impl Catalogue {
             administered_by: written.administered_by.as_ref().map(|at| at.value.clone()),
             twin: written.twin.as_ref().map(|at| at.value.clone()),
             accept_undetermined: written.accept_undetermined.clone(),
-        })
+            rehearsal_time: rotation.map(|policy| self.rehearsal_time(policy, written)).unwrap_or_default(),
+        };
+        if let (Some(policy), Some(provider), Some(at)) = (rotation, self.providers.get(&linked.provider), &written.twin)
+            && let Some(provider) = &provider.value
+        {
+            rollout::check_time(&linked, policy, provider, at, sink);
+        }
+        Some(linked)
     }
 
     fn check_administrator(&self, name: &Name, provider: Option<&Provider>, written: &WrittenCredential, sink: &Sink<'_>) {
@@ -127,6 +139,17 @@ impl Catalogue {
             return;
         };
         sink.report(at.place, "bad-twin", reason, "name the sandbox credential of the same provider, or leave `twin` out");
+    }
+
+    /// How long the twin's rotation takes, where it comes first. What is wrong with the twin itself is told elsewhere.
+    fn rehearsal_time(&self, policy: &RotationPolicy, written: &WrittenCredential) -> Duration {
+        let rehearses = policy.rehearse && environment_of(written) == Some(Environment::Production);
+        let twin = written.twin.as_ref().filter(|_| rehearses).and_then(|at| self.credentials.get(&at.value)?.value.as_ref());
+        let documents = twin.and_then(|twin| {
+            let policy = self.rotations.get(&twin.rotation.as_ref()?.value)?.value.as_ref()?;
+            Some((policy, self.providers.get(&twin.provider.as_ref()?.value)?.value.as_ref()?))
+        });
+        documents.map(|(policy, provider)| rollout::time_of(policy, provider)).unwrap_or_default()
     }
 
     fn check_paths(&self, sink: &Sink<'_>) {

@@ -12,6 +12,7 @@ mod links;
 pub(crate) mod problem;
 pub(crate) mod provider;
 pub(crate) mod reader;
+mod rollout;
 mod rotation;
 mod schema;
 #[cfg(test)]

@@ -14,8 +14,9 @@ use crate::domain::windows::{self, Window, WindowError};
 use super::lifecycles;
 use super::problem::{Place, Sink};
 use super::reader::{At, Fields, choice, list, text};
-use super::tree::{Kind, Node};
-use super::values::{only, span, span_or_zero};
+use super::rollout;
+use super::tree::Node;
+use super::values::{span, span_or_zero};
 
 const DAY: Span = Span::from_secs(86_400);
 const WEEK: Duration = Duration::from_secs(7 * 86_400);
@@ -37,12 +38,8 @@ pub(super) fn read(name: &Name, node: &Node, sink: &Sink<'_>, now: Timestamp) ->
     let windows = fields.get("windows").map(|node| read_windows(node, sink, now));
     let confirmation = fields.get("confirmation").and_then(|node| choice(node, sink, &CONFIRMATIONS));
     let unconfirmed = fields.get("unconfirmed").and_then(|node| choice(node, sink, &UNCONFIRMED));
-    if let Some(node) = fields.get("rehearse") {
-        only(node, sink, &["none"], "rehearse");
-    }
-    if let Some(node) = fields.get("rollout") {
-        read_rollout(node, sink);
-    }
+    let rehearse = fields.get("rehearse").and_then(|node| choice(node, sink, &rollout::REHEARSE));
+    let rollout = fields.get("rollout").map(|node| rollout::read(node, sink));
     let verify_every = fields.get("verifyEvery").map(|node| span(node, sink));
     fields.done();
 
@@ -63,6 +60,8 @@ pub(super) fn read(name: &Name, node: &Node, sink: &Sink<'_>, now: Timestamp) ->
         window_wait: windows::longest_wait(&windows, now, WAIT_LOOK_AHEAD + max_age.value.as_duration()),
         windows,
         verify_every: settled(verify_every)?.map_or(DAY, |span| span.value),
+        rehearse: rehearse.is_some_and(|word| word.value),
+        rollout: settled(rollout)?.unwrap_or_default(),
     };
     check_schedule(&policy, max_age.place, overlap.map(|overlap| overlap.place), sink).then_some(policy)
 }
@@ -79,14 +78,6 @@ fn settled<T>(read: Option<Option<T>>) -> Option<Option<T>> {
         Some(None) => None,
         Some(Some(value)) => Some(Some(value)),
         None => Some(None),
-    }
-}
-
-fn read_rollout(node: &Node, sink: &Sink<'_>) {
-    let Some(steps) = list(node, sink) else { return };
-    match steps {
-        [one] if matches!(&one.kind, Kind::Text(text) if text == "100%") => {}
-        _ => super::reader::unsupported(sink, node.place, "rollout"),
     }
 }
 

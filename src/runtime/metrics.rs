@@ -40,6 +40,8 @@ pub struct CredentialSample {
     pub request: Option<(&'static str, &'static str, f64)>,
     /// The store isn't as the journal says.
     pub store_changed: bool,
+    /// While one is under way.
+    pub rollout_step: Option<u64>,
 }
 
 /// The counters and histograms of the process. Clones count together.
@@ -154,6 +156,7 @@ struct Scrape {
     requests: Gauges,
     request_seconds: Gauges,
     changed: Gauges,
+    rollout: Gauges,
 }
 
 impl Scrape {
@@ -190,6 +193,9 @@ impl Scrape {
             self.requests.get_or_create(&labels).set(as_number(count));
             self.request_seconds.get_or_create(&labels).set(left);
         }
+        if let Some(step) = group.rollout {
+            self.rollout.get_or_create(&labels).set(as_number(step));
+        }
         for (verdict, count) in group.verdicts {
             let labels = labels.iter().cloned().chain([("verdict", verdict.to_owned())]).collect();
             self.proof.get_or_create(&labels).set(as_number(count));
@@ -205,6 +211,7 @@ impl Scrape {
         add("manual_request_seconds", "Seconds until a person is to have done what is asked, negative past it", self.request_seconds);
         add("store_changed", "Credentials whose store was changed by somebody else", self.changed);
         add("holders_of_previous_version", "Instances that hold a previous version", self.holders);
+        add("rollout_step", "The step of a rollout that is under way", self.rollout);
     }
 }
 
@@ -213,6 +220,7 @@ struct Group {
     age: Option<f64>,
     deadline: Option<f64>,
     holders: u64,
+    rollout: Option<u64>,
     verdicts: BTreeMap<&'static str, u64>,
     /// How many, and the least time that is left.
     requests: BTreeMap<(&'static str, &'static str), (u64, f64)>,
@@ -231,6 +239,7 @@ impl Group {
             *count += 1;
             *least = least.min(left);
         }
+        self.rollout = self.rollout.max(sample.rollout_step);
         if let Some(verdict) = sample.verdict {
             *self.verdicts.entry(verdict).or_default() += 1;
         }
@@ -257,6 +266,7 @@ mod tests {
             holders: 2,
             request: Some(("new-key", "soon", deadline)),
             store_changed: true,
+            rollout_step: Some(1),
         }
     }
 
@@ -278,6 +288,7 @@ mod tests {
             "keywright_manual_requests{credential=\"dinie-a\",provider=\"dinie\",environment=\"sandbox\",asks=\"new-key\",urgency=\"soon\"} 1.0",
             "keywright_manual_request_seconds{credential=\"dinie-a\",provider=\"dinie\",environment=\"sandbox\",asks=\"new-key\",urgency=\"soon\"} 5.0",
             "keywright_store_changed{credential=\"dinie-a\",provider=\"dinie\",environment=\"sandbox\"} 1.0",
+            "keywright_rollout_step{credential=\"dinie-a\",provider=\"dinie\",environment=\"sandbox\"} 1.0",
             "keywright_rotations_total{outcome=\"proved\"} 1",
             "keywright_rotation_step_seconds_count{step=\"promote\"} 1",
             "keywright_provider_requests_total{provider=\"dinie\",environment=\"sandbox\",outcome=\"2xx\"} 1",

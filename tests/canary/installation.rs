@@ -121,6 +121,7 @@ fn render(metrics: Metrics, engine: Arc<Engine>) -> keywright::api::Metrics {
             holders: measured.holders_of_previous as u64,
             request: None,
             store_changed: measured.store_changed,
+            rollout_step: measured.rollout_step.map(|step| step as u64),
         });
         metrics.encode(&samples.collect::<Vec<_>>(), with_names).unwrap()
     })

@@ -116,6 +116,8 @@ fn policy(rng: &mut Rng, called: &str, scale: u64) -> RotationPolicy {
         windows,
         window_wait,
         verify_every: Span::from_secs((max_age / 4).min(DAY)),
+        rehearse: false,
+        rollout: Vec::new(),
     }
 }
 
@@ -147,6 +149,7 @@ impl Setting {
                 administered_by: None,
                 twin: None,
                 accept_undetermined: None,
+                rehearsal_time: Duration::ZERO,
             };
             policies.credentials.insert(credential.clone(), Arc::new(document));
             for _ in 0..rng.below(3) {

@@ -8,7 +8,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::Timestamp;
 
-use crate::api::service::{Confirmation, RewrapRefusal, RewrapState, RewrapView, Rewraps, Service, SnapshotError, Snapshots, StreamGuard};
+use crate::api::service::{
+    Confirmation, Report, RewrapRefusal, RewrapState, RewrapView, Rewraps, Service, SnapshotError, Snapshots, StreamGuard,
+};
 use crate::domain::access::{Identity, may_read, needs_reason};
 use crate::domain::credential::{Credential, Environment};
 use crate::domain::environment::{Proof, Verdict};
@@ -17,7 +19,7 @@ use crate::domain::material::{Material, Secret};
 use crate::domain::policy::{Application, Policies, Uptake};
 use crate::engine::audit::{Actor, Order};
 use crate::engine::errors::{
-    ConfirmError, ForgetError, PauseError, ReadError, ReleaseError, RevokeError, RollbackError, RotateError, SubmitError,
+    ConfirmError, ForgetError, PauseError, ReadError, ReleaseError, ReportError, RevokeError, RollbackError, RotateError, SubmitError,
 };
 use crate::engine::views::{Document, Listed, Plan, Previous, RolledBack, Status, Submitted};
 use crate::engine::{Reader, VersionView};
@@ -32,6 +34,7 @@ pub(super) struct Fake {
     previous: Mutex<Option<Arc<Previous>>>,
     pub(super) read: Mutex<Option<ReadError>>,
     pub(super) confirm: Mutex<Option<ConfirmError>>,
+    pub(super) report: Mutex<Option<ReportError>>,
     pub(super) submit: Mutex<Option<SubmitError>>,
     pub(super) rotate: Mutex<Option<RotateError>>,
     pub(super) release: Mutex<Option<ReleaseError>>,
@@ -79,6 +82,7 @@ fn credential(text: &str) -> Credential {
         administered_by: None,
         twin: None,
         accept_undetermined: None,
+        rehearsal_time: Duration::ZERO,
     }
 }
 
@@ -105,6 +109,7 @@ impl Fake {
             previous: Mutex::default(),
             read: Mutex::default(),
             confirm: Mutex::default(),
+            report: Mutex::default(),
             submit: Mutex::default(),
             rotate: Mutex::default(),
             release: Mutex::default(),
@@ -233,7 +238,7 @@ impl Service for Fake {
         })
     }
 
-    fn current(&self, name: &Name) -> Option<(VersionId, u64)> {
+    fn current(&self, _: &Reader, name: &Name) -> Option<(VersionId, u64)> {
         self.served.lock().unwrap().get(name).map(|(revision, _)| (version(*revision), *revision))
     }
 
@@ -254,6 +259,11 @@ impl Service for Fake {
     async fn confirm(&self, confirmation: &Confirmation) -> Result<(), ConfirmError> {
         self.note(format!("confirm {} {} {}", confirmation.application, confirmation.instance, confirmation.version));
         self.confirm.lock().unwrap().map_or(Ok(()), Err)
+    }
+
+    async fn report_failed(&self, report: &Report) -> Result<(), ReportError> {
+        self.note(format!("report {} {} {}", report.application, report.instance, report.version));
+        self.report.lock().unwrap().map_or(Ok(()), Err)
     }
 
     async fn release(&self, order: Order, application: &Name, instance: Option<&InstanceName>) -> Result<(), ReleaseError> {

@@ -39,6 +39,9 @@ fn decision(policy: &RotationPolicy, provider: &Provider, now: &str, change: imp
         installation: installation(),
         requested: false,
         all_paused: false,
+        crew: &[],
+        rehearsal: None,
+        rehearses: false,
     };
     change(&mut ledger, &mut facts);
     decide(&Facts { ledger: &ledger, ..facts })

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 
+use super::canary::{begins, failure_after, rolled_out, stopped};
 use super::incident::{close_incident, compromised, forgotten, revocation_asked};
 use super::manual::{reminded, removal_asked, removal_seen, requested, withdrawn};
 use super::undo::{abandon, orphan, restored, rollback_planned};
@@ -41,7 +42,10 @@ pub fn apply(ledger: &Ledger, event: &Event) -> Applied {
             rotation.refused_first.get_or_insert(at.running);
             rotation.refusals += u32::from(*counted);
         }),
+        Event::Rehearsed { rotations } => in_phase(ledger, "rehearsed", &[Phase::Planned], |rotation| rotation.rehearsed = *rotations),
         Event::Promoted { .. } => promoted(ledger, event),
+        Event::RolledOut { step, reach, at } => rolled_out(ledger, *step, *reach, *at),
+        Event::RolloutStopped { reason, next_try_at, .. } => stopped(ledger, *reason, *next_try_at),
         Event::Confirmed { stragglers } => confirmed(ledger, stragglers),
         Event::Retired { term } => retired(ledger, *term),
         Event::RevokeIntended => revoke_intended(ledger),
@@ -120,6 +124,8 @@ pub(super) fn open(plan: &Plan, old: Option<VersionId>, phase: Phase) -> Rotatio
         verified_term: None,
         verified_before_restore: false,
         promoted: None,
+        rollout: None,
+        rehearsed: plan.twin_rotations,
         retired_term: None,
         stragglers: Vec::new(),
         abandoning: None,
@@ -319,11 +325,19 @@ fn promoted(ledger: Ledger, event: &Event) -> Applied {
     let mut next = None;
     let mut superseded = None;
     let mut unverified = false;
+    let mut taken_back = None;
+    let mut rehearsed = None;
+    let rollout = ledger.rotation.as_ref().and_then(|rotation| begins(&ledger, rotation, *at));
+    let staged = rollout.is_some();
     let mut ledger = in_phase(ledger, "promoted", &[Phase::Verified], |rotation| {
         rotation.phase = Phase::Promoted;
         rotation.promoted = Some(*at);
         // The way back is shut once this direction has succeeded.
         let turned = rotation.turned.take();
+        taken_back = turned.as_ref().and_then(|turned| turned.rollout.as_ref()?.stopped.clone());
+        rotation.rollout = rollout;
+        // A rollback brings no new value: what its original was rehearsed with still counts.
+        rehearsed = (rotation.plan.origin != Origin::RolledBack).then_some(rotation.rehearsed);
         superseded = turned.filter(|_| rotation.plan.origin == Origin::Submitted).map(|turned| turned.version);
         next = Some((rotation.version.clone(), rotation.plan.generation, rotation.seen.clone()));
         unverified = std::mem::take(&mut rotation.verified_before_restore);
@@ -339,7 +353,8 @@ fn promoted(ledger: Ledger, event: &Event) -> Applied {
     }
     ledger.attempts = 0;
     ledger.revision += 1;
-    ledger.failure = None;
+    ledger.rehearsed = rehearsed.unwrap_or(ledger.rehearsed);
+    ledger.failure = failure_after(&ledger, taken_back.as_ref(), staged);
     ledger.refused_since = None;
     ledger.request = None;
     ledger.unverified = unverified;
@@ -351,10 +366,17 @@ fn confirmed(ledger: Ledger, stragglers: &[Blocker]) -> Applied {
     if ledger.rotation.as_ref().is_some_and(|rotation| rotation.old.is_none()) {
         return illegal("confirmed", "there is no old version");
     }
+    if ledger.rotation.as_ref().and_then(|rotation| rotation.rollout.as_ref()).is_some_and(|rollout| rollout.full.is_none()) {
+        return illegal("confirmed", "not everybody is served the new version yet");
+    }
     let mut ledger = in_phase(ledger, "confirmed", &[Phase::Promoted, Phase::Confirmed, Phase::Retired], |rotation| {
         rotation.phase = rotation.phase.max(Phase::Confirmed);
         rotation.stragglers = stragglers.to_vec();
     })?;
+    if ledger.rotation.as_ref().is_some_and(|rotation| rotation.rollout.is_some()) {
+        // All have it, and it works.
+        ledger.failure = None;
+    }
     if let Some(incident) = ledger.incident.as_mut().filter(|incident| incident.closed.is_none()) {
         incident.name(stragglers);
     }
@@ -392,11 +414,13 @@ fn revoke_intended(ledger: Ledger) -> Applied {
 }
 
 fn revoked(ledger: Ledger, ended: Ended) -> Applied {
-    let mut old = None;
+    let (mut old, mut ended_well) = (None, false);
     let mut ledger = in_phase(ledger, "revoked", &[Phase::Retired], |rotation| {
         rotation.phase = Phase::Revoked;
         old = rotation.old.clone();
+        ended_well = rotation.plan.origin != Origin::RolledBack;
     })?;
+    ledger.rotations += u64::from(ended_well);
     let Some(old) = old else { return illegal("revoked", "there is no old version") };
     for version in ledger.same_key(&old) {
         let Some(facts) = ledger.versions.get_mut(&version) else { continue };

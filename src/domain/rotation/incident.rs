@@ -11,6 +11,7 @@ use crate::domain::holders::Blocker;
 use crate::domain::ids::KeyId;
 use crate::domain::incident::{ClosedIncident, Incident, WITHIN_MAX};
 use crate::domain::ledger::Ledger;
+use crate::domain::rollout::Rollout;
 
 pub(super) fn compromised(mut ledger: Ledger, at: Instant, within: Duration) -> Applied {
     if within > WITHIN_MAX {
@@ -33,6 +34,10 @@ pub(super) fn compromised(mut ledger: Ledger, at: Instant, within: Duration) -> 
     let unnamed: Vec<Blocker> = named.filter(|straggler| !stragglers.contains(straggler)).cloned().collect();
     stragglers.extend(unnamed);
     ledger.incident = Some(Incident { version, generation, at, within, seen, issued_at, stragglers, closed: None });
+    if let Some(rotation) = &mut ledger.rotation {
+        rotation.rollout.iter_mut().for_each(Rollout::hasten);
+        rotation.turned.iter_mut().filter_map(|turned| turned.rollout.as_mut()).for_each(Rollout::hasten);
+    }
     // A person asks: earlier failures keep nothing back, and what may be left over at the provider is looked at afterwards.
     ledger.failure = None;
     ledger.possible_orphans_seen = ledger.possible_orphans.len();
@@ -64,6 +69,7 @@ pub(super) fn revocation_asked(ledger: Ledger, asked: RevocationAsked, straggler
         if rotation.revocation != Some(RevocationAsked::Anyway) {
             rotation.revocation = Some(asked);
         }
+        rotation.rollout.iter_mut().for_each(Rollout::hasten);
         let new = stragglers.iter().filter(|straggler| !rotation.stragglers.contains(straggler));
         let new: Vec<Blocker> = new.cloned().collect();
         rotation.stragglers.extend(new);

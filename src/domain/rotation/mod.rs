@@ -4,9 +4,11 @@
 //! [`next`] only computes; performing is the engine's.
 
 mod apply;
+mod canary;
 mod incident;
 mod manual;
 mod next;
+mod rehearsal;
 #[cfg(test)]
 mod tests;
 mod undo;
@@ -26,11 +28,15 @@ use super::manual::{Asks, Removal, Urgency};
 use super::mutants::{Mutant, is_on};
 use super::policy::{RotationPolicy, Terms};
 use super::provider::Provider;
+use super::rollout::{Member, Reach, Rollout, Share, StopReason};
 use super::succession::Succession;
 
 pub use apply::{IllegalEvent, apply};
+pub use canary::next_try;
 pub use next::next;
 pub(crate) use next::too_many_possible_orphans;
+pub use rehearsal::Rehearsal;
+pub(crate) use rehearsal::missing as rehearsal_missing;
 
 /// How often a candidate may be refused, after its propagation delay, before it is abandoned (I16).
 pub const CANDIDATE_REFUSALS_MAX: u32 = 3;
@@ -95,6 +101,12 @@ pub struct Rotation {
     #[serde(default)]
     pub verified_before_restore: bool,
     pub promoted: Option<Instant>,
+    /// How far the new version has come, if it is rolled out step by step.
+    #[serde(default)]
+    pub rollout: Option<Rollout>,
+    /// How many rotations the twin had ended when this one was rehearsed.
+    #[serde(default)]
+    pub rehearsed: u64,
     /// Leadership term of the last fresh look at the current version before the revocation (I5).
     pub retired_term: Option<u64>,
     pub stragglers: Vec<Blocker>,
@@ -153,6 +165,12 @@ pub struct Plan {
     /// What the create does to the old key.
     #[serde(default)]
     pub succession: Succession,
+    /// The steps in which instances get the new version; empty: all at once.
+    #[serde(default)]
+    pub rollout: Vec<Share>,
+    /// How many rotations the twin has ended.
+    #[serde(default)]
+    pub twin_rotations: u64,
 }
 
 /// A point in time on both clocks: the wall's, and the running time that the journal adds up (I13).
@@ -223,6 +241,10 @@ pub enum AbandonReason {
     Restored,
     /// A person asked for the candidate's revocation.
     RevokedByHand,
+    /// An instance that had the new version first says that it doesn't work.
+    CanaryFailed,
+    /// Instances that had the new version first didn't confirm it in their time.
+    CanarySilent,
 }
 
 impl AbandonReason {
@@ -242,6 +264,8 @@ impl AbandonReason {
             AbandonReason::SealedCopyDamaged => "sealed-copy-damaged",
             AbandonReason::Restored => "restored",
             AbandonReason::RevokedByHand => "revoked-by-hand",
+            AbandonReason::CanaryFailed => "canary-failed",
+            AbandonReason::CanarySilent => "canary-silent",
         }
     }
 }
@@ -284,6 +308,22 @@ pub enum Event {
     },
     Promoted {
         at: Instant,
+    },
+    /// The twin has rotated since the current version was made.
+    Rehearsed {
+        rotations: u64,
+    },
+    /// A step of the rollout begins: who stands in line up to here is served the new version.
+    RolledOut {
+        step: usize,
+        reach: Reach,
+        at: Instant,
+    },
+    /// The new version is to be taken back.
+    RolloutStopped {
+        reason: StopReason,
+        who: Vec<Blocker>,
+        next_try_at: Timestamp,
     },
     Confirmed {
         stragglers: Vec<Blocker>,
@@ -460,6 +500,14 @@ pub enum WaitReason {
     ManualRequest,
     /// A person is asked to remove the old key.
     ManualRemoval,
+    /// The instances that have the new version first haven't all confirmed it.
+    Rollout,
+    /// The new version was to be taken back, and that failed: a person decides.
+    RolloutStopped,
+    /// The sandbox twin hasn't rotated yet.
+    Rehearsal,
+    /// As [`WaitReason::Rehearsal`], and the twin's last try failed.
+    RehearsalFailed,
 }
 
 impl WaitReason {
@@ -475,6 +523,10 @@ impl WaitReason {
             WaitReason::PossibleOrphans => "possible-orphans",
             WaitReason::ManualRequest => "manual-request",
             WaitReason::ManualRemoval => "manual-removal",
+            WaitReason::Rollout => "rollout",
+            WaitReason::RolloutStopped => "rollout-stopped",
+            WaitReason::Rehearsal => "rehearsal",
+            WaitReason::RehearsalFailed => "rehearsal-failed",
         }
     }
 }
@@ -500,6 +552,12 @@ pub struct Facts<'a> {
     pub requested: bool,
     /// Everything is paused, not this credential alone.
     pub all_paused: bool,
+    /// The living instances that can be served the new version; asked for while it is rolled out.
+    pub crew: &'a [Member],
+    /// What is known of the twin, where the policy asks for a rehearsal.
+    pub rehearsal: Option<Rehearsal<'a>>,
+    /// A production credential waits for this one's rotation.
+    pub rehearses: bool,
 }
 
 impl Facts<'_> {

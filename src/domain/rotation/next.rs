@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::canary::roll_out;
 use super::manual::removal;
+use super::rehearsal::before_issue;
 use super::{
     AbandonReason, CANDIDATE_REFUSALS_MAX, CREATE_ATTEMPTS_MAX, Event, Facts, POSSIBLE_ORPHANS_MAX, Phase, RevocationAsked, Rotation, Step,
     Wait, WaitReason,
@@ -16,6 +18,7 @@ use crate::domain::ids::OperationId;
 use crate::domain::ledger::Origin;
 use crate::domain::mutants::{Mutant, is_on};
 use crate::domain::policy::{Confirmation, Unconfirmed};
+use crate::domain::rollout::time_of;
 use crate::domain::succession::Succession;
 use crate::domain::windows;
 
@@ -44,14 +47,14 @@ pub fn next(rotation: &Rotation, facts: &Facts<'_>) -> Step {
         return Step::Journal(Event::TermsTightened { terms: tighter });
     }
     match rotation.phase {
-        Phase::Planned => issue(rotation, facts),
+        Phase::Planned => before_issue(rotation, facts).unwrap_or_else(|| issue(rotation, facts)),
         Phase::Issued => Step::Store,
         Phase::Stored if rotation.refusals >= CANDIDATE_REFUSALS_MAX && !is_on(Mutant::NeverGivenUp) => {
             abandon(AbandonReason::CandidateRefused)
         }
         Phase::Stored => Step::Verify,
         Phase::Verified => promote(rotation, facts),
-        Phase::Promoted => confirm(rotation, facts),
+        Phase::Promoted => roll_out(rotation, facts).unwrap_or_else(|| confirm(rotation, facts)),
         Phase::Confirmed => retire(rotation, facts),
         Phase::Retired => revoke(rotation, facts),
         Phase::Revoked => Step::Forget,
@@ -62,7 +65,7 @@ fn abandon(reason: AbandonReason) -> Step {
     Step::Journal(Event::Abandoning { reason })
 }
 
-fn wait(reason: WaitReason, until: Option<Timestamp>) -> Step {
+pub(super) fn wait(reason: WaitReason, until: Option<Timestamp>) -> Step {
     Step::Wait(Wait { reason, until })
 }
 
@@ -91,7 +94,7 @@ fn issue(rotation: &Rotation, facts: &Facts<'_>) -> Step {
     if rotation.attempt_burned && rotation.attempt + 1 >= rotation.plan.attempt + CREATE_ATTEMPTS_MAX {
         return abandon(AbandonReason::ReplyLost);
     }
-    let before_deadline = overlap(rotation) + facts.policy.propagation(facts.provider);
+    let before_deadline = after_promotion(rotation) + facts.policy.propagation(facts.provider);
     if let Some(closed) = window_closed(rotation, facts, before_deadline) {
         return closed;
     }
@@ -119,7 +122,7 @@ fn reply_lost(rotation: &Rotation, facts: &Facts<'_>) -> Step {
 }
 
 fn choose(rotation: &Rotation, facts: &Facts<'_>) -> Step {
-    changes_in_window(rotation, facts, overlap(rotation)).unwrap_or(Step::Choose)
+    changes_in_window(rotation, facts, after_promotion(rotation)).unwrap_or(Step::Choose)
 }
 
 /// As [`window_closed`], for what replaces a living version: where nothing is used yet, nothing needs a window.
@@ -137,7 +140,7 @@ fn promote(rotation: &Rotation, facts: &Facts<'_>) -> Step {
     }
     // What a person submits takes effect at once: the person chose the time.
     if rotation.plan.origin.is_by_policy()
-        && let Some(closed) = changes_in_window(rotation, facts, overlap(rotation))
+        && let Some(closed) = changes_in_window(rotation, facts, after_promotion(rotation))
     {
         return closed;
     }
@@ -324,6 +327,11 @@ fn overlap(rotation: &Rotation) -> Duration {
     rotation.plan.terms.overlap.as_duration()
 }
 
+/// The longest that the old key lives on beside the new one by plan: the steps of the rollout, then the overlap.
+fn after_promotion(rotation: &Rotation) -> Duration {
+    overlap(rotation) + time_of(overlap(rotation), rotation.plan.rollout.len())
+}
+
 /// How much of the overlap is left, by the smaller of wall time and running time (I13).
 fn overlap_left(rotation: &Rotation, facts: &Facts<'_>) -> Duration {
     // Where the new key's coming was the old one's end, there is nothing to overlap with.
@@ -333,14 +341,19 @@ fn overlap_left(rotation: &Rotation, facts: &Facts<'_>) -> Duration {
 }
 
 fn left_since_promotion(rotation: &Rotation, facts: &Facts<'_>) -> Duration {
-    match rotation.promoted {
+    // Who gets the new version last has the whole overlap for it.
+    let since = match &rotation.rollout {
+        Some(rollout) if !is_on(Mutant::CanaryOverlapCutShort) => rollout.full,
+        _ => rotation.promoted,
+    };
+    match since {
         Some(_) if is_on(Mutant::OverlapCutShort) => Duration::ZERO,
         Some(at) => overlap(rotation).saturating_sub(facts.now.since(at)),
         None => overlap(rotation),
     }
 }
 
-fn later(facts: &Facts<'_>, wait: Duration) -> Timestamp {
+pub(super) fn later(facts: &Facts<'_>, wait: Duration) -> Timestamp {
     facts.now.wall.checked_add(wait).unwrap_or(Timestamp::MAX)
 }
 

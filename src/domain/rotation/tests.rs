@@ -2,12 +2,14 @@
 //! is checked after every single event, in the stories and in the properties alike.
 
 mod abandoned;
+mod canaries;
 mod checks;
 mod fuzz;
 mod incidents;
 mod manual;
 mod perform;
 mod properties;
+mod rehearsals;
 mod rollback;
 mod stories;
 mod successors;
@@ -18,15 +20,16 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{AbandonReason, Event, Facts, Moment, Phase, Plan, RevocationAsked, Rotation, Step, WaitReason, apply};
+use super::{AbandonReason, Event, Facts, Moment, Phase, Plan, Rehearsal, RevocationAsked, Rotation, Step, WaitReason, apply};
 use crate::domain::credential::{Credential, Environment};
 use crate::domain::due::{Decision, DueReason, decide};
 use crate::domain::fixtures::{DAY, at, credential, installation, policy, provider};
 use crate::domain::holders::Blocker;
-use crate::domain::ids::{KeyId, OperationId, VersionId};
+use crate::domain::ids::{KeyId, Name, OperationId, VersionId};
 use crate::domain::ledger::{Fingerprint, Ledger, Origin};
 use crate::domain::policy::{RotationPolicy, Unconfirmed};
 use crate::domain::provider::{Calls, Lifecycle, Provider};
+use crate::domain::rollout::Member;
 use crate::domain::succession::Succession;
 
 /// What happens to the next create.
@@ -60,6 +63,13 @@ struct World {
     blockers: Vec<Blocker>,
     requested: bool,
     all_paused: bool,
+    /// Who can be served a new version that is rolled out.
+    crew: Vec<Member>,
+    /// What is known of the twin, where the policy rehearses.
+    twin: Name,
+    twin_rotations: Option<u64>,
+    twin_failing: bool,
+    rehearses: bool,
     create_unsent: bool,
     seen: Option<BTreeSet<KeyId>>,
     /// The truth: the keys that the provider accepts, and which of them bear our marker with which operation.
@@ -98,6 +108,11 @@ impl World {
             blockers: Vec::new(),
             requested: false,
             all_paused: false,
+            crew: Vec::new(),
+            twin: "twin".parse().unwrap(),
+            twin_rotations: None,
+            twin_failing: false,
+            rehearses: false,
             create_unsent: false,
             seen: None,
             alive: BTreeSet::new(),
@@ -154,6 +169,9 @@ impl World {
             installation: installation(),
             requested: self.requested,
             all_paused: self.all_paused,
+            crew: &self.crew,
+            rehearsal: self.twin_rotations.map(|rotations| Rehearsal { twin: &self.twin, rotations, failing: self.twin_failing }),
+            rehearses: self.rehearses,
         }
     }
 
@@ -184,6 +202,8 @@ impl World {
             planned_at: self.now.wall,
             serves_previous: false,
             succession: if origin == Origin::Minted { self.provider.succession() } else { Succession::Beside },
+            rollout: if origin == Origin::RolledBack { Vec::new() } else { self.policy.rollout.clone() },
+            twin_rotations: self.twin_rotations.unwrap_or_default(),
         }
     }
 
@@ -216,12 +236,17 @@ impl World {
         if apply(&self.ledger, &event).is_err() {
             return false;
         }
+        self.turn_round(event);
+        true
+    }
+
+    /// The copy has the bytes of what it copies.
+    fn turn_round(&mut self, event: Event) {
         let original = self.rotation().old.clone().unwrap();
         let value = self.bytes[&original].clone();
         self.journal(event);
         let version = self.rotation().version.clone();
         self.bytes.insert(version, value);
-        true
     }
 
     fn advance(&mut self, by: Duration) {

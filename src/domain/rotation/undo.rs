@@ -3,10 +3,12 @@
 use jiff::Timestamp;
 
 use super::apply::{Applied, ends_no_later, illegal, open};
+use super::canary::way_back_failed;
 use super::{AbandonReason, Event, Phase, Plan, Rotation};
 use crate::domain::ids::VersionId;
 use crate::domain::ledger::{Closure, Ended, Failure, Ledger, Origin, PossibleOrphan, VersionFacts};
 use crate::domain::mutants::{Mutant, is_on};
+use crate::domain::rollout::Rollout;
 
 pub(super) fn abandon(mut ledger: Ledger, event: &Event) -> Applied {
     let Some(rotation) = ledger.rotation.as_mut() else { return illegal("abandoning", "no rotation is open") };
@@ -47,7 +49,12 @@ fn abandoned(mut ledger: Ledger, event: &Event) -> Applied {
     if let (Some(reason), true) = (rotation.abandoning, by_policy) {
         ledger.failure = Some(Failure { reason, count, next_try_at: *next_try_at });
     }
+    let old_is_dead = rotation.abandoning == Some(AbandonReason::CandidateRefused);
+    let turns_back = rotation.plan.origin == Origin::RolledBack;
     ledger.rotation = rotation.turned;
+    if let Some(turned) = ledger.rotation.as_mut().filter(|_| turns_back) {
+        way_back_failed(turned, old_is_dead);
+    }
     ledger.trim();
     Ok(ledger)
 }
@@ -63,6 +70,10 @@ pub(super) fn restored(mut ledger: Ledger) -> Ledger {
     ledger.refused_since = None;
     ledger.unverified = ledger.current.is_some();
     let Some(rotation) = &mut ledger.rotation else { return ledger };
+    // What became of the old key isn't known: nobody is served it any more.
+    let turned = rotation.turned.as_mut().and_then(|turned| turned.rollout.as_mut());
+    turned.into_iter().for_each(Rollout::hasten);
+    rotation.rollout.iter_mut().for_each(Rollout::hasten);
     rotation.verified_before_restore = rotation.promoted.is_none() && rotation.verified_term.is_some();
     let Some(rotation) = &ledger.rotation else { return ledger };
     if ledger.origin_of(&rotation.version).unwrap_or(rotation.plan.origin) != Origin::Chosen {

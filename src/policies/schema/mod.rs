@@ -8,10 +8,12 @@ mod provider;
 use serde_json::{Map, Value, json};
 
 use super::credential::PATH_LABELS_MAX;
+use super::rollout::REHEARSE;
 use super::rotation::{CONFIRMATIONS, UNCONFIRMED, WINDOWS_MAX};
 use super::values::ENVIRONMENTS;
 use super::{API_VERSION, KINDS};
 use crate::domain::ids::Name;
+use crate::domain::rollout::{STEP_INSTANCES_MAX, STEPS_MAX};
 
 /// Draft 2020-12, of one document of any kind.
 pub fn schema() -> Value {
@@ -90,8 +92,11 @@ fn rotation() -> Value {
             "windows": {"description": "When keys may be made, promoted and revoked. [always]", "type": "array", "maxItems": WINDOWS_MAX, "items": window},
             "confirmation": described("What counts as not using the old version any more. [required]", words(&CONFIRMATIONS)),
             "unconfirmed": described("What happens to a key that is still held at the end of the overlap. [hold]", words(&UNCONFIRMED)),
-            "rehearse": {"description": "Only `none` can be done yet.", "const": "none"},
-            "rollout": {"description": "Only `[100%]` can be done yet.", "const": ["100%"]},
+            "rehearse": described("Whether the sandbox twin must have rotated first. [none]", words(&REHEARSE)),
+            "rollout": {"description": "In which steps instances get a new version: numbers, then percentages, growing to `100%`. [[100%]]",
+                "type": "array", "minItems": 1, "maxItems": STEPS_MAX, "items": {"anyOf": [
+                    {"type": "integer", "minimum": 1, "maximum": STEP_INSTANCES_MAX},
+                    {"type": "string", "pattern": "^([1-9][0-9]?|100)%$"}]}},
             "verifyEvery": described("Looks again whether the current key is alive and in its environment. [24h]", duration),
         }),
     )

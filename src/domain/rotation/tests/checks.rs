@@ -6,13 +6,15 @@ use super::World;
 use crate::domain::ids::KeyId;
 use crate::domain::ledger::Ledger;
 use crate::domain::policy::Unconfirmed;
+use crate::domain::rollout::{Reach, view};
 use crate::domain::rotation::{Instant, RevocationAsked};
 
 impl World {
     /// I5, worked out here once more.
     pub(super) fn check_last_moment(&self) {
         let rotation = self.rotation();
-        let promoted: Instant = rotation.promoted.unwrap();
+        // Where it was rolled out step by step, the overlap begins with the last step.
+        let promoted: Instant = rotation.rollout.as_ref().map_or(rotation.promoted.unwrap(), |rollout| rollout.full.unwrap());
         let running = i64::try_from(self.now.running.saturating_sub(promoted.running).as_secs()).unwrap();
         // Negative only where the wall clock was wrong at the promotion: it is trusted now.
         let wall = Some(self.now.wall.duration_since(promoted.wall).as_secs()).filter(|wall| *wall >= 0);
@@ -50,10 +52,37 @@ impl World {
             let alive = self.alive.contains(key) || self.killed_outside.contains(key);
             assert!(alive || self.is_being_replaced(), "I3: current is accepted");
         }
+        self.check_rollout(before);
         assert!(self.ledger.revision >= before.revision && self.ledger.generation >= before.generation);
         if self.provider.can_find_orphans() {
             let ours = self.alive.iter().filter(|key| self.made.contains_key(*key) && !self.let_go.contains(*key)).count();
             assert!(ours <= 2, "I9: two slots are enough");
+        }
+    }
+
+    /// Steps follow each other, who has the new version keeps it, and nobody's revision goes back.
+    fn check_rollout(&self, before: &Ledger) {
+        let rollout = |ledger: &Ledger| {
+            let rotation = ledger.rotation.as_ref()?;
+            Some((rotation.version.clone(), rotation.rollout.clone()?))
+        };
+        if let (Some((version, earlier)), Some((same, later))) = (rollout(before), rollout(&self.ledger))
+            && version == same
+        {
+            assert!(later.reach >= earlier.reach, "who has it keeps it");
+            let next = later.step <= earlier.step + 1 || later.reach == Reach::Everybody;
+            assert!(next && later.step >= earlier.step, "no step is skipped: {earlier:?} {later:?}");
+        }
+        for number in 0..12 {
+            let instance = format!("pod-{number}").parse().unwrap();
+            let reader = (&"payments-api".parse().unwrap(), &instance);
+            let (Some(was), Some(is)) = (view(before, Some(reader)), view(&self.ledger, Some(reader))) else { continue };
+            assert!(is.revision >= was.revision, "{instance}: {was:?} {is:?}");
+            assert!((is.revision > was.revision) == (is.version != was.version) || is.version == was.version, "{was:?} {is:?}");
+            let facts = &self.ledger.versions[is.version];
+            assert!(!facts.is_going() && facts.proof.is_some(), "I10, I18: {} is served", is.version);
+            let key = &self.bytes[is.version];
+            assert!(self.alive.contains(key) || self.killed_outside.contains(key), "I3, I6: what is served is accepted");
         }
     }
 

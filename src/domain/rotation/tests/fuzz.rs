@@ -29,6 +29,15 @@ fn lives() -> Vec<Vec<Event>> {
     life.journal(Event::CurrentRefused { at: life.now.wall });
     life.journal(Event::CurrentAccepted);
     lives.push(life.events);
+    for fails in [true, false] {
+        let mut life = World::on_step(1);
+        if fails {
+            life.journal(life.failed_report());
+        }
+        life.crew.clear();
+        life.settle();
+        lives.push(life.events);
+    }
     let mut life = World::generating();
     life.settle_after_start();
     lives.push(life.events);

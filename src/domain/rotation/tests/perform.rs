@@ -42,6 +42,7 @@ impl World {
                 self.bytes.remove(&version);
                 self.journal(Event::Abandoned { at: self.now.wall, next_try_at: self.now.wall + Duration::from_secs(60) });
             }
+            Step::Journal(event @ Event::RollbackPlanned { .. }) => self.turn_round(event),
             Step::Journal(event) => {
                 self.create_unsent = matches!(event, Event::CreateIntended { .. });
                 self.journal(event);

@@ -2,11 +2,13 @@
 
 use proptest::prelude::*;
 
+use super::canaries::{STEPS, crew};
 use super::*;
 use crate::domain::environment::Says;
 use crate::domain::fixtures::{proof, window};
 use crate::domain::ledger::Closure;
 use crate::domain::manual::{Asks, Urgency};
+use crate::domain::rollout::{Reach, Share};
 use crate::domain::span::Span;
 
 /// One thing that can happen to a credential.
@@ -53,6 +55,18 @@ enum Happens {
     Looked {
         alive: bool,
     },
+    /// The policy has steps, or none.
+    Rollout(bool),
+    /// So many instances, each as the bits of a number say.
+    Crew {
+        count: u8,
+        states: u16,
+    },
+    /// An instance says that the new version doesn't work.
+    Reports,
+    /// The policy rehearses, or doesn't.
+    Rehearses(bool),
+    TwinRotates,
 }
 
 fn happens() -> impl Strategy<Value = Happens> {
@@ -83,6 +97,11 @@ fn happens() -> impl Strategy<Value = Happens> {
         1 => any::<bool>().prop_map(Happens::AllPaused),
         1 => Just(Happens::Restored),
         2 => any::<bool>().prop_map(|alive| Happens::Looked { alive }),
+        4 => any::<bool>().prop_map(Happens::Rollout),
+        8 => (0..12_u8, any::<u16>()).prop_map(|(count, states)| Happens::Crew { count, states }),
+        3 => Just(Happens::Reports),
+        1 => any::<bool>().prop_map(Happens::Rehearses),
+        2 => Just(Happens::TwinRotates),
     ]
 }
 
@@ -131,6 +150,11 @@ impl World {
             Happens::Forgets => self.journal_if_it_fits(Event::Forgotten),
             Happens::Looked { alive } => self.journal_if_it_fits(Event::RemovalSeen { at: self.now.instant(), alive }),
             Happens::AllPaused(paused) => self.all_paused = paused,
+            Happens::Rollout(steps) => self.policy.rollout = if steps { STEPS.to_vec() } else { Vec::new() },
+            Happens::Crew { count, states } => self.crew = crew(count, |number| (states >> number) & 1 == 1),
+            Happens::Reports => self.journal_if_it_fits(self.failed_report()),
+            Happens::Rehearses(rehearses) => self.twin_rotations = rehearses.then_some(self.twin_rotations.unwrap_or_default()),
+            Happens::TwinRotates => self.twin_rotations = self.twin_rotations.map(|rotations| rotations + 1),
             Happens::Restored => {
                 self.crash();
                 self.journal(Event::Restored);
@@ -150,11 +174,18 @@ impl World {
         self.fault = None;
         self.candidate_works = true;
         self.blockers.clear();
+        self.crew.clear();
+        self.twin_rotations = None;
         self.policy.windows.clear();
         // Also where so many replies were lost that a person must ask.
         self.requested = self.ledger.open_incident().is_some();
         self.all_paused = false;
         self.journal(Event::Resumed);
+        // What could not be taken back by itself is a person's to try again.
+        let stuck = self.ledger.rotation.as_ref().and_then(|rotation| rotation.rollout.as_ref()?.stopped.clone());
+        if stuck.is_some_and(|stopped| stopped.no_way_back) {
+            assert!(self.roll_back());
+        }
     }
 }
 
@@ -295,7 +326,7 @@ proptest! {
 
 /// An event that fits by its form, wherever it comes from.
 fn any_event() -> impl Strategy<Value = (u8, u8)> {
-    (0..35_u8, 0..4_u8)
+    (0..40_u8, 0..4_u8)
 }
 
 fn wild_event((kind, number): (u8, u8), world: &World) -> Event {
@@ -346,6 +377,10 @@ fn wild_event((kind, number): (u8, u8), world: &World) -> Event {
         30 => Event::ManualWithdrawn,
         31 => Event::RemovalAsked { at: wall, deadline: wall },
         32 => Event::RemovalSeen { at: world.now.instant(), alive: number > 1 },
+        33 | 34 if number == 3 => Event::RolledOut { step: 2, reach: Reach::Everybody, at: world.now.instant() },
+        33 | 34 => Event::RolledOut { step: 1, reach: Reach::UpTo(u64::from(number) << 62), at: world.now.instant() },
+        35 => world.failed_report(),
+        36 => Event::Rehearsed { rotations: u64::from(number) },
         _ => Event::RollbackPlanned { plan: plan(Origin::RolledBack) },
     }
 }
@@ -357,6 +392,7 @@ proptest! {
     #[test]
     fn no_journal_makes_an_unsound_ledger(kinds in proptest::collection::vec(any_event(), 0..300)) {
         let mut world = World::empty(true);
+        world.policy.rollout = vec![Share::Instances(1), Share::Percent(100)];
         let mut left: BTreeSet<VersionId> = BTreeSet::new();
         for kind in kinds {
             let event = wild_event(kind, &world);

@@ -5,9 +5,10 @@ use crate::domain::environment::Says;
 use crate::domain::fixtures::proof;
 use crate::domain::ledger::Closure;
 use crate::domain::manual::{Asks, Urgency};
+use crate::domain::rollout::{Reach, StopReason};
 
 /// Where a ledger can stand. The columns of the table.
-fn places() -> [(&'static str, World); 13] {
+fn places() -> [(&'static str, World); 14] {
     let mut abandoning = World::in_phase(Phase::Stored, true);
     abandoning.journal(Event::Abandoning { reason: AbandonReason::BadValue });
     let mut undone = abandoning.clone();
@@ -24,6 +25,7 @@ fn places() -> [(&'static str, World); 13] {
         ("stored", World::in_phase(Phase::Stored, true)),
         ("verified", World::in_phase(Phase::Verified, true)),
         ("promoted", World::in_phase(Phase::Promoted, true)),
+        ("canary", World::on_step(1)),
         ("confirmed", World::in_phase(Phase::Confirmed, true)),
         ("retired", World::in_phase(Phase::Retired, true)),
         ("doomed", doomed),
@@ -44,7 +46,10 @@ fn event_for(name: &str, world: &World) -> Event {
         "stored" => Event::Stored,
         "verified" => Event::Verified { proof: proof(Says::For), term: 1 },
         "refused" => Event::Refused { at: world.now.instant(), counted: true },
+        "rehearsed" => Event::Rehearsed { rotations: 1 },
         "promoted" => Event::Promoted { at: world.now.instant() },
+        "rolled-out" => Event::RolledOut { step: 2, reach: Reach::UpTo(u64::MAX), at: world.now.instant() },
+        "rollout-stopped" => Event::RolloutStopped { reason: StopReason::CanaryFailed, who: Vec::new(), next_try_at: at },
         "confirmed" => Event::Confirmed { stragglers: Vec::new() },
         "retired" => Event::Retired { term: 1 },
         "revoke-intended" => Event::RevokeIntended,
@@ -80,14 +85,17 @@ fn event_for(name: &str, world: &World) -> Event {
 }
 
 /// Where each event fits. `*` is everywhere.
-const FITS: [(&str, &str); 38] = [
+const FITS: [(&str, &str); 40] = [
     ("planned", "enrolled"),
     ("create-intended", "planned intended"),
     ("issued", "intended"),
     ("stored", "issued"),
     ("verified", "stored verified"),
     ("refused", "stored verified"),
+    ("rehearsed", "planned intended"),
     ("promoted", "verified"),
+    ("rolled-out", "canary"),
+    ("rollout-stopped", "canary"),
     ("confirmed", "promoted confirmed retired doomed"),
     ("retired", "confirmed retired doomed"),
     ("revoke-intended", "retired doomed"),
@@ -103,11 +111,11 @@ const FITS: [(&str, &str); 38] = [
     ("reply-lost", ""),
     ("current-refused", "*"),
     ("current-accepted", "*"),
-    ("rollback-planned", "promoted confirmed"),
-    ("terms-tightened", "planned intended issued stored verified promoted confirmed retired doomed revoked"),
+    ("rollback-planned", "promoted canary confirmed"),
+    ("terms-tightened", "planned intended issued stored verified promoted canary confirmed retired doomed revoked"),
     ("compromised", "*"),
     ("incident-closed", ""),
-    ("revocation-asked", "promoted confirmed retired doomed"),
+    ("revocation-asked", "promoted canary confirmed retired doomed"),
     ("manual-requested", "*"),
     ("manual-reminded", ""),
     ("manual-withdrawn", ""),
