@@ -65,6 +65,7 @@ fn provider() -> Provider {
         timing: Timing { propagation: None, tokens_outlive: None, manual_lead: None },
         limits: Limits::default(),
         facts: Vec::new(),
+        go_live: Vec::new(),
     }
 }
 
@@ -97,6 +98,7 @@ fn credential(number: u32) -> (Credential, Ledger) {
         administered_by: None,
         twin: None,
         accept_undetermined: None,
+        require_go_live: false,
     };
     let operation = OperationId::new(INSTALLATION, &credential.name, 1, 1);
     let version: VersionId = operation.version(1);

@@ -69,4 +69,6 @@ pub struct Credential {
     pub twin: Option<Name>,
     /// Why a verdict of `undetermined` is good enough in production.
     pub accept_undetermined: Option<String>,
+    /// No application is served it before its going-live list is passed.
+    pub require_go_live: bool,
 }

@@ -37,6 +37,7 @@ pub(crate) fn credential(name: &str, environment: Environment) -> Credential {
         administered_by: None,
         twin: None,
         accept_undetermined: None,
+        require_go_live: false,
     }
 }
 
@@ -105,6 +106,7 @@ pub(crate) fn provider(lists: bool) -> Provider {
         timing: Timing { propagation: None, tokens_outlive: None, manual_lead: None },
         limits: Limits::default(),
         facts: Vec::new(),
+        go_live: Vec::new(),
     }
 }
 

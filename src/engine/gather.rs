@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::cell::{Cell, Work};
 use super::{Engine, lease_of};
-use crate::domain::credential::Credential;
+use crate::domain::credential::{Credential, Environment};
 use crate::domain::due::may_be_held_elsewhere;
 use crate::domain::environment::{BaseUrl, FingerprintHit};
 use crate::domain::holders::{Blocker, barrier};
@@ -99,6 +99,15 @@ impl Engine {
         let template = context.provider.environments.get(&environment);
         let url = template.map(|template| render_base(template, context)).unwrap_or_default();
         BaseUrl { url, overridden: false }
+    }
+
+    /// Where the sandbox of the same provider is called at.
+    pub(super) fn sandbox_url(&self, context: &Context) -> Option<String> {
+        let named = self.options.base_urls.get(&context.provider.name).and_then(|urls| urls.get(&Environment::Sandbox));
+        if let Some(url) = named {
+            return Some(url.trim_end_matches('/').to_owned());
+        }
+        context.provider.environments.get(&Environment::Sandbox).map(|template| render_base(template, context))
     }
 
     pub(super) fn facts<'a>(
@@ -197,7 +206,7 @@ fn hits_in(cell: &Cell, policies: &Policies, credential: &Name, fingerprints: &[
                 field: known.field.clone(),
                 credential: cell.name.clone(),
                 // Without its document the environment isn't known; the name alone is against.
-                environment: environment.unwrap_or(crate::domain::credential::Environment::Production),
+                environment: environment.unwrap_or(Environment::Production),
                 revoked: facts.doomed || facts.ended.is_some(),
             });
         }

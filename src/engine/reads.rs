@@ -33,6 +33,7 @@ impl Engine {
     pub async fn read(&self, reader: &Reader, name: &Name) -> Result<Document, ReadError> {
         self.admit(reader, name)?;
         self.require_reason(reader, name)?;
+        self.require_live(reader, name).await?;
         for _ in 0..READ_TRIES {
             let (Some(cell), Some(context)) = (self.cell(name), self.context(name)) else { return Err(ReadError::NoVersion) };
             let served = self.served(&cell, &context).await?;
@@ -90,7 +91,7 @@ impl Engine {
     }
 
     /// The bytes of the current version: from memory, or read from the store once and judged.
-    async fn served(&self, cell: &Arc<Cell>, context: &Context) -> Result<Arc<Served>, ReadError> {
+    pub(super) async fn served(&self, cell: &Arc<Cell>, context: &Context) -> Result<Arc<Served>, ReadError> {
         verified(&cell.ledger())?;
         // A description that was read again may keep back what it gave before.
         let still_served = |served: &Arc<Served>| served.fields.iter().all(|(field, _)| is_served(context, field));
@@ -229,20 +230,20 @@ impl Engine {
     }
 
     /// What the caller may read, without fields.
-    pub fn list(&self, reader: &Reader) -> Vec<Listed> {
+    pub async fn list(&self, reader: &Reader) -> Vec<Listed> {
         let policies = self.policies();
-        let readable = policies.credentials.values().filter(|credential| self.admit(reader, &credential.name).is_ok());
-        readable
-            .map(|credential| {
-                let ledger = self.cell(&credential.name).map(|cell| cell.ledger());
-                Listed {
-                    name: credential.name.clone(),
-                    environment: credential.environment,
-                    version: ledger.as_ref().and_then(|ledger| ledger.current.clone().filter(|_| !ledger.unverified)),
-                    revision: ledger.map_or(0, |ledger| ledger.revision),
-                }
-            })
-            .collect()
+        let mut listed = Vec::new();
+        for credential in policies.credentials.values().filter(|credential| self.admit(reader, &credential.name).is_ok()) {
+            let ledger = self.cell(&credential.name).map(|cell| cell.ledger());
+            let available = self.is_available(reader, &credential.name).await;
+            listed.push(Listed {
+                name: credential.name.clone(),
+                environment: credential.environment,
+                version: ledger.as_ref().and_then(|ledger| ledger.current.clone().filter(|_| available && !ledger.unverified)),
+                revision: ledger.map_or(0, |ledger| ledger.revision),
+            });
+        }
+        listed
     }
 }
 

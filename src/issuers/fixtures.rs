@@ -192,5 +192,6 @@ fn empty(name: &str) -> Provider {
         timing: Timing { propagation: None, tokens_outlive: None, manual_lead: None },
         limits: Limits::default(),
         facts: Vec::new(),
+        go_live: Vec::new(),
     }
 }

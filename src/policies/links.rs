@@ -79,6 +79,7 @@ impl Catalogue {
             administered_by: written.administered_by.as_ref().map(|at| at.value.clone()),
             twin: written.twin.as_ref().map(|at| at.value.clone()),
             accept_undetermined: written.accept_undetermined.clone(),
+            require_go_live: written.require_go_live,
         })
     }
 

@@ -182,5 +182,6 @@ fn untimed(policy: &RotationPolicy) -> Provider {
         timing: Timing { propagation: None, tokens_outlive: None, manual_lead: None },
         limits: Limits::default(),
         facts: Vec::new(),
+        go_live: Vec::new(),
     }
 }

@@ -147,6 +147,7 @@ impl Setting {
                 administered_by: None,
                 twin: None,
                 accept_undetermined: None,
+                require_go_live: false,
             };
             policies.credentials.insert(credential.clone(), Arc::new(document));
             for _ in 0..rng.below(3) {

@@ -12,13 +12,15 @@ use crate::api::service::{Confirmation, RewrapRefusal, RewrapState, RewrapView, 
 use crate::domain::access::{Identity, may_read, needs_reason};
 use crate::domain::credential::{Credential, Environment};
 use crate::domain::environment::{Proof, Verdict};
-use crate::domain::ids::{InstallationId, InstanceName, Name, OperationId, VersionId};
+use crate::domain::ids::{InstallationId, InstanceName, ItemId, Name, OperationId, VersionId};
+use crate::domain::launch::Signer;
 use crate::domain::material::{Material, Secret};
 use crate::domain::policy::{Application, Policies, Uptake};
 use crate::engine::audit::{Actor, Order};
 use crate::engine::errors::{
-    ConfirmError, ForgetError, PauseError, ReadError, ReleaseError, RevokeError, RollbackError, RotateError, SubmitError,
+    ConfirmError, ForgetError, LaunchError, PauseError, ReadError, ReleaseError, RevokeError, RollbackError, RotateError, SubmitError,
 };
+use crate::engine::launch_view::LaunchView;
 use crate::engine::views::{Document, Listed, Plan, Previous, RolledBack, Status, Submitted};
 use crate::engine::{Reader, VersionView};
 
@@ -39,6 +41,7 @@ pub(super) struct Fake {
     pub(super) revoke: Mutex<Option<RevokeError>>,
     pub(super) forget: Mutex<Option<ForgetError>>,
     pub(super) pause: Mutex<Option<PauseError>>,
+    pub(super) launch: Mutex<Option<LaunchError>>,
     /// What it was asked, in words.
     log: Mutex<Vec<String>>,
     pub(super) streams: Arc<AtomicUsize>,
@@ -79,6 +82,7 @@ fn credential(text: &str) -> Credential {
         administered_by: None,
         twin: None,
         accept_undetermined: None,
+        require_go_live: false,
     }
 }
 
@@ -112,6 +116,7 @@ impl Fake {
             revoke: Mutex::default(),
             forget: Mutex::default(),
             pause: Mutex::default(),
+            launch: Mutex::default(),
             log: Mutex::default(),
             streams: Arc::default(),
         }
@@ -237,7 +242,7 @@ impl Service for Fake {
         self.served.lock().unwrap().get(name).map(|(revision, _)| (version(*revision), *revision))
     }
 
-    fn list(&self, reader: &Reader) -> Vec<Listed> {
+    async fn list(&self, reader: &Reader) -> Vec<Listed> {
         self.note(format!("list {reader:?}"));
         vec![Listed { name: name("one"), environment: Environment::Sandbox, version: None, revision: 0 }]
     }
@@ -305,6 +310,28 @@ impl Service for Fake {
     async fn resume(&self, order: Order, name: Option<&Name>) -> Result<(), PauseError> {
         self.note(format!("resume {name:?} {order:?}"));
         self.pause.lock().unwrap().map_or(Ok(()), Err)
+    }
+
+    async fn launch(&self, application: &Name) -> Option<LaunchView> {
+        self.note(format!("launch {application}"));
+        let policies = self.policies();
+        policies.applications.get(application).map(|it| LaunchView {
+            application: it.name.clone(),
+            environment: it.environment,
+            ready: false,
+            credentials: vec![],
+            items: vec![],
+        })
+    }
+
+    async fn confirm_item(&self, order: Order, application: &Name, item: &ItemId, by: &Signer) -> Result<(), LaunchError> {
+        self.note(format!("sign off {application} {item} {by} {order:?}"));
+        self.launch.lock().unwrap().map_or(Ok(()), Err)
+    }
+
+    async fn withdraw_item(&self, order: Order, application: &Name, item: &ItemId) -> Result<(), LaunchError> {
+        self.note(format!("withdraw {application} {item} {order:?}"));
+        self.launch.lock().unwrap().map_or(Ok(()), Err)
     }
 
     fn status(&self, name: Option<&Name>, after: Option<&Name>, limit: usize) -> Option<Status> {

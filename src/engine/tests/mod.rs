@@ -11,6 +11,7 @@ mod golden;
 mod incidents;
 mod jumps;
 mod keys;
+mod launch;
 mod restored;
 mod submissions;
 mod times;
