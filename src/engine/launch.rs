@@ -156,13 +156,18 @@ impl Engine {
 
     async fn launch_facts_of(&self, name: &Name) -> Option<CredentialFacts> {
         let (cell, context) = (self.cell(name)?, self.context(name)?);
-        let served = self.served(&cell, &context).await.ok();
+        let ledger = cell.ledger();
+        // Names alone: whoever looks at a list is shown nothing of a value.
+        let kept = match &ledger.current {
+            Some(current) => self.seams.store.read(&context.slot(), current).await.ok(),
+            None => None,
+        };
         let twin = context.credential.twin.as_ref().and_then(|twin| Some((twin.clone(), self.cell(twin)?.ledger())));
         Some(CredentialFacts {
-            fields: served.map(|served| served.fields.iter().map(|(field, _)| field.clone()).collect::<BTreeSet<_>>()),
+            fields: kept.map(|kept| kept.served.iter().map(|(field, _)| field.clone()).collect::<BTreeSet<_>>()),
             base_url: self.base_url(&context),
             sandbox_url: self.sandbox_url(&context),
-            ledger: cell.ledger(),
+            ledger,
             twin,
             staged: is_staged(&context.policy),
             credential: context.credential,

@@ -91,7 +91,7 @@ impl Engine {
     }
 
     /// The bytes of the current version: from memory, or read from the store once and judged.
-    pub(super) async fn served(&self, cell: &Arc<Cell>, context: &Context) -> Result<Arc<Served>, ReadError> {
+    async fn served(&self, cell: &Arc<Cell>, context: &Context) -> Result<Arc<Served>, ReadError> {
         verified(&cell.ledger())?;
         // A description that was read again may keep back what it gave before.
         let still_served = |served: &Arc<Served>| served.fields.iter().all(|(field, _)| is_served(context, field));

@@ -46,9 +46,8 @@ fn table(title: &str, items: &[&ItemView], out: &mut String) {
 
 fn mark(state: &str) -> String {
     match state {
-        "passed" | "confirmed" => format!("✅ {state}"),
-        "needs-person" => "❔ needs a person".to_owned(),
-        "failed" => "❌ failed".to_owned(),
+        "needs-person" => "**needs a person**".to_owned(),
+        "failed" => "**failed**".to_owned(),
         other => escaped(other),
     }
 }
@@ -65,7 +64,7 @@ fn confirmed(item: &ItemView) -> String {
     text
 }
 
-/// What Markdown and HTML would read as more than text is escaped: a cell stays a cell.
+/// What Markdown and HTML would read as more than text is escaped: a cell stays a cell, and nothing in it becomes a link.
 fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in printable(text).chars() {
@@ -73,9 +72,7 @@ fn escaped(text: &str) -> String {
             '<' => out.push_str("&lt;"),
             '>' => out.push_str("&gt;"),
             '&' => out.push_str("&amp;"),
-            // A bare address or a mention would become a link.
             '@' => out.push_str("&#64;"),
-            ':' => out.push_str("&#58;"),
             '\\' | '`' | '*' | '_' | '{' | '}' | '[' | ']' | '#' | '!' | '|' | '~' | '$' => {
                 out.push('\\');
                 out.push(c);
@@ -83,7 +80,7 @@ fn escaped(text: &str) -> String {
             c => out.push(c),
         }
     }
-    out
+    out.replace("://", "&#58;//").replace("www.", "www&#46;")
 }
 
 #[cfg(test)]
@@ -92,11 +89,11 @@ mod tests {
 
     #[test]
     fn cli_golive_reports_hold_text_and_nothing_else() {
-        let hostile = "a|b\n| x | <img src=x> [l](https://evil.example) @all #1 **b** `c` \\| \u{1b}[31m";
+        let hostile = "a|b\n| x | <img src=x> [l](https://evil.example) www.evil.example @all #1 **b** `c` \\| \u{1b}[31m";
         let item = ItemView {
             id: "pay.x".to_owned(),
             title: hostile.to_owned(),
-            state: "failed".to_owned(),
+            state: "passed".to_owned(),
             evidence: vec![hostile.to_owned()],
             source: hostile.to_owned(),
             ..ItemView::default()
@@ -105,7 +102,7 @@ mod tests {
         let row = text.lines().find(|line| line.contains("pay.x")).unwrap();
         let bare = |c: char| row.match_indices(c).filter(|(at, _)| !row[..*at].ends_with('\\')).count();
         assert_eq!(bare('|'), 7, "six cells: {row}");
-        for (made, allowed) in [("<img", 0), ("https:", 0), ("@all", 0), ("\u{1b}", 0), ("<br>", 0)] {
+        for (made, allowed) in [("<img", 0), ("https:", 0), ("www.", 0), ("@all", 0), ("\u{1b}", 0), ("<br>", 0)] {
             assert_eq!(row.matches(made).count(), allowed, "{made}: {row}");
         }
         assert_eq!((bare('*'), bare('`'), bare('[')), (0, 0, 0), "{row}");
