@@ -65,6 +65,7 @@ fn provider() -> Provider {
         timing: Timing::default(),
         limits: Limits::default(),
         facts: Vec::new(),
+        go_live: Vec::new(),
     }
 }
 
@@ -100,6 +101,7 @@ fn credential(number: u32) -> (Credential, Ledger) {
         twin: None,
         accept_undetermined: None,
         rehearsal_time: Duration::ZERO,
+        require_go_live: false,
     };
     let operation = OperationId::new(INSTALLATION, &credential.name, 1, 1);
     let version: VersionId = operation.version(1);

@@ -92,10 +92,10 @@ fn check_stream(policies: &Policies, reader: &Reader, names: Option<&[Name]>) ->
     Ok(())
 }
 
-pub(super) fn list(call: &Call<'_>, caller: &Caller) -> Answered {
+pub(super) async fn list(call: &Call<'_>, caller: &Caller) -> Answered {
     let instance = instance(call, caller)?;
     // Nothing is disclosed: nobody asks why.
-    let listed = call.api.service.list(&reader(caller, &Asked { instance: &instance, reason: None })?);
+    let listed = call.api.service.list(&reader(caller, &Asked { instance: &instance, reason: None })?).await;
     json(StatusCode::OK, &Credentials { credentials: listed })
 }
 

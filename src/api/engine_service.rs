@@ -6,13 +6,16 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::service::{Confirmation, Report, Service, StreamGuard};
-use crate::domain::ids::{InstanceName, Name, OperationId, VersionId};
+use crate::domain::ids::{InstanceName, ItemId, Name, OperationId, VersionId};
+use crate::domain::launch::Signer;
 use crate::domain::material::Material;
 use crate::domain::policy::Policies;
 use crate::engine::audit::{Actor, Order};
 use crate::engine::errors::{
-    ConfirmError, ForgetError, PauseError, ReadError, ReleaseError, ReportError, RevokeError, RollbackError, RotateError, SubmitError,
+    ConfirmError, ForgetError, LaunchError, PauseError, ReadError, ReleaseError, ReportError, RevokeError, RollbackError, RotateError,
+    SubmitError,
 };
+use crate::engine::launch_view::LaunchView;
 use crate::engine::views::{Document, Listed, Plan, RolledBack, Status, Submitted};
 use crate::engine::{Engine, Reader, VersionView};
 
@@ -34,8 +37,8 @@ impl Service for EngineService {
         self.0.current_for(reader, name)
     }
 
-    fn list(&self, reader: &Reader) -> Vec<Listed> {
-        self.0.list(reader)
+    async fn list(&self, reader: &Reader) -> Vec<Listed> {
+        self.0.list(reader).await
     }
 
     fn touch(&self, application: &Name, instance: &InstanceName) {
@@ -88,6 +91,18 @@ impl Service for EngineService {
 
     async fn resume(&self, order: Order, name: Option<&Name>) -> Result<(), PauseError> {
         self.0.resume(order, name).await
+    }
+
+    async fn launch(&self, application: &Name) -> Option<LaunchView> {
+        self.0.launch(application).await
+    }
+
+    async fn confirm_item(&self, order: Order, application: &Name, item: &ItemId, by: &Signer) -> Result<(), LaunchError> {
+        self.0.confirm_item(order, application, item, by).await
+    }
+
+    async fn withdraw_item(&self, order: Order, application: &Name, item: &ItemId) -> Result<(), LaunchError> {
+        self.0.withdraw_item(order, application, item).await
     }
 
     fn status(&self, name: Option<&Name>, after: Option<&Name>, limit: usize) -> Option<Status> {

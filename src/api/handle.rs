@@ -25,7 +25,7 @@ use super::path::{self, Query, Route};
 use super::problem::{Problem, REQUEST_ID, Slug};
 use super::routes::{Endpoint, Who};
 use super::service::{Rewraps, Service, Snapshots};
-use super::{credentials, incident, openapi, operate};
+use super::{credentials, incident, launch, openapi, operate};
 use crate::delivery::stream::StreamHub;
 use crate::domain::access::{Operator, Right};
 use crate::engine::audit::Order;
@@ -169,7 +169,7 @@ async fn respond(call: Call<'_>, peer: Peer, route: Route) -> Answered {
 async fn dispatch(call: Call<'_>, caller: Caller, route: Route) -> Answered {
     match route {
         Route::Credential(name) => credentials::one(call, &caller, &name).await,
-        Route::Credentials => credentials::list(&call, &caller),
+        Route::Credentials => credentials::list(&call, &caller).await,
         Route::Events => credentials::events(&call, caller),
         Route::Confirmations => credentials::confirm(call, &caller).await,
         Route::Reports => credentials::report(call, &caller).await,
@@ -189,6 +189,9 @@ async fn dispatch(call: Call<'_>, caller: Caller, route: Route) -> Answered {
         Route::Versions(name) => operate::versions(&call, &name),
         Route::Instances(application) => operate::release(&call, &caller, application, None).await,
         Route::Instance(application, instance) => operate::release(&call, &caller, application, Some(instance)).await,
+        Route::GoLive(application) => launch::show(&call, &application).await,
+        Route::SignOff(application, item) => launch::confirm(call, &caller, application, item).await,
+        Route::Withdrawal(application, item) => launch::withdraw(&call, &caller, application, item).await,
         Route::Health | Route::Ready | Route::Metrics | Route::OpenApi => Err(Problem::not_found()),
     }
 }

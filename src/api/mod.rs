@@ -13,6 +13,7 @@ mod headers;
 mod identity;
 mod incident;
 mod input;
+mod launch;
 mod limits;
 mod openapi;
 mod operate;

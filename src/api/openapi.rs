@@ -16,7 +16,7 @@ use super::path::Query;
 use super::problem::{Slug, Written};
 use super::routes::{Answer, Content, ENDPOINTS, Endpoint, TOO_EARLY, Who};
 use super::server::HEAD_MAX;
-use crate::domain::ids::{InstanceName, Name};
+use crate::domain::ids::{InstanceName, ItemId, Name};
 use crate::domain::reason::REASON_CHARS_MAX;
 
 /// It says the same as long as the process lives.
@@ -201,7 +201,11 @@ fn names_of(endpoint: &Endpoint) -> impl Iterator<Item = String> {
 }
 
 fn path_parameter(name: &str) -> Value {
-    let pattern = if name == "instance" { InstanceName::PATTERN } else { Name::PATTERN };
+    let pattern = match name {
+        "instance" => InstanceName::PATTERN,
+        "item" => ItemId::PATTERN,
+        _ => Name::PATTERN,
+    };
     json!({"name": name, "in": "path", "required": true, "schema": {"type": "string", "pattern": pattern}})
 }
 

@@ -7,7 +7,7 @@ use http::{Method, Uri};
 
 use super::problem::{Problem, Slug};
 use super::routes::{ENDPOINTS, Endpoint};
-use crate::domain::ids::{InstanceName, Name, NameError, VersionId};
+use crate::domain::ids::{InstanceName, ItemId, Name, NameError, VersionId};
 
 /// What is asked for, with its names parsed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,6 +41,11 @@ pub(super) enum Route {
     /// All instances of an application.
     Instances(Name),
     Instance(Name, InstanceName),
+    /// The going-live list of an application.
+    GoLive(Name),
+    /// An item to be signed off, or a sign-off to be taken back.
+    SignOff(Name, ItemId),
+    Withdrawal(Name, ItemId),
     OpenApi,
 }
 

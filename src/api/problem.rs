@@ -11,7 +11,8 @@ use super::body::Body;
 use super::service::{RewrapRefusal, SnapshotError};
 use crate::domain::access::Right;
 use crate::engine::errors::{
-    ConfirmError, ForgetError, PauseError, ReadError, ReleaseError, ReportError, RevokeError, RollbackError, RotateError, SubmitError,
+    ConfirmError, ForgetError, LaunchError, PauseError, ReadError, ReleaseError, ReportError, RevokeError, RollbackError, RotateError,
+    SubmitError,
 };
 
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -190,7 +191,7 @@ impl From<ReadError> for Problem {
             ReadError::Forbidden => return Problem::forbidden(),
             ReadError::ReasonMissing => Slug::BadRequest,
             ReadError::NoVersion => Slug::NoVersion,
-            ReadError::NotVerified => Slug::NotReady,
+            ReadError::NotVerified | ReadError::NotLive => Slug::NotReady,
             ReadError::TooManyInstances => Slug::TooMany,
             ReadError::StoreUnavailable => Slug::StoreUnavailable,
             ReadError::AuditUnavailable => Slug::AuditUnavailable,
@@ -327,6 +328,18 @@ impl From<ForgetError> for Problem {
             ForgetError::Paused => Slug::NotReady,
             ForgetError::StoreUnavailable => Slug::StoreUnavailable,
             ForgetError::AuditUnavailable => Slug::AuditUnavailable,
+        };
+        Problem::new(slug, error.to_string())
+    }
+}
+
+impl From<LaunchError> for Problem {
+    fn from(error: LaunchError) -> Problem {
+        let slug = match error {
+            LaunchError::UnknownApplication | LaunchError::UnknownItem => Slug::NotFound,
+            LaunchError::AmbiguousItem | LaunchError::Judged(_) => Slug::BadRequest,
+            LaunchError::Unavailable => Slug::StoreUnavailable,
+            LaunchError::AuditUnavailable => Slug::AuditUnavailable,
         };
         Problem::new(slug, error.to_string())
     }

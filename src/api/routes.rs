@@ -5,11 +5,12 @@
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 
 use super::answers::{Credentials, ReadDocument, Started, Up, Versions};
-use super::input::{Submission, WrittenConfirmation, WrittenReport, WrittenRewrap, WrittenRotation};
+use super::input::{Submission, WrittenConfirmation, WrittenReport, WrittenRewrap, WrittenRotation, WrittenSignOff};
 use super::path::{Names, Route};
 use super::problem::{Problem, Slug};
 use super::service::RewrapView;
 use crate::domain::access::Right;
+use crate::engine::launch_view::LaunchView;
 use crate::engine::views::{Plan, RolledBack, Status, Submitted};
 
 /// One method of one path: how it is found, what is asked of its caller, and what it says of itself.
@@ -370,6 +371,38 @@ it, an application holds it, or a rotation is open.",
         problems: CHANGES,
         ..row("DELETE", "/v1/applications/{application}/instances/{instance}", "release", |names| {
             Ok(Route::Instance(names.at(0)?, names.at(1)?))
+        })
+    },
+    Endpoint {
+        who: Who::Operator(Right::Status),
+        summary: "The going-live list of an application",
+        about: "As `keywright golive APPLICATION --json`: what each provider asks for, what the daemon found, and what a person has to \
+confirm. `ready` is true once each item `passed` or is `confirmed`.",
+        answers: &[json::<LaunchView>(200, "The list, with its evidence.")],
+        problems: &[Slug::NotFound],
+        ..row("GET", "/v1/golive/{application}", "golive", |names| Ok(Route::GoLive(names.at(0)?)))
+    },
+    Endpoint {
+        who: Who::Operator(Right::Rotate),
+        body: Some(Taken { form: form::<WrittenSignOff>, required: true }),
+        summary: "Sign an item off",
+        about: "Only for items that need a person; what failed can't be signed away. A sign-off is bound to the item's text and to what was \
+found: when either changes, it asks again.",
+        answers: &[empty(204, "It is on record and on disk. The same again when it is repeated.")],
+        problems: CHANGES,
+        ..row("PUT", "/v1/golive/{application}/confirmations/{item}", "golive-confirm", |names| {
+            Ok(Route::SignOff(names.at(0)?, names.at(1)?))
+        })
+    },
+    Endpoint {
+        who: Who::Operator(Right::Rotate),
+        headers: ORDER,
+        summary: "Take a sign-off back",
+        about: "What went live stays live.",
+        answers: &[empty(204, "It isn't signed off. The same again when it is repeated.")],
+        problems: CHANGES,
+        ..row("DELETE", "/v1/golive/{application}/confirmations/{item}", "golive-withdraw", |names| {
+            Ok(Route::Withdrawal(names.at(0)?, names.at(1)?))
         })
     },
     Endpoint {

@@ -9,13 +9,16 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::domain::ids::{FieldName, InstanceName, Name, OperationId, VersionId};
+use crate::domain::ids::{FieldName, InstanceName, ItemId, Name, OperationId, VersionId};
+use crate::domain::launch::Signer;
 use crate::domain::material::Material;
 use crate::domain::policy::Policies;
 use crate::engine::audit::{Actor, Order};
 use crate::engine::errors::{
-    ConfirmError, ForgetError, PauseError, ReadError, ReleaseError, ReportError, RevokeError, RollbackError, RotateError, SubmitError,
+    ConfirmError, ForgetError, LaunchError, PauseError, ReadError, ReleaseError, ReportError, RevokeError, RollbackError, RotateError,
+    SubmitError,
 };
+use crate::engine::launch_view::LaunchView;
 use crate::engine::views::{Document, Listed, Plan, RolledBack, Status, Submitted};
 use crate::engine::{Reader, VersionView};
 
@@ -132,7 +135,7 @@ pub trait Service: Send + Sync {
     /// Version and revision that would be served. Discloses nothing, and is cheap.
     fn current(&self, reader: &Reader, name: &Name) -> Option<(VersionId, u64)>;
 
-    fn list(&self, reader: &Reader) -> Vec<Listed>;
+    async fn list(&self, reader: &Reader) -> Vec<Listed>;
 
     /// Renews the lease of an instance.
     fn touch(&self, application: &Name, instance: &InstanceName);
@@ -163,6 +166,13 @@ pub trait Service: Send + Sync {
     async fn pause(&self, order: Order, name: Option<&Name>) -> Result<(), PauseError>;
 
     async fn resume(&self, order: Order, name: Option<&Name>) -> Result<(), PauseError>;
+
+    /// The going-live list; `None`: there is no such application.
+    async fn launch(&self, application: &Name) -> Option<LaunchView>;
+
+    async fn confirm_item(&self, order: Order, application: &Name, item: &ItemId, by: &Signer) -> Result<(), LaunchError>;
+
+    async fn withdraw_item(&self, order: Order, application: &Name, item: &ItemId) -> Result<(), LaunchError>;
 
     /// `None`: `name` is unknown.
     fn status(&self, name: Option<&Name>, after: Option<&Name>, limit: usize) -> Option<Status>;

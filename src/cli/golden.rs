@@ -41,6 +41,15 @@ fn cli_plan_is_the_one_that_was_reviewed(#[case] name: &str, #[case] days: u32) 
     golden::assert(&format!("plan/{name}.txt"), &(plain(&text) + "\n"));
 }
 
+#[rstest]
+#[case("not-ready")]
+#[case("ready")]
+fn cli_golive_is_the_one_that_was_reviewed(#[case] name: &str) {
+    let view = view(&format!("golive/{name}.json"));
+    golden::assert(&format!("golive/{name}.txt"), &(plain(&super::golive::text(&view)) + "\n"));
+    golden::assert(&format!("golive/{name}.md"), &super::golive::report(&view));
+}
+
 #[test]
 fn cli_check_shows_problems_as_they_were_reviewed() {
     let sources = ["rotations.yaml", "people.yaml", "provider.yaml", "broken.yaml"].map(|file| Source {

@@ -13,6 +13,7 @@ mod forget;
 mod get;
 #[cfg(test)]
 mod golden;
+mod golive;
 mod herds;
 mod man;
 mod measures;
@@ -147,6 +148,8 @@ enum Command {
         #[command(flatten)]
         why: Why,
     },
+    /// Show the going-live list of an application, and sign off what only a person can tell; exit status 1 until it is passed
+    Golive(golive::GoliveArguments),
     /// Print a credential, as an application or as an operator who may read
     Get {
         /// The credential
@@ -294,6 +297,7 @@ fn dispatch(arguments: Arguments, terminal: Terminal) -> Result<ExitCode, Failur
         Command::Release { application, instance, why } => {
             asking(async { release::release(&application, instance.as_ref(), why.reason, &settings.client()?, terminal).await })
         }
+        Command::Golive(asked) => asking(async { golive::golive(asked, &settings.client()?, terminal).await }),
         Command::Get { name, field, token_file, reason } => {
             let wanted = get::Wanted { name, field, token_file, reason };
             asking(async { get::get(wanted, settings.client()?, terminal).await })

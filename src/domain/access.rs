@@ -21,9 +21,9 @@ pub enum Identity {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Right {
-    /// See status, plan and versions.
+    /// See status, plan, versions and going-live lists.
     Status,
-    /// Submit, rotate, release: what brings a credential's next version about.
+    /// Submit, rotate, release: what brings a credential's next version about. Sign off going-live lists.
     Rotate,
     /// All that ends a key: say that it is stolen, roll back, revoke, forget; pause and resume; and the store's own key.
     Revoke,

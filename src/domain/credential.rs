@@ -72,4 +72,6 @@ pub struct Credential {
     pub accept_undetermined: Option<String>,
     /// How long its twin's rotation takes, where that comes first.
     pub rehearsal_time: Duration,
+    /// No application is served it before its going-live list is passed.
+    pub require_go_live: bool,
 }

@@ -38,6 +38,7 @@ pub(crate) fn credential(name: &str, environment: Environment) -> Credential {
         twin: None,
         accept_undetermined: None,
         rehearsal_time: Duration::ZERO,
+        require_go_live: false,
     }
 }
 
@@ -110,6 +111,7 @@ pub(crate) fn provider(lists: bool) -> Provider {
         timing: Timing::default(),
         limits: Limits::default(),
         facts: Vec::new(),
+        go_live: Vec::new(),
     }
 }
 

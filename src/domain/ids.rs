@@ -101,6 +101,13 @@ text_newtype!(
     "^[a-z][a-z0-9_]{0,62}$"
 );
 text_newtype!(
+    /// One item of an application's going-live list: `<credential>.<item>`, each part in the form of a [`Name`]; the item alone where
+    /// it is about the whole application, or where only one credential has such an item.
+    ItemId,
+    check_item,
+    r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)?$"
+);
+text_newtype!(
     /// The provider's own id of a key: printable ASCII, 256 characters at most, never a secret.
     KeyId,
     check_key_id,
@@ -118,6 +125,13 @@ impl InstanceName {
     }
 }
 
+impl ItemId {
+    /// An item of a credential's list, or of the application's.
+    pub fn of(credential: Option<&Name>, item: &Name) -> ItemId {
+        ItemId(credential.map_or_else(|| item.as_str().into(), |credential| format!("{credential}.{item}").into()))
+    }
+}
+
 fn check_label(text: &str) -> Result<(), NameError> {
     let bytes = text.as_bytes();
     let inner = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || *byte == b'-';
@@ -128,6 +142,10 @@ fn check_label(text: &str) -> Result<(), NameError> {
         [b'-', ..] | [.., b'-'] => Err(NameError("a name begins and ends with a letter or a digit")),
         _ => Ok(()),
     }
+}
+
+fn check_item(text: &str) -> Result<(), NameError> {
+    text.split_once('.').map_or_else(|| check_label(text), |(credential, item)| check_label(credential).and_then(|()| check_label(item)))
 }
 
 fn check_instance(text: &str) -> Result<(), NameError> {
@@ -243,6 +261,7 @@ mod tests {
             prop_assert_eq!(text.parse::<VersionId>().is_ok(), fits(VersionId::PATTERN));
             prop_assert_eq!(text.parse::<InstanceName>().is_ok(), fits(InstanceName::PATTERN));
             prop_assert_eq!(text.parse::<FieldName>().is_ok(), fits(FieldName::PATTERN));
+            prop_assert_eq!(text.parse::<ItemId>().is_ok(), fits(ItemId::PATTERN));
             prop_assert_eq!(text.parse::<KeyId>().is_ok(), fits(KeyId::PATTERN));
         }
     }

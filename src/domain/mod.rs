@@ -13,6 +13,7 @@ pub mod forecast;
 pub mod holders;
 pub mod ids;
 pub mod incident;
+pub mod launch;
 pub mod ledger;
 pub mod manual;
 pub mod material;

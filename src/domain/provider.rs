@@ -6,10 +6,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::credential::Environment;
 use super::ids::{FieldName, KeyId, Name};
+use super::launch::LaunchItem;
 use super::manual::Manual;
 use super::material::{Material, Secret};
 use super::recipe::Recipe;
@@ -37,6 +39,8 @@ pub struct Provider {
     pub limits: Limits,
     /// Where the facts are from, for people and for `check`.
     pub facts: Vec<Fact>,
+    /// What its going-live list asks for, in its order.
+    pub go_live: Vec<LaunchItem>,
 }
 
 /// One fact of the description, with where it is from.
@@ -48,7 +52,7 @@ pub struct Fact {
     pub confidence: Confidence,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Confidence {
     Documented,

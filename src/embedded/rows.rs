@@ -25,7 +25,7 @@ pub(crate) const COPIES: Rows = TableDefinition::new("copies");
 pub(crate) const HOLDINGS: Rows = TableDefinition::new("holdings");
 /// (application, credential).
 pub(crate) const SEEN: Rows = TableDefinition::new("seen");
-/// (what).
+/// (what), or (what, application).
 pub(crate) const META: Rows = TableDefinition::new("meta");
 /// (credential, index): a code over the event and the code of the one before, then the event.
 pub(crate) const EVENTS: TableDefinition<'static, (&'static str, u64), &'static [u8]> = TableDefinition::new("events");

@@ -85,6 +85,11 @@ pub trait Audit: Send + Sync {
     /// A repetition of a disclosure that was recorded before: counted, and written once a minute.
     fn repeated(&self, action: Action);
 
+    /// Whether the last record could be written.
+    fn is_writing(&self) -> bool {
+        true
+    }
+
     /// The last durable record, for the journal to remember. `None` for a trail that has none, or no chain.
     fn anchor(&self) -> Option<Anchor> {
         None

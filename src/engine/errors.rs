@@ -19,6 +19,11 @@ pub enum ReadError {
     /// Restored from a backup: the provider hasn't been asked yet.
     #[error("this credential came back from a backup and isn't served before it was verified again: try again soon")]
     NotVerified,
+    /// `requireGoLive`, and the application's list isn't passed.
+    #[error(
+        "this credential is served once the application's going-live list is passed: `keywright golive APPLICATION` shows what is missing"
+    )]
+    NotLive,
     #[error("this application has too many instances: give each copy one lasting name")]
     TooManyInstances,
     #[error("the store can't be reached and nothing is cached")]
@@ -187,6 +192,23 @@ pub enum PauseError {
     #[error("there is no such credential")]
     Unknown,
     #[error("it can't be made durable: until the daemon ends it may hold all the same")]
+    Unavailable,
+    #[error("the audit trail can't be written")]
+    AuditUnavailable,
+}
+
+/// Why an item of a going-live list isn't signed off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum LaunchError {
+    #[error("there is no such application")]
+    UnknownApplication,
+    #[error("there is no such item in the list of this application: `keywright golive APPLICATION` names them")]
+    UnknownItem,
+    #[error("several credentials have an item of this name: say which, as CREDENTIAL.ITEM")]
+    AmbiguousItem,
+    #[error("the daemon judges this item by itself, and {0}")]
+    Judged(&'static str),
+    #[error("it can't be made durable")]
     Unavailable,
     #[error("the audit trail can't be written")]
     AuditUnavailable,

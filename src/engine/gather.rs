@@ -131,6 +131,15 @@ impl Engine {
         BaseUrl { url, overridden: false }
     }
 
+    /// Where the sandbox of the same provider is called at.
+    pub(super) fn sandbox_url(&self, context: &Context) -> Option<String> {
+        let named = self.options.base_urls.get(&context.provider.name).and_then(|urls| urls.get(&Environment::Sandbox));
+        if let Some(url) = named {
+            return Some(url.trim_end_matches('/').to_owned());
+        }
+        context.provider.environments.get(&Environment::Sandbox).map(|template| render_base(template, context))
+    }
+
     pub(super) fn facts<'a>(&self, context: &'a Context, ledger: &'a Ledger, work: &'a Work, gathered: &'a Gathered) -> Facts<'a> {
         Facts {
             now: self.seams.clock.now(),

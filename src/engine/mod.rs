@@ -18,6 +18,8 @@ mod gather;
 mod health;
 mod holdings;
 mod incident;
+mod launch;
+pub mod launch_view;
 mod manual;
 pub mod meter;
 mod pause;
@@ -48,6 +50,7 @@ use crate::delivery::{Change, Delivery};
 use crate::domain::credential::Environment;
 use crate::domain::due::DueReason;
 use crate::domain::ids::{InstallationId, InstanceName, Name, OperationId, VersionId};
+use crate::domain::launch::Launch;
 use crate::domain::ledger::Ledger;
 use crate::domain::mutants::{Mutant, is_on};
 use crate::domain::policy::{Application, Policies, Uptake};
@@ -158,6 +161,10 @@ pub struct Engine {
     beat_at: Mutex<Duration>,
     /// Everything is paused, as the journal says too.
     all_paused: RwLock<Option<Pause>>,
+    /// What was signed off of each application's going-live list, and what is live, as the journal says too.
+    launches: RwLock<BTreeMap<Name, Launch>>,
+    /// Held while one of them changes.
+    launching: tokio::sync::Mutex<()>,
 }
 
 impl fmt::Debug for Engine {

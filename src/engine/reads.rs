@@ -35,6 +35,7 @@ impl Engine {
     pub async fn read(&self, reader: &Reader, name: &Name) -> Result<Document, ReadError> {
         self.admit(reader, name)?;
         self.require_reason(reader, name)?;
+        self.require_live(reader, name).await?;
         for _ in 0..READ_TRIES {
             let (Some(cell), Some(context)) = (self.cell(name), self.context(name)) else { return Err(ReadError::NoVersion) };
             let served = self.served(&cell, &context, reader).await?;
@@ -246,22 +247,22 @@ impl Engine {
     }
 
     /// What the caller may read, without fields.
-    pub fn list(&self, reader: &Reader) -> Vec<Listed> {
+    pub async fn list(&self, reader: &Reader) -> Vec<Listed> {
         let policies = self.policies();
-        let readable = policies.credentials.values().filter(|credential| self.admit(reader, &credential.name).is_ok());
-        readable
-            .map(|credential| {
-                let ledger = self.cell(&credential.name).map(|cell| cell.ledger());
-                let view = ledger.as_ref().and_then(|ledger| self.view_of(ledger, reader));
-                let unverified = ledger.as_ref().is_some_and(|ledger| ledger.unverified);
-                Listed {
-                    name: credential.name.clone(),
-                    environment: credential.environment,
-                    version: view.filter(|_| !unverified).map(|view| view.version.clone()),
-                    revision: view.map_or_else(|| ledger.as_ref().map_or(0, |ledger| ledger.revision), |view| view.revision),
-                }
-            })
-            .collect()
+        let mut listed = Vec::new();
+        for credential in policies.credentials.values().filter(|credential| self.admit(reader, &credential.name).is_ok()) {
+            let ledger = self.cell(&credential.name).map(|cell| cell.ledger());
+            let available = self.is_available(reader, &credential.name).await;
+            let view = ledger.as_ref().and_then(|ledger| self.view_of(ledger, reader));
+            let unverified = ledger.as_ref().is_some_and(|ledger| ledger.unverified);
+            listed.push(Listed {
+                name: credential.name.clone(),
+                environment: credential.environment,
+                version: view.filter(|_| available && !unverified).map(|view| view.version.clone()),
+                revision: view.map_or_else(|| ledger.as_ref().map_or(0, |ledger| ledger.revision), |view| view.revision),
+            });
+        }
+        listed
     }
 }
 

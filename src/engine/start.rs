@@ -33,6 +33,7 @@ impl Engine {
         let term = seams.journal.begin_term().await?;
         let cells = load_cells(seams.journal.as_ref()).await?;
         let pause = seams.journal.pause().await?;
+        let launches = seams.journal.launches().await?.into_iter().collect();
         let book = Book::load(seams.journal.holdings().await?, seams.clock.now().running);
         let engine = Arc::new(Engine {
             seams,
@@ -50,6 +51,8 @@ impl Engine {
             wake: Notify::new(),
             beat_at: Mutex::default(),
             all_paused: RwLock::new(pause),
+            launches: RwLock::new(launches),
+            launching: tokio::sync::Mutex::default(),
         });
         engine.adopt_policies();
         Ok(engine)

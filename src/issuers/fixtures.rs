@@ -203,5 +203,6 @@ fn empty(name: &str) -> Provider {
         timing: Timing::default(),
         limits: Limits::default(),
         facts: Vec::new(),
+        go_live: Vec::new(),
     }
 }

@@ -15,6 +15,7 @@ use uuid::Uuid;
 use super::{Anchor, Heartbeat, History, HoldingChange, Holdings, Journal, JournalError, Pause, Position, SealedCopy};
 use crate::domain::holders::Holding;
 use crate::domain::ids::{InstallationId, Name, OperationId};
+use crate::domain::launch::{Launch, SignOff};
 use crate::domain::ledger::{Closure, Fingerprint, Ledger};
 use crate::domain::rotation::{Event, Instant};
 use crate::sealing::Sealed;
@@ -35,6 +36,7 @@ pub async fn contract<J: Journal>(mut make: impl FnMut() -> J) {
     holdings_are_kept(&make()).await;
     the_heartbeat_is_kept(&make()).await;
     the_pause_is_kept(&make()).await;
+    launches_are_kept(&make()).await;
 }
 
 fn name(text: &str) -> Name {
@@ -254,6 +256,27 @@ async fn the_heartbeat_is_kept(journal: &impl Journal) {
         assert_eq!(journal.write_heartbeat(deposed, late).await, Err(JournalError::Deposed));
         assert_eq!(journal.heartbeat().await.unwrap(), beat);
     }
+}
+
+async fn launches_are_kept(journal: &impl Journal) {
+    let at = Timestamp::from_second(1_700_000_000).unwrap();
+    let sign_off = SignOff { by: "Ana Souza".parse().unwrap(), reason: Some("OPS-7".to_owned()), at, digest: "d".to_owned() };
+    let signed = Launch { sign_offs: [("pay.order-form".parse().unwrap(), sign_off)].into(), live: [(name("pay"), at)].into() };
+    assert_eq!(journal.launches().await.unwrap(), []);
+    let term = journal.begin_term().await.unwrap();
+    let mut kept = Vec::new();
+    for (application, launch) in [("a", &signed), ("z-9", &signed), ("b", &signed), ("b", &Launch::default())] {
+        journal.write_launch(term, &name(application), launch).await.unwrap();
+        kept.retain(|(known, _)| *known != name(application));
+        kept.push((name(application), launch.clone()));
+        kept.sort_by(|(one, _), (other, _)| one.cmp(other));
+        assert_eq!(journal.launches().await.unwrap(), kept);
+    }
+    let next = journal.begin_term().await.unwrap();
+    let late = journal.write_launch(term, &name("a"), &Launch::default()).await;
+    assert_eq!(late, Err(JournalError::Deposed));
+    assert_eq!(journal.launches().await.unwrap(), kept);
+    journal.write_launch(next, &name("a"), &Launch::default()).await.unwrap();
 }
 
 async fn the_pause_is_kept(journal: &impl Journal) {

@@ -10,6 +10,7 @@ use uuid::Uuid;
 use super::{Heartbeat, History, HoldingChange, Holdings, Journal, JournalError, Pause, Position, SealedCopy, copy_of};
 use crate::domain::holders::Holding;
 use crate::domain::ids::{InstallationId, Name, VersionId};
+use crate::domain::launch::Launch;
 use crate::domain::rotation::Event;
 use crate::embedded::Embedded;
 use crate::embedded::rows::{At, Broken, CODE_LENGTH, COPIES, EVENTS, HEADS, HOLDINGS, META, Rows, SEEN, decode, encode, load};
@@ -21,6 +22,8 @@ const INSTALLATION: At<'static> = ("installation", "", "");
 const FORMER: At<'static> = ("former-installations", "", "");
 const TERM: At<'static> = ("term", "", "");
 const PAUSE: At<'static> = ("pause", "", "");
+/// With the application as its second word.
+const LAUNCH: &str = "launch";
 const HEARTBEAT: At<'static> = ("heartbeat", "", "");
 
 /// Events, holdings and the heartbeat in the embedded file.
@@ -232,6 +235,34 @@ impl Journal for EmbeddedJournal {
 
     async fn write_pause(&self, term: u64, pause: Option<Pause>) -> Result<(), JournalError> {
         self.write_setting(term, PAUSE, pause).await
+    }
+
+    async fn launches(&self) -> Result<Vec<(Name, Launch)>, JournalError> {
+        let read = self.embedded.read(|transaction, keyring| {
+            let table = transaction.open_table(META)?;
+            let each = table.range((LAUNCH, "", "")..(LAUNCH, "~", ""))?.map(|row| {
+                let (at, row) = row?;
+                let application = at.value().1.parse().map_err(|_| Broken::Row("a name was altered"))?;
+                Ok((application, decode(keyring, META, at.value(), row.value())?))
+            });
+            each.collect::<Result<Vec<_>, Broken>>()
+        });
+        Ok(read.await?)
+    }
+
+    async fn write_launch(&self, term: u64, application: &Name, launch: &Launch) -> Result<(), JournalError> {
+        let (name, launch) = (application.clone(), launch.clone());
+        let written = self.embedded.write(move |transaction, keyring| {
+            let mut table = transaction.open_table(META)?;
+            let highest: u64 = load(keyring, META, &table, TERM)?.unwrap_or_default();
+            if term < highest {
+                return Ok(false);
+            }
+            let at = (LAUNCH, name.as_str(), "");
+            table.insert(at, encode(keyring, META, at, &launch)?.as_slice())?;
+            Ok(true)
+        });
+        if written.await? { Ok(()) } else { Err(JournalError::Deposed) }
     }
 }
 

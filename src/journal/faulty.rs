@@ -4,6 +4,7 @@ use async_trait::async_trait;
 
 use super::{Heartbeat, History, HoldingChange, Holdings, Journal, JournalError, Pause, Position, SealedCopy};
 use crate::domain::ids::{InstallationId, Name};
+use crate::domain::launch::Launch;
 use crate::domain::rotation::Event;
 use crate::faults::{Fault, Faults};
 
@@ -121,6 +122,19 @@ impl<J: Journal> Journal for FaultyJournal<J> {
         let point = self.faults.point("journal.write_pause");
         point.before()?;
         let outcome = self.inner.write_pause(term, pause).await;
+        point.after()?;
+        outcome
+    }
+
+    async fn launches(&self) -> Result<Vec<(Name, Launch)>, JournalError> {
+        self.faults.alive()?;
+        self.inner.launches().await
+    }
+
+    async fn write_launch(&self, term: u64, application: &Name, launch: &Launch) -> Result<(), JournalError> {
+        let point = self.faults.point("journal.write_launch");
+        point.before()?;
+        let outcome = self.inner.write_launch(term, application, launch).await;
         point.after()?;
         outcome
     }

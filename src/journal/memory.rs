@@ -10,6 +10,7 @@ use uuid::Uuid;
 use super::{FaultyJournal, Heartbeat, History, HoldingChange, Holdings, Journal, JournalError, Pause, Position, SealedCopy};
 use crate::domain::holders::Holding;
 use crate::domain::ids::{InstallationId, InstanceName, Name};
+use crate::domain::launch::Launch;
 use crate::domain::rotation::Event;
 use crate::faults::Faults;
 
@@ -23,6 +24,7 @@ struct State {
     seen: BTreeSet<(Name, Name)>,
     heartbeat: Heartbeat,
     pause: Option<Pause>,
+    launches: BTreeMap<Name, Launch>,
 }
 
 impl State {
@@ -180,6 +182,15 @@ impl Journal for MemoryJournal {
 
     async fn write_pause(&self, term: u64, pause: Option<Pause>) -> Result<(), JournalError> {
         self.state().led_by(term)?.pause = pause;
+        Ok(())
+    }
+
+    async fn launches(&self) -> Result<Vec<(Name, Launch)>, JournalError> {
+        Ok(self.state().launches.clone().into_iter().collect())
+    }
+
+    async fn write_launch(&self, term: u64, application: &Name, launch: &Launch) -> Result<(), JournalError> {
+        self.state().led_by(term)?.launches.insert(application.clone(), launch.clone());
         Ok(())
     }
 }

@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::holders::Holding;
 use crate::domain::ids::{InstallationId, InstanceName, Name, VersionId};
+use crate::domain::launch::Launch;
 use crate::domain::rotation::Event;
 use crate::sealing::{Context, Sealed};
 
@@ -201,4 +202,13 @@ pub trait Journal: Send + Sync {
     /// # Errors
     /// [`JournalError::Deposed`] if a higher term has begun. Nothing has changed then.
     async fn write_pause(&self, term: u64, pause: Option<Pause>) -> Result<(), JournalError>;
+
+    /// What was signed off of going-live lists, and what is live, by application.
+    async fn launches(&self) -> Result<Vec<(Name, Launch)>, JournalError>;
+
+    /// Durable when it returns; what was kept of this application before is replaced. `term` is the caller's.
+    ///
+    /// # Errors
+    /// [`JournalError::Deposed`] if a higher term has begun; nothing has changed then.
+    async fn write_launch(&self, term: u64, application: &Name, launch: &Launch) -> Result<(), JournalError>;
 }

@@ -7,7 +7,7 @@ use crate::domain::policy::Uptake;
 use crate::domain::span::Span;
 
 use super::problem::{Place, Sink};
-use super::reader::{At, Fields, boolean, choice, entries, list, text, unsupported};
+use super::reader::{At, Fields, boolean, choice, entries, list, text};
 use super::tree::Node;
 use super::values::{Scheme, check_url, environment, identity, name, only, span};
 
@@ -27,6 +27,7 @@ pub(super) struct WrittenCredential {
     pub(super) administered_by: Option<At<Name>>,
     pub(super) twin: Option<At<Name>>,
     pub(super) accept_undetermined: Option<String>,
+    pub(super) require_go_live: bool,
 }
 
 #[derive(Debug)]
@@ -44,6 +45,7 @@ pub(super) fn read_credential(node: &Node, sink: &Sink<'_>) -> Option<WrittenCre
     let fields = Fields::of(node, sink)?;
     let named = |field: &'static str| fields.get(field).and_then(|node| name(node, sink));
     let needed = |field, help: &str| fields.need(field, help).and_then(|node| name(node, sink));
+    let gate = fields.get("requireGoLive");
     let written = WrittenCredential {
         spec: fields.place,
         provider: needed("provider", "the name of a Provider, for example `provider: dinie`"),
@@ -55,12 +57,13 @@ pub(super) fn read_credential(node: &Node, sink: &Sink<'_>) -> Option<WrittenCre
         administered_by: named("administeredBy"),
         twin: named("twin"),
         accept_undetermined: fields.get("acceptUndetermined").and_then(|node| reason(node, sink)),
+        require_go_live: gate.and_then(|node| boolean(node, sink)).unwrap_or(false),
     };
-    // Read and checked above, so that its own mistakes are told as well; no call is signed by another credential yet.
-    if let Some(node) = fields.get("requireGoLive")
-        && boolean(node, sink) == Some(true)
+    if let Some(node) = gate.filter(|_| written.require_go_live)
+        && written.environment.as_ref().is_some_and(|at| at.value == Environment::Sandbox)
     {
-        unsupported(sink, node.place, "requireGoLive: true");
+        let help = "leave it out: only what is of production goes live";
+        sink.report(node.place, "go-live-in-sandbox", "a credential of the sandbox doesn't go live", help);
     }
     fields.done();
     Some(written)

@@ -85,6 +85,7 @@ impl Catalogue {
             twin: written.twin.as_ref().map(|at| at.value.clone()),
             accept_undetermined: written.accept_undetermined.clone(),
             rehearsal_time: rotation.map(|policy| self.rehearsal_time(policy, written)).unwrap_or_default(),
+            require_go_live: written.require_go_live,
         };
         if let (Some(policy), Some(provider), Some(at)) = (rotation, self.providers.get(&linked.provider), &written.twin)
             && let Some(provider) = &provider.value

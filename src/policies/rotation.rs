@@ -185,5 +185,6 @@ fn untimed(policy: &RotationPolicy) -> Provider {
         timing: Timing::default(),
         limits: Limits::default(),
         facts: Vec::new(),
+        go_live: Vec::new(),
     }
 }

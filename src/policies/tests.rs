@@ -1,6 +1,7 @@
 //! Documents and the problems that they must get, each with its line, its column and its code.
 
 mod fuzz;
+mod go_live;
 mod schema;
 
 use proptest::prelude::*;
@@ -107,7 +108,10 @@ fn rotation_policies(#[case] spec: &str, #[case] expected: &[&str]) {
 #[case("{provider: dinie, environment: sandbox, rotation: quarter, twin: test}", &["4:72 bad-twin"])]
 #[case("{provider: dinie, environment: production, rotation: quarter, twin: live}", &["4:75 bad-twin"])]
 #[case("{provider: oauth-registration, environment: production, rotation: quarter, twin: test}", &["4:88 bad-twin"])]
-#[case("{provider: dinie, environment: production, rotation: quarter, acceptUndetermined: \" \", requireGoLive: true}", &["4:89 bad-reason", "4:109 unsupported"])]
+#[case("{provider: dinie, environment: production, rotation: quarter, acceptUndetermined: \" \", requireGoLive: true}", &["4:89 bad-reason"])]
+#[case("{provider: dinie, environment: production, rotation: quarter, requireGoLive: true}", &[])]
+#[case("{provider: dinie, environment: sandbox, rotation: quarter, requireGoLive: true}", &["4:81 go-live-in-sandbox"])]
+#[case("{provider: dinie, environment: production, rotation: quarter, requireGoLive: later}", &["4:84 bad-type"])]
 #[case("{provider: oauth-registration, environment: sandbox, rotation: quarter, variables: {host: a.b}}", &["4:97 bad-name"])]
 fn credentials(#[case] spec: &str, #[case] expected: &[&str]) {
     assert_eq!(problems_of(&format!("{}spec: {spec}\n", head("Credential", "c"))), expected);

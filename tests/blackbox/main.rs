@@ -27,6 +27,7 @@ mod demo;
 mod disk;
 mod fakes_test;
 mod generated;
+mod golive;
 mod incident;
 mod manual;
 mod metrics;

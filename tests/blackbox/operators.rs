@@ -11,7 +11,7 @@ use crate::world::{PRODUCTION, Plan, SANDBOX, World};
 const RIGHTS: [&str; 4] = ["status", "rotate", "revoke", "read"];
 
 /// Each operator call of the contract with the right that it needs, and what answers those who have it here.
-const CALLS: [(&str, &str, &str, &[u16]); 8] = [
+const CALLS: [(&str, &str, &str, &[u16]); 11] = [
     ("GET", "/v1/status", "status", &[200]),
     ("GET", "/v1/status/dinie-sandbox", "status", &[200]),
     ("GET", "/v1/plan", "status", &[200]),
@@ -19,6 +19,9 @@ const CALLS: [(&str, &str, &str, &[u16]); 8] = [
     ("PUT", "/v1/credentials/dinie-sandbox/submission", "rotate", &[400]),
     ("POST", "/v1/credentials/dinie-sandbox/rotations", "rotate", &[409, 503]),
     ("DELETE", "/v1/applications/payments-api/instances/pod-1", "rotate", &[404]),
+    ("GET", "/v1/golive/payments-api", "status", &[200]),
+    ("PUT", "/v1/golive/payments-api/confirmations/retries", "rotate", &[400]),
+    ("DELETE", "/v1/golive/payments-api/confirmations/retries", "rotate", &[204]),
     ("GET", "/v1/credentials/dinie-sandbox", "read", &[503]),
 ];
 

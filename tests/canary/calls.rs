@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use jiff::Timestamp;
 use keywright::domain::ids::{InstallationId, Name, VersionId};
+use keywright::domain::launch::Launch;
 use keywright::domain::rotation::Event;
 use keywright::engine::audit::{Action, Audit, AuditError};
 use keywright::faults::{Fault, Faults, Point, When};
@@ -213,6 +214,14 @@ impl Journal for Watched<dyn Journal> {
 
     async fn write_pause(&self, term: u64, pause: Option<Pause>) -> Result<(), JournalError> {
         pass!(self, "journal.write_pause", JOURNAL_DAMAGED, self.inner.write_pause(term, pause))
+    }
+
+    async fn launches(&self) -> Result<Vec<(Name, Launch)>, JournalError> {
+        pass!(self, "journal.launches", JOURNAL_DAMAGED, self.inner.launches())
+    }
+
+    async fn write_launch(&self, term: u64, application: &Name, launch: &Launch) -> Result<(), JournalError> {
+        pass!(self, "journal.write_launch", JOURNAL_DAMAGED, self.inner.write_launch(term, application, launch))
     }
 }
 

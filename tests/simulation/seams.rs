@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use keywright::delivery::{Change, Delivery};
 use keywright::domain::ids::{InstallationId, KeyId, Name, VersionId};
+use keywright::domain::launch::Launch;
 use keywright::domain::material::Material;
 use keywright::domain::provider::ListedKey;
 use keywright::domain::rotation::{Event, Moment};
@@ -258,6 +259,14 @@ impl Journal for SeatJournal {
             Ok(())
         };
         self.pass("journal.pause", true, act).await
+    }
+
+    async fn launches(&self) -> Result<Vec<(Name, Launch)>, JournalError> {
+        self.inner.launches().await
+    }
+
+    async fn write_launch(&self, term: u64, application: &Name, launch: &Launch) -> Result<(), JournalError> {
+        self.pass("journal.launch", true, self.inner.write_launch(term, application, launch)).await
     }
 }
 

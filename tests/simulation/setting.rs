@@ -150,6 +150,7 @@ impl Setting {
                 twin: None,
                 accept_undetermined: None,
                 rehearsal_time: Duration::ZERO,
+                require_go_live: false,
             };
             policies.credentials.insert(credential.clone(), Arc::new(document));
             for _ in 0..rng.below(3) {

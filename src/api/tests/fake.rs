@@ -14,13 +14,16 @@ use crate::api::service::{
 use crate::domain::access::{Identity, may_read, needs_reason};
 use crate::domain::credential::{Credential, Environment};
 use crate::domain::environment::{Proof, Verdict};
-use crate::domain::ids::{InstallationId, InstanceName, Name, OperationId, VersionId};
+use crate::domain::ids::{InstallationId, InstanceName, ItemId, Name, OperationId, VersionId};
+use crate::domain::launch::Signer;
 use crate::domain::material::{Material, Secret};
 use crate::domain::policy::{Application, Policies, Uptake};
 use crate::engine::audit::{Actor, Order};
 use crate::engine::errors::{
-    ConfirmError, ForgetError, PauseError, ReadError, ReleaseError, ReportError, RevokeError, RollbackError, RotateError, SubmitError,
+    ConfirmError, ForgetError, LaunchError, PauseError, ReadError, ReleaseError, ReportError, RevokeError, RollbackError, RotateError,
+    SubmitError,
 };
+use crate::engine::launch_view::LaunchView;
 use crate::engine::views::{Document, Listed, Plan, Previous, RolledBack, Status, Submitted};
 use crate::engine::{Reader, VersionView};
 
@@ -42,6 +45,7 @@ pub(super) struct Fake {
     pub(super) revoke: Mutex<Option<RevokeError>>,
     pub(super) forget: Mutex<Option<ForgetError>>,
     pub(super) pause: Mutex<Option<PauseError>>,
+    pub(super) launch: Mutex<Option<LaunchError>>,
     /// What it was asked, in words.
     log: Mutex<Vec<String>>,
     pub(super) streams: Arc<AtomicUsize>,
@@ -83,6 +87,7 @@ fn credential(text: &str) -> Credential {
         twin: None,
         accept_undetermined: None,
         rehearsal_time: Duration::ZERO,
+        require_go_live: false,
     }
 }
 
@@ -117,6 +122,7 @@ impl Fake {
             revoke: Mutex::default(),
             forget: Mutex::default(),
             pause: Mutex::default(),
+            launch: Mutex::default(),
             log: Mutex::default(),
             streams: Arc::default(),
         }
@@ -242,7 +248,7 @@ impl Service for Fake {
         self.served.lock().unwrap().get(name).map(|(revision, _)| (version(*revision), *revision))
     }
 
-    fn list(&self, reader: &Reader) -> Vec<Listed> {
+    async fn list(&self, reader: &Reader) -> Vec<Listed> {
         self.note(format!("list {reader:?}"));
         vec![Listed { name: name("one"), environment: Environment::Sandbox, version: None, revision: 0 }]
     }
@@ -315,6 +321,28 @@ impl Service for Fake {
     async fn resume(&self, order: Order, name: Option<&Name>) -> Result<(), PauseError> {
         self.note(format!("resume {name:?} {order:?}"));
         self.pause.lock().unwrap().map_or(Ok(()), Err)
+    }
+
+    async fn launch(&self, application: &Name) -> Option<LaunchView> {
+        self.note(format!("launch {application}"));
+        let policies = self.policies();
+        policies.applications.get(application).map(|it| LaunchView {
+            application: it.name.clone(),
+            environment: it.environment,
+            ready: false,
+            credentials: vec![],
+            items: vec![],
+        })
+    }
+
+    async fn confirm_item(&self, order: Order, application: &Name, item: &ItemId, by: &Signer) -> Result<(), LaunchError> {
+        self.note(format!("sign off {application} {item} {by} {order:?}"));
+        self.launch.lock().unwrap().map_or(Ok(()), Err)
+    }
+
+    async fn withdraw_item(&self, order: Order, application: &Name, item: &ItemId) -> Result<(), LaunchError> {
+        self.note(format!("withdraw {application} {item} {order:?}"));
+        self.launch.lock().unwrap().map_or(Ok(()), Err)
     }
 
     fn status(&self, name: Option<&Name>, after: Option<&Name>, limit: usize) -> Option<Status> {

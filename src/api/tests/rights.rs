@@ -5,7 +5,7 @@ use super::*;
 use crate::delivery::{Change, Delivery};
 
 /// Every call that an operator makes, and the one right that it needs.
-const CALLS: [(&str, Right); 14] = [
+const CALLS: [(&str, Right); 17] = [
     ("GET /v1/status", Right::Status),
     ("GET /v1/status/one", Right::Status),
     ("GET /v1/plan?days=7", Right::Status),
@@ -14,6 +14,9 @@ const CALLS: [(&str, Right); 14] = [
     ("POST /v1/credentials/one/rotations", Right::Rotate),
     ("DELETE /v1/applications/app/instances", Right::Rotate),
     ("DELETE /v1/applications/app/instances/pod-1", Right::Rotate),
+    ("GET /v1/golive/app", Right::Status),
+    ("PUT /v1/golive/app/confirmations/one.order-form", Right::Rotate),
+    ("DELETE /v1/golive/app/confirmations/order-form", Right::Rotate),
     ("POST /v1/rewrap", Right::Revoke),
     ("GET /v1/rewrap", Right::Status),
     ("GET /v1/backup", Right::Read),
@@ -27,7 +30,11 @@ fn with_rights(token: &str, may: &[Right]) -> Operator {
 }
 
 fn body_of(line: &str) -> &'static str {
-    if line.starts_with("PUT") { r#"{"fields":{"client_id":"a"}}"# } else { "" }
+    match line.split_once(' ') {
+        Some(("PUT", path)) if path.starts_with("/v1/golive/") => r#"{"by":"Ana Souza"}"#,
+        Some(("PUT", _)) => r#"{"fields":{"client_id":"a"}}"#,
+        _ => "",
+    }
 }
 
 #[tokio::test]
@@ -154,7 +161,7 @@ async fn a_persons_stream_of_production_says_why() {
 }
 
 /// Every order that may carry a reason.
-const ORDERS: [&str; 11] = [
+const ORDERS: [&str; 12] = [
     "POST /v1/credentials/one/rotations",
     "POST /v1/credentials/one/rollback",
     "DELETE /v1/credentials/one/versions/v1",
@@ -165,6 +172,7 @@ const ORDERS: [&str; 11] = [
     "DELETE /v1/credentials/one/pause",
     "DELETE /v1/applications/app/instances",
     "DELETE /v1/applications/app/instances/pod-1",
+    "DELETE /v1/golive/app/confirmations/order-form",
     r#"POST /v1/credentials/one/rotations {"compromised":true}"#,
 ];
 

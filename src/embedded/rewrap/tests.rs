@@ -9,6 +9,7 @@ use redb::{ReadableDatabase, ReadableTable};
 
 use super::*;
 use crate::domain::credential::Environment;
+use crate::domain::launch::Launch;
 use crate::domain::material::Secret;
 use crate::embedded::rows::{ALL_ROWS, COPIES, MANAGEMENT, VERSIONS};
 use crate::embedded::tests::{Fresh, bytes, canary, fill, intended, name, slot, version, write_snapshot};
@@ -51,6 +52,8 @@ async fn fill_all(embedded: &Embedded) {
     }
     journal.write_heartbeat(1, Heartbeat { wall: Some(at(1)), ..Heartbeat::default() }).await.unwrap();
     journal.write_pause(1, Some(Pause { since: at(2) })).await.unwrap();
+    let launch = Launch { live: [(name("dinie"), at(3))].into(), ..Launch::default() };
+    journal.write_launch(u64::MAX, &name("payments"), &launch).await.unwrap();
 }
 
 /// All that can be read, as one text for each thing; a value is told by its bytes.
@@ -76,6 +79,7 @@ async fn told(embedded: &Embedded) -> BTreeMap<String, String> {
     tell("copy".to_owned(), copy.expose_str().unwrap().to_owned());
     tell("holdings".to_owned(), format!("{:?}", journal.holdings().await.unwrap()));
     tell("meta".to_owned(), format!("{:?} {:?}", journal.heartbeat().await.unwrap(), journal.pause().await.unwrap()));
+    tell("launches".to_owned(), format!("{:?}", journal.launches().await.unwrap()));
     tell("installation".to_owned(), format!("{:?}", journal.installation().await.unwrap()));
     tell("fingerprint".to_owned(), keyring.fingerprint("field", &Secret::from(canary(1))));
     told

@@ -12,6 +12,7 @@ mod golden;
 mod incidents;
 mod jumps;
 mod keys;
+mod launch;
 mod manual;
 mod restored;
 mod submissions;

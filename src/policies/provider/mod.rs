@@ -2,6 +2,7 @@
 
 mod calls;
 mod generate;
+mod go_live;
 mod lifecycle;
 pub(crate) mod limits;
 mod linked;
@@ -23,6 +24,7 @@ use super::values::{ENVIRONMENTS, Scheme, check_url, name};
 pub(super) use calls::{MEANINGS, METHODS, RULES_MAX};
 use calls::{read_calls, read_signs};
 pub(super) use generate::{ALPHABET_MAX, ENCODINGS, PREFIX_LENGTH_MAX, USAGES};
+pub(super) use go_live::{ABOUT_CHARS_MAX, SOURCE_CHARS_MAX, TITLE_CHARS_MAX};
 pub(super) use lifecycle::LIFECYCLES;
 use limits::read_limits;
 pub(super) use manual::{STEP_LENGTH_MAX, STEPS_MAX};
@@ -72,6 +74,7 @@ pub(super) fn read(name: &Name, node: &Node, sink: &Sink<'_>) -> Option<Provider
     lifecycle::check_overlap(&fields, &calls, &timing, lifecycle);
     let limits = fields.get("limits").map(|node| read_limits(node, sink)).unwrap_or_default();
     let facts = fields.get("facts").map(|node| read_facts(node, sink)).unwrap_or_default();
+    let go_live = fields.get("goLive").map(|node| go_live::read_list(node, sink)).unwrap_or_default();
     fields.done();
     Some(Provider {
         name: name.clone(),
@@ -87,6 +90,7 @@ pub(super) fn read(name: &Name, node: &Node, sink: &Sink<'_>) -> Option<Provider
         timing: if generated { generate::timing(timing) } else { timing },
         limits,
         facts,
+        go_live,
     })
 }
 

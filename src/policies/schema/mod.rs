@@ -119,7 +119,7 @@ fn credential() -> Value {
             "twin": described("Its counterpart in the sandbox.", name),
             "acceptUndetermined": {"description": "Takes a production key whose environment nothing proves: say who decided, and why.",
                 "type": ["string", "number"], "pattern": r"\S", "maxLength": 500},
-            "requireGoLive": {"description": "Only `false` can be done yet.", "const": false},
+            "requireGoLive": {"description": "No application is served it before its going-live list is passed; production only. [false]", "type": "boolean"},
         }),
     )
 }

@@ -3,12 +3,13 @@
 use serde_json::{Value, json};
 
 use super::super::provider::{
-    ALPHABET_MAX, CLASSES, CONFIDENCES, ENCODINGS, LIFECYCLES, MEANINGS, METHODS, OWN_HEADERS, PATTERN_LENGTH_MAX, PREFIX_LENGTH_MAX,
-    RESERVED, RULES_MAX, STEP_LENGTH_MAX, STEPS_MAX, TEMPLATE_LENGTH_MAX, USAGES,
+    ABOUT_CHARS_MAX, ALPHABET_MAX, CLASSES, CONFIDENCES, ENCODINGS, LIFECYCLES, MEANINGS, METHODS, OWN_HEADERS, PATTERN_LENGTH_MAX,
+    PREFIX_LENGTH_MAX, RESERVED, RULES_MAX, SOURCE_CHARS_MAX, STEP_LENGTH_MAX, STEPS_MAX, TEMPLATE_LENGTH_MAX, TITLE_CHARS_MAX, USAGES,
 };
 use super::super::values::ENVIRONMENTS;
 use super::{described, object, one_of, words};
 use crate::domain::ids::FieldName;
+use crate::domain::launch::{Check, ITEMS_MAX};
 use crate::domain::recipe::LENGTH_MAX;
 
 /// Holes are `{name}` or `{field:name}`.
@@ -52,6 +53,7 @@ pub(super) fn spec() -> Value {
                 "limitHeader": header, "remainingHeader": header, "resetHeader": header,
             })),
             "facts": {"description": "Where each part is known from.", "type": "array", "items": fact},
+            "goLive": go_live(),
         }),
     );
     let lives = |word: &str| json!({"properties": {"lifecycle": {"const": word}}, "required": ["lifecycle"]});
@@ -75,6 +77,25 @@ pub(super) fn spec() -> Value {
         },
     ]);
     spec
+}
+
+fn go_live() -> Value {
+    let checks: Vec<&str> = Check::ALL.iter().map(|check| check.as_str()).collect();
+    let line = |least: u32, most: usize| json!({"type": ["string", "number"], "minLength": least, "maxLength": most, "pattern": r"^[^\x00-\x1f\x7f]*$"});
+    let mut item = object(
+        &["id", "title", "source", "confidence"],
+        json!({
+            "id": described("What a sign-off names; each once.", json!({"$ref": "#/$defs/name"})),
+            "title": line(1, TITLE_CHARS_MAX),
+            "about": described("What is asked for.", line(0, ABOUT_CHARS_MAX)),
+            "check": {"description": "What the daemon judges by itself.", "enum": checks},
+            "confirm": {"description": "Only a person can tell.", "const": "person"},
+            "source": line(1, SOURCE_CHARS_MAX),
+            "confidence": words(&CONFIDENCES),
+        }),
+    );
+    item["oneOf"] = json!([{"required": ["check"]}, {"required": ["confirm"]}]);
+    described("What its going-live list asks for.", json!({"type": "array", "maxItems": ITEMS_MAX, "items": item}))
 }
 
 fn by_environment(at_least: u32, schema: Value) -> Value {

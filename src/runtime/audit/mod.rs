@@ -14,6 +14,7 @@ mod tests;
 use std::collections::HashMap;
 use std::io;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
@@ -63,6 +64,8 @@ pub struct AuditFile {
     requests: mpsc::Sender<Request>,
     repeats: Mutex<Repeats>,
     progress: Arc<Progress>,
+    /// The last write failed.
+    failing: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -95,7 +98,7 @@ impl AuditFile {
     fn start(writer: Writer, progress: Arc<Progress>) -> Result<AuditFile, OpenError> {
         let (requests, receiver) = mpsc::channel(WAITING_MAX);
         std::thread::Builder::new().name("audit".to_owned()).spawn(move || writer.run(receiver))?;
-        Ok(AuditFile { requests, repeats: Mutex::default(), progress })
+        Ok(AuditFile { requests, repeats: Mutex::default(), progress, failing: AtomicBool::new(false) })
     }
 
     /// The last durable record, to be anchored in the journal (I17) and given to [`verify`].
@@ -124,8 +127,10 @@ impl AuditFile {
 
     async fn submit(&self, entries: Vec<Entry>) -> Result<(), AuditError> {
         let (done, outcome) = oneshot::channel();
-        self.requests.send(Request { entries, done }).await.map_err(|_| AuditError)?;
-        outcome.await.map_err(|_| AuditError)?
+        let sent = self.requests.send(Request { entries, done }).await.map_err(|_| AuditError);
+        let outcome = if sent.is_ok() { outcome.await.unwrap_or(Err(AuditError)) } else { Err(AuditError) };
+        self.failing.store(outcome.is_err(), Ordering::Relaxed);
+        outcome
     }
 }
 
@@ -138,6 +143,10 @@ impl Audit for AuditFile {
     fn repeated(&self, action: Action) {
         let key = RepeatKey { actor: action.actor, action: action.action, credential: action.credential, version: action.version };
         self.repeats.lock().unwrap_or_else(PoisonError::into_inner).add(key, 1);
+    }
+
+    fn is_writing(&self) -> bool {
+        !self.failing.load(Ordering::Relaxed)
     }
 
     fn anchor(&self) -> Option<Anchor> {

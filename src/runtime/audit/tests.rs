@@ -301,9 +301,11 @@ async fn counts_that_could_not_be_written_are_kept() {
     let progress = Arc::new(Progress::default());
     let (requests, receiver) = mpsc::channel(1);
     drop(receiver);
-    let trail = AuditFile { requests, repeats: Mutex::default(), progress };
+    let trail = AuditFile { requests, repeats: Mutex::default(), progress, failing: AtomicBool::new(false) };
+    assert!(trail.is_writing());
     trail.repeated(action("disclosed"));
     assert_eq!(trail.flush_repeats(at()).await, Err(AuditError));
+    assert!(!trail.is_writing());
     assert_eq!(trail.record(at(), action("x")).await, Err(AuditError));
     assert_eq!(trail.repeats.lock().unwrap().counts.len(), 1);
 }

@@ -112,6 +112,15 @@ impl Drive<'_> {
         for arguments in [&["pause", name][..], &["resume", name], &["pause"], &["resume"]] {
             self.good(arguments, b"").await;
         }
+        self.good(&["golive", application, "--confirm", "asked", "--by", "Ana Souza"], b"").await;
+        // Of the sandbox, so that it is never ready.
+        for arguments in [&["golive", application][..], &["golive", application, "--json"], &["golive", application, "--markdown"]] {
+            let printed = self.run(arguments, b"").await;
+            assert_eq!(printed.code(), Some(1), "{}", printed.err());
+            assert!(printed.out().contains("asked"), "{}", printed.err());
+            self.collect(&arguments.join(" "), printed);
+        }
+        self.good(&["golive", application, "--withdraw", "asked"], b"").await;
         self.good(&["release", application, "default"], b"").await;
         self.good(&["release", application], b"").await;
         let backup = self.house.daemon.site.path(&format!("data/backup-{name}"));

@@ -39,7 +39,7 @@ fn policies() -> Vec<Value> {
             "pasted",
             json!({
                 "provider": "dinie", "environment": "sandbox", "rotation": "still", "path": "payments/dinie", "account": "one",
-                "administeredBy": "other", "twin": "another", "variables": {"host": "as"},
+                "administeredBy": "other", "twin": "another", "requireGoLive": true, "variables": {"host": "as"},
             }),
         ),
         document(
@@ -60,6 +60,7 @@ fn policies() -> Vec<Value> {
                 "calls": {"probe": {"method": "GET", "path": "/ping", "authentication": {"bearer": "key"}}},
                 "timing": {"propagation": "2m"}, "limits": {"quota": {"calls": 600, "per": "1m"}, "share": "50%"},
                 "facts": [{"about": "calls.probe", "source": "a page", "confidence": "documented"}],
+                "goLive": [{"id": "form", "title": "A form", "about": "Of paper.", "confirm": "person", "source": "a page", "confidence": "unknown"}],
             }),
         ),
     ]

@@ -33,6 +33,8 @@ spec:
     - {about: fields.secret, source: made up by a test, confidence: unknown}
     - {about: calls, source: made up by a test, confidence: unknown}
     - {about: timing, source: made up by a test, confidence: unknown}
+  goLive:
+    - {id: asked, title: Somebody was asked, confirm: person, source: made up by a test, confidence: unknown}
 ";
 
 /// What stands for one shape.

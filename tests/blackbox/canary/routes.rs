@@ -123,6 +123,7 @@ impl Life<'_> {
 
     async fn look_around(&mut self) {
         let (credential, all) = (self.cast.credential.clone(), "?limit=1000");
+        let application = self.cast.application.clone();
         for (name, names, who, query) in [
             ("credentials", &[][..], As::Application, ""),
             ("credentials", &[], As::Operator, ""),
@@ -130,6 +131,7 @@ impl Life<'_> {
             ("status-of", &[credential.as_str()], As::Operator, ""),
             ("plan", &[], As::Operator, "?days=365"),
             ("versions", &[credential.as_str()], As::Operator, all),
+            ("golive", &[application.as_str()], As::Operator, ""),
             ("metrics", &[], As::Nobody, ""),
             ("metrics", &[], As::Nobody, ""),
             ("healthz", &[], As::Nobody, ""),
@@ -159,6 +161,9 @@ impl Life<'_> {
         for (name, names) in [("pause", &[credential.as_str()][..]), ("resume", &[&credential]), ("pause-all", &[]), ("resume-all", &[])] {
             self.good(name, names, As::Operator, "", None).await;
         }
+        let signed = json!({"by": "Ana Souza", "reason": "she looked"});
+        self.good("golive-confirm", &[&application, "asked"], As::Operator, "", Some(signed)).await;
+        self.good("golive-withdraw", &[&application, "asked"], As::Operator, "", None).await;
         self.good("release", &[&application, INSTANCE], As::Operator, "", None).await;
         self.good("release-all", &[&application], As::Operator, "", None).await;
     }

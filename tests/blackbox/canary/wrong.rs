@@ -210,6 +210,7 @@ fn taken(operation: &Operation, cast: &Cast) -> Value {
     match operation.name.as_str() {
         "submit" => json!({"fields": {"secret": "never sent as it is"}}),
         "rotate" => json!({"compromised": true, "within": "10m"}),
+        "golive-confirm" => json!({"by": "Ana Souza", "reason": "she looked"}),
         "rewrap" => json!({"file": "/nowhere/new.key"}),
         "confirm" => json!({
             "credential": cast.credential, "version": "v1", "instance": "default", "field": "secret", "proof": "00"
