@@ -203,7 +203,10 @@ impl Engine {
             succession: if origin == Origin::Minted { context.provider.succession() } else { Succession::Beside },
             serves_previous: context.provider.serves_previous() && !ledger.unverified,
             // Who verifies with a value must know it as soon as others may sign with it.
-            rollout: if origin == Origin::RolledBack || context.provider.serves_previous() {
+            rollout: if origin == Origin::RolledBack
+                || context.provider.serves_previous()
+                || !context.provider.succession().spares_the_old()
+            {
                 Vec::new()
             } else {
                 context.policy.rollout.clone()

@@ -4,7 +4,7 @@ use super::Engine;
 use super::cell::{Cell, Work};
 use super::drive::Hindrance;
 use super::errors::RevokeError;
-use super::gather::Context;
+use super::gather::{Context, Gathered};
 use super::perform::{Outcome, Performed};
 use super::views::RequestStatus;
 use crate::domain::due::{Decision, DueReason, start};
@@ -27,7 +27,7 @@ impl Engine {
         reason: DueReason,
     ) -> Result<OperationId, Hindrance> {
         let ledger = cell.ledger();
-        let decision = start(&self.facts(context, &ledger, work, &[], false), reason);
+        let decision = start(&self.facts(context, &ledger, work, &Gathered::default()), reason);
         if let Decision::Step(Step::Journal(event @ Event::ManualRequested { deadline, .. })) = decision
             && ledger.request.as_ref().is_none_or(|open| deadline < open.deadline_at)
         {
@@ -78,7 +78,8 @@ impl Engine {
             _ if said => closed(Closure::Reported),
             _ if context.provider.has_check() => {
                 let work = Work::default();
-                let facts = self.facts(context, ledger, &work, &[], false);
+                let gathered = Gathered::default();
+                let facts = self.facts(context, ledger, &work, &gathered);
                 let deadline = ledger.facts_of(old).map_or(at, |old| remove_by(old, &facts));
                 Ok(vec![Performed::plain(Event::RemovalAsked { at, deadline })])
             }

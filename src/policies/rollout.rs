@@ -75,6 +75,14 @@ pub(super) fn check_at_provider(policy: &RotationPolicy, provider: &Provider, ro
         );
         sink.report(rotation.place, "rollout-of-verifier", message, "name a policy whose `rollout` is `[100%]`");
     }
+    let replaced = provider.is_manual() && provider.manual.replaces;
+    if !policy.rollout.is_empty() && (replaced || !provider.succession().spares_the_old()) {
+        let message = format!(
+            "the policy `{}` has a `rollout`, and at provider `{}` the old secret ends when a new one is made: there is no way back to it",
+            policy.name, provider.name
+        );
+        sink.report(rotation.place, "no-way-back", message, "name a policy whose `rollout` is `[100%]`");
+    }
 }
 
 /// Whether a production credential has a twin to rehearse with.

@@ -14,6 +14,7 @@ use crate::domain::ledger::{Failure, Ledger, Origin};
 use crate::domain::mutants::{Mutant, is_on};
 use crate::domain::policy::{Confirmation, RotationPolicy};
 use crate::domain::rollout::{Member, Reach, Rollout, StopReason, Stopped, patience, reach_of};
+use crate::domain::succession::Succession;
 
 /// What the rollout of a promoted version asks for; `None` once it is everybody's.
 pub(super) fn roll_out(rotation: &Rotation, facts: &Facts<'_>) -> Option<Step> {
@@ -104,6 +105,7 @@ fn take_back(rotation: &Rotation, stopped: &Stopped, facts: &Facts<'_>) -> Step 
             terms: facts.policy.terms,
             planned_at: facts.now.wall,
             serves_previous: false,
+            succession: Succession::Beside,
             rollout: Vec::new(),
             twin_rotations: rotation.plan.twin_rotations,
         },
