@@ -104,3 +104,10 @@ impl Scene {
         Scene { world, engine, first }
     }
 }
+
+/// The built-in description of Dinie without its examples, which are of calls that a test takes away.
+fn dinie() -> String {
+    let text = keywright::policies::builtin_sources().into_iter().find(|source| source.file.ends_with("/dinie.yaml")).unwrap().text;
+    let (before, rest) = text.split_once("  examples:\n").unwrap();
+    format!("{before}  facts:\n{}", rest.split_once("  facts:\n").unwrap().1)
+}
