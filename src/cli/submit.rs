@@ -21,15 +21,8 @@ use super::views::{Pages, RequestView, StatusView};
 const INPUT_LENGTH_MAX: usize = 128 << 10;
 
 pub(super) async fn submit(name: &Name, client: &Client, terminal: Terminal) -> Result<ExitCode, Failure> {
-    let material = if std::io::stdin().is_terminal() {
-        show_request(name, client).await;
-        ask(name).await?
-    } else {
-        read_object(std::io::stdin().lock())?
-    };
-    if material.is_empty() {
-        return Err(Failure::failed("invalid-fields", "nothing was submitted", "no field was given"));
-    }
+    show_request_if_typed(name, client).await;
+    let material = bring(name).await?;
     terminal.remark(&format!("{name}: proving that the key belongs here; this can take a few minutes"));
     let call = Call {
         body: Some(submission(&material)),
@@ -45,8 +38,11 @@ pub(super) async fn submit(name: &Name, client: &Client, terminal: Terminal) -> 
     Ok(ExitCode::SUCCESS)
 }
 
-/// What is asked for, before the fields are. Without an answer there is nothing to show: the submission will say why.
-async fn show_request(name: &Name, client: &Client) {
+/// What is asked for, before a person types the fields. Without an answer there is nothing to show: the submission will say why.
+async fn show_request_if_typed(name: &Name, client: &Client) {
+    if !std::io::stdin().is_terminal() {
+        return;
+    }
     let Ok(pages) = Pages::one(client, &format!("/v1/status/{name}")).await else { return };
     let Ok(view) = pages.view::<StatusView>() else { return };
     let request = view.credentials.into_iter().next().and_then(|row| row.request);
@@ -54,6 +50,15 @@ async fn show_request(name: &Name, client: &Client) {
         // The prompt says what is wrong with the terminal.
         let _ = show(&format!("{line}\n"));
     }
+}
+
+/// The fields that a person brings: piped in, or typed without echo.
+pub(super) async fn bring(name: &Name) -> Result<Material, Failure> {
+    let material = if std::io::stdin().is_terminal() { ask(name).await? } else { read_object(std::io::stdin().lock())? };
+    if material.is_empty() {
+        return Err(Failure::failed("invalid-fields", "nothing was brought", "no field was given"));
+    }
+    Ok(material)
 }
 
 /// The body of the request, in memory that is wiped when the request is done.
@@ -99,7 +104,7 @@ async fn ask(name: &Name) -> Result<Material, Failure> {
     let prompt = tokio::task::spawn_blocking(move || prompt_fields(&question));
     tokio::select! {
         answered = prompt => answered.map_err(|_| Failure::failed("io", "the terminal can't be read", "reading it broke off"))?,
-        _ = tokio::signal::ctrl_c() => Err(Failure::failed("interrupted", "nothing was submitted", "interrupted while asking")),
+        _ = tokio::signal::ctrl_c() => Err(Failure::failed("interrupted", "nothing was brought", "interrupted while asking")),
     }
 }
 

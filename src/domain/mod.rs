@@ -7,9 +7,11 @@ pub mod access;
 pub mod credential;
 pub mod due;
 pub mod environment;
+pub mod fields;
 #[cfg(test)]
 mod fixtures;
 pub mod forecast;
+pub mod form;
 pub mod holders;
 pub mod ids;
 pub mod incident;
@@ -26,4 +28,5 @@ pub mod rollout;
 pub mod rotation;
 pub mod span;
 pub mod succession;
+pub mod template;
 pub mod windows;

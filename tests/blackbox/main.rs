@@ -29,6 +29,7 @@ mod fakes_test;
 mod generated;
 mod golive;
 mod incident;
+mod judge;
 mod manual;
 mod metrics;
 mod oidc_test;

@@ -32,7 +32,7 @@ fn ledger(says: Says, generation: u64) -> Ledger {
 }
 
 fn field(usage: crate::domain::provider::Usage) -> Field {
-    Field { class: FieldClass::Secret, bound: true, served: true, patterns: Default::default(), usage, recipe: None, is: None }
+    Field { class: FieldClass::Secret, bound: true, served: true, form: Default::default(), usage, recipe: None, is: None }
 }
 
 /// One credential of production with all as it should be, whose description asks for each check.

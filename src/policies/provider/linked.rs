@@ -53,8 +53,11 @@ fn wrong_copy(name: &FieldName, source: &FieldName, fields: &BTreeMap<FieldName,
     if this.class != original.class || this.class == FieldClass::Management {
         return Some(("bad-link", "both are `public`, or both are `secret`".to_owned()));
     }
-    if !this.patterns.is_empty() {
-        return Some(("bad-link", "the patterns of the other field are this one's, too: leave `patterns` out".to_owned()));
+    if this.form.says_anything() {
+        return Some((
+            "bad-link",
+            "what the other field looks like is what this one does, too: leave `patterns`, `shape` and `jwt` out".to_owned(),
+        ));
     }
     made.is_some_and(|made| made.contains_key(name)).then(|| {
         let name = shown(name.as_str());
