@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::domain::credential::Credential;
 use crate::domain::environment::{Acceptance, BaseUrl, Evidence, EvidenceKind, Proof, Says, Verdict, pure_evidence};
@@ -57,10 +57,7 @@ fn invalid(problems: &[(FieldName, FieldProblem)], provider: &Provider) -> Failu
     let told: Vec<String> = problems.iter().map(|(field, problem)| format!("`{field}` {problem}")).collect();
     let fields: Vec<&str> = provider.fields.keys().map(FieldName::as_str).collect();
     let next = format!("the fields of {} are: {}", provider.name, fields.join(", "));
-    let mut failure = Failure::failed("invalid-fields", "these are not the fields of this credential", told.join("; ")).then(next);
-    let errors = problems.iter().map(|(field, problem)| json!({"field": field, "message": problem.to_string()})).collect();
-    failure.problem.more.insert("errors".to_owned(), Value::Array(errors));
-    failure
+    Failure::failed("invalid-fields", "these are not the fields of this credential", told.join("; ")).then(next)
 }
 
 fn weigh(provider: &Provider, credential: &Credential, material: &Material, named: Option<&String>) -> Proof {

@@ -289,12 +289,15 @@ fn by_address<'a>(provider: &'a Provider, credential: &Credential, material: &'a
 }
 
 fn url_evidence(provider: &Provider, credential: &Credential, material: &Material, base_url: &BaseUrl) -> Vec<Evidence> {
+    let other = provider.environments.get(&credential.environment.other()).and_then(|site| site.base.as_ref());
     let why = if provider.is_generated() {
         "no provider has it, so that there is no address to judge it by"
     } else if base_url.overridden {
         "the address is the configuration's and tells nothing"
     } else if base_url.url.is_empty() {
         "no address of this environment is known: the configuration names it under `providers`"
+    } else if other.is_some_and(|base| provider.render(base, &credential.variables) == base_url.url) {
+        "both environments have the same address"
     } else {
         "the address is this environment's own; only the probe tells whether the key works there"
     };
