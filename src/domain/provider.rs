@@ -471,6 +471,11 @@ impl Provider {
         self.authentication_of(call) == Some(&Authentication::Administrator)
     }
 
+    /// Whether the key's own management fields sign this call.
+    pub fn is_managed_by_key(&self, call: SignedCall) -> bool {
+        matches!(self.authentication_of(call), Some(Authentication::Management { .. }))
+    }
+
     fn authentication_of(&self, call: SignedCall) -> Option<&Authentication> {
         let calls = &self.calls;
         let call = match call {

@@ -1,6 +1,7 @@
 //! `status`: what stands where, why, and what a person can do about it.
 
 use std::sync::PoisonError;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
@@ -178,10 +179,12 @@ fn phase_of(ledger: &Ledger) -> String {
 pub(super) fn overlap_end(ledger: &Ledger) -> Option<Timestamp> {
     let rotation = ledger.rotation.as_ref()?;
     rotation.old.as_ref()?;
-    if ledger.open_incident().is_some() || rotation.revocation.is_some() {
-        return rotation.promoted.map(|at| at.wall);
-    }
-    rotation.promoted?.wall.checked_add(rotation.plan.terms.overlap.as_duration()).ok()
+    let hurried = ledger.open_incident().is_some() || rotation.revocation.is_some();
+    let overlap = if hurried { Duration::ZERO } else { rotation.plan.terms.overlap.as_duration() };
+    let by_terms = rotation.promoted?.wall.checked_add(overlap).ok()?;
+    // Where the provider ends the old key by itself, that may be later.
+    let old = rotation.old.as_ref().and_then(|old| ledger.facts_of(old)).filter(|_| !rotation.plan.succession.spares_the_old());
+    Some(old.and_then(|old| old.expires_at).map_or(by_terms, |end| end.max(by_terms)))
 }
 
 /// Why it stands where it stands: what hinders it comes first, then what it waits for, then why it began.

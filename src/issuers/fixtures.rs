@@ -95,6 +95,53 @@ pub(crate) fn administered() -> Provider {
     provider
 }
 
+/// Dinie's webhook secret: one secret, rotated with overlap by another credential; nobody can ask whether it lives.
+pub(crate) fn rotating() -> Provider {
+    let mut provider = administered();
+    provider.lifecycle = Lifecycle::Rotate;
+    let create = dinie_create();
+    let seconds = JsonTemplate::Object(vec![("expire_current_in".to_owned(), JsonTemplate::Number("overlap_seconds".to_owned()))]);
+    let path = "/hooks/{field:client_id}/secret/rotate";
+    let call = Call { body: Body::Json(seconds), ..call(Method::Post, path, Authentication::Administrator, create.call.rules) };
+    provider.calls = Calls {
+        create: Some(Create {
+            call,
+            key_id: None,
+            fields: [(field("client_secret"), "/secret".to_owned())].into(),
+            issued_at: None,
+            expires_at: None,
+            previous_expires_at: Some("/previous_secret_expires_at".to_owned()),
+            ..create
+        }),
+        ..Calls::default()
+    };
+    provider
+}
+
+/// A client whose registration is updated (RFC 7592), where the server answers with a new secret; the old one is dead.
+pub(crate) fn replacing() -> Provider {
+    let mut provider = oauth_registration();
+    provider.lifecycle = Lifecycle::Replace;
+    provider.calls.revoke = None;
+    if let Some(create) = provider.calls.create.as_mut() {
+        let body = vec![("client_id".to_owned(), JsonTemplate::Text(Template::parse("{field:client_id}").unwrap()))];
+        create.call = Call {
+            url_field: Some(field("registration_client_uri")),
+            body: Body::Json(JsonTemplate::Object(body)),
+            ..call(
+                Method::Put,
+                "/",
+                Authentication::Management { field: field("registration_access_token") },
+                rules(&[(&[200], Meaning::Works), (&[401], Meaning::Dead)]),
+            )
+        };
+        create.key_id = None;
+        create.fields = pointers(&["client_secret", "registration_access_token"]);
+        create.issued_at = None;
+    }
+    provider
+}
+
 /// The same target, with a credential that signs for it and is at home elsewhere.
 pub(crate) fn signed_by(target: Target, provider: Provider, home: &str, material: Material) -> Target {
     let administrator = Administrator { target: self::target(provider, home), material };

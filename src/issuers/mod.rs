@@ -11,6 +11,7 @@ pub(crate) mod fixtures;
 pub mod generated;
 pub mod memory;
 pub mod pace;
+pub mod succession_contract;
 
 use std::collections::BTreeMap;
 use std::fmt;

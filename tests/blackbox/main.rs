@@ -27,6 +27,7 @@ mod demo;
 mod disk;
 mod fakes_test;
 mod generated;
+mod glewlwyd_test;
 mod incident;
 mod metrics;
 mod oidc_test;

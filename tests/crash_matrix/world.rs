@@ -291,7 +291,8 @@ impl World {
         let issuer = Arc::downgrade(&self.issuer);
         self.issuer.hook(Arc::new(move |point| {
             let living = issuer.upgrade().map(|issuer| issuer.living(Environment::Production)).unwrap_or_default();
-            let ours = living.iter().filter(|(key_id, _)| !foreign.contains(key_id)).count();
+            // A key may have several secrets that live.
+            let ours = living.iter().map(|(key_id, _)| key_id).filter(|key_id| !foreign.contains(key_id)).collect::<BTreeSet<_>>().len();
             assert!(ours <= 2, "never more than two keys of ours, at {point} there are {ours}");
             let passed = faults.point(point);
             match (passed.before(), passed.after()) {
@@ -381,6 +382,11 @@ impl World {
 
     pub fn alive_now(&self, key_id: &KeyId) -> bool {
         self.issuer.accepts(key_id, self.clocks.theirs.now())
+    }
+
+    /// Whether these are the newest values that the provider made for this key.
+    pub fn is_newest(&self, key_id: &KeyId, material: &Material) -> bool {
+        self.issuer.is_newest(Environment::Production, key_id, material)
     }
 
     pub fn foreign_live(&self) -> bool {

@@ -138,6 +138,13 @@ impl MemoryIssuer {
         state.find(environment, material).is_some_and(|index| state.keys[index].accepted(at))
     }
 
+    /// The truth: whether nothing was made after these values for their key.
+    pub fn is_newest(&self, environment: Environment, key_id: &KeyId, material: &Material) -> bool {
+        let state = self.state();
+        let newest = state.keys.iter().rposition(|key| key.environment == environment && key.key_id == *key_id);
+        newest.is_some() && newest == state.find(environment, material)
+    }
+
     /// Ids and names of all keys that haven't ended, oldest first; those that propagate still are among them.
     pub fn living(&self, environment: Environment) -> Vec<(KeyId, String)> {
         let now = self.clock.now();
@@ -236,7 +243,7 @@ impl Issuer for MemoryIssuer {
 
     async fn list(&self, target: &Target, acting: &Material) -> Result<Vec<ListedKey>, IssuerError> {
         self.at("issuer.list", |state, now| {
-            if state.behaviour.blind {
+            if state.behaviour.blind || !target.provider.succession().spares_the_old() {
                 return Err(IssuerError::Impossible("the provider can't list"));
             }
             state.authenticate(target.environment, signing(target, acting, SignedCall::List), now)?;
@@ -249,7 +256,10 @@ impl Issuer for MemoryIssuer {
 
     async fn create(&self, target: &Target, acting: &Material, request: &CreateRequest) -> Result<Minted, IssuerError> {
         self.at("issuer.create", |state, now| {
-            state.authenticate(target.environment, signing(target, acting, SignedCall::Create), now)?;
+            // Management fields are no keys: a dead secret's record can be changed with them.
+            if !target.provider.is_managed_by_key(SignedCall::Create) {
+                state.authenticate(target.environment, signing(target, acting, SignedCall::Create), now)?;
+            }
             let succession = target.provider.succession();
             if !succession.spares_the_old() {
                 return state.succeed(target.environment, acting, request, succession, now);
@@ -268,6 +278,9 @@ impl Issuer for MemoryIssuer {
         key_id: &KeyId,
         doomed: Option<&Material>,
     ) -> Result<Revocation, IssuerError> {
+        if !target.provider.succession().spares_the_old() {
+            return Err(IssuerError::Impossible("the provider ends the old secret by itself"));
+        }
         let signing = signing(target, acting, SignedCall::Revoke);
         self.at("issuer.revoke", |state, now| state.revoke(target.environment, (acting, signing), key_id, doomed, now))
             .await

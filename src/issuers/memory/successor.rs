@@ -27,7 +27,14 @@ impl State {
         let key_id = self.keys[index].key_id.clone();
         let before = self.keys[..index].iter().rev().find(|key| key.environment == environment && key.key_id == key_id);
         let previous_expires_at = before.and_then(|key| key.dead_from).filter(|_| succession == Succession::EndsOld);
-        Ok(Minted { previous_expires_at, ..self.keys[index].minted() })
+        let mut minted = Minted { previous_expires_at, ..self.keys[index].minted() };
+        // The key stays, and what manages it with it.
+        for (field, value) in acting.iter() {
+            if minted.material.get(field).is_none() {
+                minted.material.insert(field.clone(), value.duplicate());
+            }
+        }
+        Ok(minted)
     }
 
     fn next_secret(

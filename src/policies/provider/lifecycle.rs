@@ -96,7 +96,12 @@ fn read_overlap(node: &Node, sink: &Sink<'_>) -> OverlapBounds {
     fields.done();
     let in_order: Vec<Duration> = [bounds.least, bounds.default, bounds.most].into_iter().flatten().collect();
     if !in_order.is_sorted() {
-        sink.report(node.place, "bad-value", "`min`, `default` and `max` don't grow in this order", "for example `{min: 0s, max: 7d}`");
+        sink.report(
+            node.place,
+            "bad-value",
+            "`min`, `default` and `max` don't grow in this order",
+            "for example `{min: 1m, default: 1h, max: 7d}`",
+        );
     }
     bounds
 }

@@ -9,6 +9,7 @@ mod gates;
 mod meanings;
 mod pages;
 mod raw;
+mod succession;
 
 use std::sync::Once;
 use std::time::Duration;
