@@ -187,6 +187,7 @@ impl Engine {
 fn hits_in(cell: &Cell, policies: &Policies, credential: &Name, fingerprints: &[Fingerprint]) -> Vec<FingerprintHit> {
     let ledger = cell.ledger();
     let environment = policies.credentials.get(&cell.name).map(|credential| credential.environment);
+    let current = ledger.current_facts().filter(|facts| !facts.is_going());
     let mut hits = Vec::new();
     for facts in ledger.versions.values() {
         for known in &facts.fingerprints {
@@ -198,7 +199,8 @@ fn hits_in(cell: &Cell, policies: &Policies, credential: &Name, fingerprints: &[
                 credential: cell.name.clone(),
                 // Without its document the environment isn't known; the name alone is against.
                 environment: environment.unwrap_or(crate::domain::credential::Environment::Production),
-                revoked: facts.doomed || facts.ended.is_some(),
+                // What the current version has, too, stays with the key while its secrets change: it was never revoked.
+                revoked: facts.is_going() && !current.is_some_and(|current| current.fingerprints.contains(known)),
             });
         }
     }

@@ -12,7 +12,7 @@ use super::backoff::wait_after;
 use super::cell::{Cell, Work};
 use super::drive::{Hindrance, PromotionHindrance};
 use super::gather::Context;
-use super::successor::is_known;
+use super::successor::{has_an_old_secret, is_known};
 use crate::domain::ids::{KeyId, VersionId, is_marked, marker};
 use crate::domain::ledger::{Closure, Ledger, Origin};
 use crate::domain::material::Material;
@@ -228,7 +228,11 @@ impl Engine {
         let fingerprints = self.fingerprints(&context.provider, &minted.material);
         // Where the key stays and only its secret changes, there is no other to revoke by an id.
         let key_id = succession.spares_the_old().then_some(minted.key_id);
-        if is_known(ledger, key_id.as_ref(), &fingerprints) {
+        let is_old = match &key_id {
+            Some(key_id) => is_known(ledger, key_id),
+            None => has_an_old_secret(&context.provider, ledger, &acting, &minted.material, &fingerprints),
+        };
+        if is_old {
             // An old key in place of a new one: undoing it must not touch the key that it is.
             return one(Event::Abandoning { reason: AbandonReason::BadValue });
         }

@@ -58,7 +58,7 @@ async fn the_policy_that_asks_for_an_overlap_is_refused_with_the_reason() {
     let problem = &problems["problems"][0];
     assert_eq!((problems["problems"].as_array().map(Vec::len), &problem["code"]), (Some(1), &json!("no-overlap-possible")), "{problems}");
     let message = problem["message"].as_str().expect("a text");
-    for part in ["`glewlwyd`", "`in-place`", "24h", "dies"] {
+    for part in ["`glewlwyd`", "`in-place`", "asks for 1d", "dies"] {
         assert!(message.contains(part), "{message}");
     }
     assert!(problem["help"].as_str().is_some_and(|help| help.contains("overlap: 0s")), "{problem}");

@@ -67,7 +67,7 @@ impl Glewlwyd {
         assert_eq!(login.0, 200, "{}", login.2);
         let cookie = login.1.expect("a session").split(';').next().expect("its value").to_owned();
         let session = [("cookie", cookie.as_str())];
-        let scope = json!({"name": "billing", "display_name": "billing", "description": "", "password_required": false,
+        let scope = json!({"name": "billing", "display_name": "billing", "description": "billing", "password_required": false,
             "password_max_age": 0, "scheme": {}, "scheme_required": {}});
         assert_eq!(self.post("/api/scope/", &session, &scope).await.0, 200);
         let parameters = json!({
