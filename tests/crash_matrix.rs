@@ -106,7 +106,8 @@ async fn all_points_recover_in_memory(
         Scenario::Stolen,
         Scenario::RolledBack,
         Scenario::Rotated,
-        Scenario::Replaced
+        Scenario::Replaced,
+        Scenario::Disabled
     )]
     scenario: Scenario,
 ) {
@@ -124,7 +125,8 @@ async fn all_points_recover_in_the_embedded_file(
         Scenario::Stolen,
         Scenario::RolledBack,
         Scenario::Rotated,
-        Scenario::Replaced
+        Scenario::Replaced,
+        Scenario::Disabled
     )]
     scenario: Scenario,
 ) {

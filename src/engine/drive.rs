@@ -342,6 +342,7 @@ fn step_word(step: &Step) -> &'static str {
         Step::Verify => "verify",
         Step::Promote => "promote",
         Step::Retire => "retire",
+        Step::Disable => "disable",
         Step::Revoke => "revoke",
         Step::Forget => "forget",
         Step::UndoKey { .. } => "undo-key",
@@ -364,6 +365,7 @@ pub(super) fn event_word(event: &Event) -> &'static str {
         Event::Promoted { .. } => "promoted",
         Event::Confirmed { .. } => "confirmed",
         Event::Retired { .. } => "retired",
+        Event::Disabled { .. } => "disabled",
         Event::RevokeIntended => "revoke-intended",
         Event::Revoked { .. } => "revoked",
         Event::Closed => "closed",
@@ -408,7 +410,7 @@ fn audited(event: &Event) -> Option<(&'static str, Option<String>)> {
             let names: Vec<String> = stragglers.iter().map(blocker_text).collect();
             Some(format!("in spite of {}", names.join(", ")))
         }
-        Event::Confirmed { .. } | Event::RevokeIntended | Event::Abandoned { .. } => None,
+        Event::Confirmed { .. } | Event::RevokeIntended | Event::Disabled { .. } | Event::Abandoned { .. } => None,
         // It is audited before the stage moves: the record says what is about to happen.
         Event::Promoted { .. } => return Some(("promoting", None)),
         Event::ReplyLost { old_ends_at, .. } => Some(format!("the old key ends by {old_ends_at}")),

@@ -120,6 +120,7 @@ impl Engine {
             blockers,
             create_unsent: work.create_unsent,
             seen: work.seen.as_ref(),
+            living: work.living,
             requested,
             all_paused: self.all_paused().is_some(),
         }

@@ -24,6 +24,7 @@ mod plan;
 mod reads;
 mod reconcile;
 mod restored;
+mod slots;
 mod start;
 mod status;
 mod submit;

@@ -74,6 +74,7 @@ pub(crate) fn dinie() -> Provider {
                     cursors: ["/id", "/client_id"].map(str::to_owned).into(),
                 }),
             }),
+            disable: None,
             revoke: Some(call(Method::Delete, "/auth/credentials/{key_id}", Authentication::Token, revoke_rules)),
         },
         limits: Limits {
@@ -92,6 +93,18 @@ pub(crate) fn administered() -> Provider {
     let calls = &mut provider.calls;
     let signed = [calls.create.as_mut().map(|it| &mut it.call), calls.list.as_mut().map(|it| &mut it.call), calls.revoke.as_mut()];
     signed.into_iter().flatten().for_each(|call| call.authentication = Authentication::Administrator);
+    provider
+}
+
+/// Dinie's shape with two slots, where a key is disabled before it can be removed.
+pub(crate) fn slotted() -> Provider {
+    let mut provider = dinie();
+    provider.slots = Some(2);
+    let rules = rules(&[(&[204], Meaning::Works), (&[404, 409], Meaning::Gone), (&[401], Meaning::Dead)]);
+    provider.calls.disable = Some(call(Method::Post, "/auth/credentials/{key_id}/deactivate", Authentication::Token, rules));
+    if let Some((_, values)) = provider.calls.list.as_mut().and_then(|list| list.alive.as_mut()) {
+        values.push("disabled".to_owned());
+    }
     provider
 }
 
@@ -238,6 +251,7 @@ fn empty(name: &str) -> Provider {
         calls: Calls::default(),
         signs: None,
         lifecycle: Lifecycle::Pairs,
+        slots: None,
         timing: Timing::default(),
         limits: Limits::default(),
         facts: Vec::new(),

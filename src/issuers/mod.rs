@@ -181,6 +181,14 @@ pub trait Issuer: Send + Sync {
     /// administrator does.
     async fn create(&self, target: &Target, acting: &Material, request: &CreateRequest) -> Result<Minted, IssuerError>;
 
+    /// Ends one key in a way that a person can undo at the provider, and leaves it there. Done twice, it does no harm.
+    ///
+    /// # Errors
+    /// [`IssuerError::Impossible`] where the provider can't.
+    async fn disable(&self, _target: &Target, _acting: &Material, _key_id: &KeyId, _doomed: Option<&Material>) -> Result<(), IssuerError> {
+        Err(IssuerError::Impossible("the provider can't disable keys"))
+    }
+
     /// Revokes one key. `acting` (or the administrator) signs and is never the key that is revoked; `doomed` is the revoked version's own material
     /// where it is at hand (management fields, and the proof of death at the token endpoint).
     async fn revoke(

@@ -190,6 +190,7 @@ fn untimed(policy: &RotationPolicy) -> Provider {
         calls: Calls::default(),
         signs: None,
         lifecycle: Lifecycle::Pairs,
+        slots: None,
         timing: Timing::default(),
         limits: Limits::default(),
         facts: Vec::new(),

@@ -41,10 +41,12 @@ pub enum Scenario {
     Rotated,
     /// There is one secret: the old one dies when the next is made.
     Replaced,
+    /// The account has few slots, and the old key is disabled before it is removed.
+    Disabled,
 }
 
 impl Scenario {
-    pub const ALL: [Scenario; 8] = [
+    pub const ALL: [Scenario; 9] = [
         Scenario::Whole,
         Scenario::Refused,
         Scenario::LostReply,
@@ -53,6 +55,7 @@ impl Scenario {
         Scenario::RolledBack,
         Scenario::Rotated,
         Scenario::Replaced,
+        Scenario::Disabled,
     ];
 
     /// The key stays, and its secret changes.
@@ -64,6 +67,7 @@ impl Scenario {
         match self {
             Scenario::Rotated => World::with(backend, &one_secret("rotate", "authentication: token", "overlap: 60s, unconfirmed: revoke")),
             Scenario::Replaced => World::with(backend, &one_secret("replace", "authentication: {management: manager}", "overlap: 0s")),
+            Scenario::Disabled => World::with(backend, &disabling()),
             _ => World::new(backend),
         }
     }
@@ -71,7 +75,8 @@ impl Scenario {
     fn prepare(self, world: &World) {
         world.issuer.behave(|behaviour| behaviour.idempotent = self == Scenario::LostReplyIdempotent);
         match self {
-            Scenario::Whole | Scenario::Stolen | Scenario::RolledBack | Scenario::Rotated | Scenario::Replaced => {}
+            Scenario::Whole | Scenario::Stolen | Scenario::RolledBack => {}
+            Scenario::Rotated | Scenario::Replaced | Scenario::Disabled => {}
             Scenario::Refused => world.issuer.behave(|behaviour| behaviour.stillborn = true),
             Scenario::LostReply | Scenario::LostReplyIdempotent => world.issuer.inject("issuer.create", FaultAction::LoseReply),
         }
@@ -324,6 +329,15 @@ impl Life {
         let issued = world.issuer.history(|keys| keys.iter().filter(|key| key.environment == Environment::Production).count());
         assert!(issued <= 8, "not more keys than faults explain: {issued}");
     }
+}
+
+/// Dinie's own description, with slots for two keys of others and two of ours, and a call that disables.
+fn disabling() -> String {
+    let disable = "    disable: {method: POST, path: \"/auth/credentials/{key_id}/off\", authentication: token}\n    revoke:";
+    let dinie = include_str!("../../policies/providers/dinie.yaml");
+    let described = dinie.replace("    revoke:", disable).replace("  lifecycle: pairs\n", "  lifecycle: pairs\n  slots: 4\n");
+    assert!(described.contains("disable:") && described.contains("slots: 4"), "the description has changed its shape");
+    format!("{described}---{}", super::world::DOCUMENTS)
 }
 
 /// Dinie's shape with one secret, and a policy for it.

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::incident::{close_incident, compromised, forgotten, revocation_asked};
 use super::undo::{abandon, orphan, restored, rollback_planned};
-use super::{Event, POSSIBLE_ORPHANS_MAX, Phase, Plan, Rotation};
+use super::{Event, Instant, POSSIBLE_ORPHANS_MAX, Phase, Plan, Rotation};
 use crate::domain::environment::Verdict;
 use crate::domain::holders::Blocker;
 use crate::domain::ids::VersionId;
@@ -40,6 +40,7 @@ pub fn apply(ledger: &Ledger, event: &Event) -> Applied {
             rotation.refusals += u32::from(*counted);
         }),
         Event::Promoted { .. } => promoted(ledger, event),
+        Event::Disabled { at } => disabled(ledger, *at),
         Event::Confirmed { stragglers } => confirmed(ledger, stragglers),
         Event::Retired { term } => retired(ledger, *term),
         Event::RevokeIntended => revoke_intended(ledger),
@@ -114,6 +115,7 @@ pub(super) fn open(plan: &Plan, old: Option<VersionId>, phase: Phase) -> Rotatio
         verified_before_restore: false,
         promoted: None,
         retired_term: None,
+        disabled: None,
         stragglers: Vec::new(),
         abandoning: None,
         seen: BTreeSet::new(),
@@ -380,6 +382,16 @@ fn revoke_intended(ledger: Ledger) -> Applied {
     // Who was given the old version to verify with sees that this ends.
     ledger.revision += u64::from(ledger.rotation.as_ref().is_some_and(|rotation| rotation.plan.serves_previous));
     Ok(ledger)
+}
+
+fn disabled(ledger: Ledger, at: Instant) -> Applied {
+    let old = ledger.rotation.as_ref().and_then(|rotation| rotation.old.as_ref()).and_then(|old| ledger.versions.get(old));
+    if !old.is_some_and(|old| old.doomed) {
+        return illegal("disabled", "the intent to revoke is missing");
+    }
+    in_phase(ledger, "disabled", &[Phase::Retired], |rotation| {
+        rotation.disabled.get_or_insert(at);
+    })
 }
 
 fn revoked(ledger: Ledger, ended: Ended) -> Applied {

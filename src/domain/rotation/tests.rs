@@ -8,6 +8,7 @@ mod incidents;
 mod perform;
 mod properties;
 mod rollback;
+mod slots;
 mod stories;
 mod successors;
 mod table;
@@ -150,6 +151,7 @@ impl World {
             blockers: &self.blockers,
             create_unsent: self.create_unsent,
             seen: self.seen.as_ref(),
+            living: self.seen.as_ref().map(BTreeSet::len),
             installation: installation(),
             requested: self.requested,
             all_paused: self.all_paused,

@@ -104,3 +104,9 @@ impl Scene {
         Scene { world, engine, first }
     }
 }
+
+/// As it is built in.
+fn dinies_description() -> String {
+    let sources = keywright::policies::builtin_sources();
+    sources.into_iter().find(|source| source.file.ends_with("/dinie.yaml")).unwrap().text
+}

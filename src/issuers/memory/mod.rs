@@ -24,7 +24,7 @@ use crate::domain::provider::{ListedKey, SignedCall};
 pub use self::truth::{Behaviour, SecretMaker, SimKey};
 
 /// Where a fault can strike, in the order of a rotation. The hook is asked once per call.
-pub const POINTS: [&str; 5] = ["issuer.create", "issuer.probe", "issuer.list", "issuer.revoke", "issuer.is_dead"];
+pub const POINTS: [&str; 6] = ["issuer.create", "issuer.probe", "issuer.list", "issuer.disable", "issuer.revoke", "issuer.is_dead"];
 
 /// What happens at a point.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -269,6 +269,16 @@ impl Issuer for MemoryIssuer {
         })
         .await
         .map_err(|error| said_of(target, SignedCall::Create, error))
+    }
+
+    async fn disable(&self, target: &Target, acting: &Material, key_id: &KeyId, _doomed: Option<&Material>) -> Result<(), IssuerError> {
+        if target.provider.calls.disable.is_none() {
+            return Err(IssuerError::Impossible("the provider can't disable keys"));
+        }
+        let signing = signing(target, acting, SignedCall::Disable);
+        self.at("issuer.disable", |state, now| state.disable(target.environment, (acting, signing), key_id, now))
+            .await
+            .map_err(|error| said_of(target, SignedCall::Disable, error))
     }
 
     async fn revoke(

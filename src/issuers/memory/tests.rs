@@ -38,6 +38,15 @@ async fn the_simulated_provider_keeps_the_contract() {
 }
 
 #[tokio::test]
+async fn where_keys_are_disabled_first_it_keeps_the_contract() {
+    let (issuer, clock, _, current_key, current) = start();
+    let target = fixtures::target(fixtures::slotted(), "http://127.0.0.1:1");
+    let truth = issuer.clone();
+    let accepts = Arc::new(move |key: &KeyId| truth.accepts(key, clock.now()));
+    contract::run(&Subject { issuer, target, current, current_key, accepts, can_list: true, signed: true, idempotent: false }).await;
+}
+
+#[tokio::test]
 async fn where_there_is_one_secret_it_keeps_that_contract() {
     for provider in [fixtures::rotating(), fixtures::replacing()] {
         for idempotent in [true, false] {
@@ -130,6 +139,8 @@ async fn every_point_is_asked_by_its_name() {
     issuer.create(&target, &current, &request(1)).await.unwrap();
     issuer.probe(&target, &current).await.unwrap();
     issuer.list(&target, &current).await.unwrap();
+    let can_disable = fixtures::target(fixtures::slotted(), "http://127.0.0.1:1");
+    issuer.disable(&can_disable, &other, &key, Some(&current)).await.unwrap();
     issuer.revoke(&target, &other, &key, Some(&current)).await.unwrap();
     issuer.is_dead(&target, &current).await.unwrap();
     assert_eq!(*seen.lock().unwrap(), POINTS);

@@ -21,7 +21,7 @@ use super::values::{ENVIRONMENTS, Scheme, check_url, name};
 pub(super) use calls::{MEANINGS, METHODS, RULES_MAX};
 use calls::{read_calls, read_signs};
 pub(super) use generate::{ALPHABET_MAX, ENCODINGS, PREFIX_LENGTH_MAX, USAGES};
-pub(super) use lifecycle::LIFECYCLES;
+pub(super) use lifecycle::{LIFECYCLES, SLOTS_MAX};
 use limits::read_limits;
 pub(super) use request::{OWN_HEADERS, RESERVED, TEMPLATE_LENGTH_MAX};
 
@@ -62,6 +62,7 @@ pub(super) fn read(name: &Name, node: &Node, sink: &Sink<'_>) -> Option<Provider
     let calls = fields.get("calls").map(|node| read_calls(node, &scope, lifecycle)).unwrap_or_default();
     let signs = fields.get("signs").and_then(|node| read_signs(node, &scope, calls.token.is_some()));
     let timing = fields.get("timing").map(|node| lifecycle::read_timing(node, sink)).unwrap_or_default();
+    let slots = lifecycle::read_slots(&fields, &calls, lifecycle);
     lifecycle::check_overlap(&fields, &calls, &timing, lifecycle);
     let limits = fields.get("limits").map(|node| read_limits(node, sink)).unwrap_or_default();
     let facts = fields.get("facts").map(|node| read_facts(node, sink)).unwrap_or_default();
@@ -76,6 +77,7 @@ pub(super) fn read(name: &Name, node: &Node, sink: &Sink<'_>) -> Option<Provider
         calls,
         signs,
         lifecycle: lifecycle?,
+        slots,
         timing: if generated { generate::timing(timing) } else { timing },
         limits,
         facts,

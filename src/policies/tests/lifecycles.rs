@@ -31,6 +31,18 @@ fn one_secret_needs_its_own_parts(#[case] from: &str, #[case] to: &str, #[case] 
     assert_eq!(problems_of(&(head("Provider", "hooks") + &spec)), expected);
 }
 
+#[rstest]
+#[case("lifecycle: pairs", "lifecycle: pairs\n  slots: 2", &["7:3 slots-uncounted"])]
+#[case("  calls:\n", "  slots: 2\n  calls:\n    list: {method: GET, path: /keys, authentication: token, items: /a, keyId: /id}\n", &[])]
+#[case("lifecycle: pairs", "lifecycle: pairs\n  slots: 1", &["7:10 bad-type"])]
+#[case("    revoke:", "    disable: {method: POST, path: \"/keys/{key_id}/off\", authentication: token}\n    revoke:", &[])]
+#[case("    revoke:", "    disable:", &["16:5 disable-alone"])]
+#[case("  calls:\n", "  timing: {soak: 1h}\n  calls:\n", &[])]
+fn slots_and_keys_that_are_disabled_first(#[case] from: &str, #[case] to: &str, #[case] expected: &[&str]) {
+    assert!(WHOLE_PROVIDER.contains(from), "{from}");
+    assert_eq!(problems_of(&(head("Provider", "acme") + &WHOLE_PROVIDER.replacen(from, to, 1))), expected);
+}
+
 #[test]
 fn something_says_how_long_the_old_secret_lives_on() {
     let silent = ROTATE.replacen(", body: {json: {seconds: \"{overlap_seconds}\"}}", "", 1).replacen(", default: 1h", "", 1);
