@@ -108,7 +108,7 @@ fn read_overlap(node: &Node, sink: &Sink<'_>) -> OverlapBounds {
     if !in_order.is_sorted() {
         sink.report(
             node.place,
-            "bad-value",
+            "bad-bounds",
             "`min`, `default` and `max` don't grow in this order",
             "for example `{min: 1m, default: 1h, max: 7d}`",
         );
