@@ -47,10 +47,11 @@ fn provider() -> Provider {
     let create = Create {
         call,
         idempotency_headers: Vec::new(),
-        key_id: "/id".to_owned(),
+        key_id: Some("/id".to_owned()),
         fields: BTreeMap::new(),
         issued_at: None,
         expires_at: None,
+        previous_expires_at: None,
     };
     Provider {
         name: name("acme"),

@@ -396,8 +396,9 @@ impl Engine {
     async fn revoke(&self, cell: &Cell, work: &mut Work, context: &Context, ledger: &Ledger, rotation: &Rotation) -> Outcome {
         let at = self.seams.clock.now().wall;
         let Some(old) = &rotation.old else { return Err(Hindrance::new("internal", "there is no old version")) };
-        let Some(key_id) = ledger.versions.get(old).and_then(|facts| facts.key_id.clone()) else {
-            // Nothing names the key at the provider: it can't be revoked.
+        let names_it = context.provider.succession().spares_the_old();
+        let Some(key_id) = ledger.versions.get(old).and_then(|facts| facts.key_id.clone()).filter(|_| names_it) else {
+            // Nothing names the key at the provider, or it is that of the current version, too: it can't be revoked.
             return one(Event::Revoked { at, closure: self.closure_by_look(context, rotation, old).await? });
         };
         let acting = self.acting(work, context, ledger).await?;

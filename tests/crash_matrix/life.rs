@@ -180,7 +180,7 @@ impl Life {
     fn step_max(&self, engine: &Engine) -> Duration {
         let status = engine.status(Some(&name(CREDENTIAL)), None, 1);
         let steady = status.is_none_or(|status| status.credentials.first().is_none_or(|row| row.phase == "steady"));
-        Duration::from_secs(if self.scenario == Scenario::Rotated && !steady { 5 } else { 60 })
+        Duration::from_secs(if self.scenario == Scenario::Rotated && !steady { 20 } else { 60 })
     }
 
     /// The engine, started if it isn't running.

@@ -1,8 +1,8 @@
 //! A whole world for the engine: provider, store, journal, audit and clock as fakes that outlive it, so that it can die and be
 //! started anew on what is left. Used by the crash matrix and by the engine's own tests.
 
-use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -73,11 +73,10 @@ pub fn operator<By: From<Actor>>() -> By {
 }
 
 pub fn policies(documents: &str) -> Policies {
-    static USUAL: OnceLock<Policies> = OnceLock::new();
-    if documents == DOCUMENTS {
-        return USUAL.get_or_init(|| parsed(documents)).clone();
-    }
-    parsed(documents)
+    // Hundreds of lives have the same ones, and the built-in descriptions with them are slow to read.
+    static PARSED: Mutex<BTreeMap<String, Policies>> = Mutex::new(BTreeMap::new());
+    let mut known = PARSED.lock().unwrap();
+    known.entry(documents.to_owned()).or_insert_with(|| parsed(documents)).clone()
 }
 
 fn parsed(documents: &str) -> Policies {
