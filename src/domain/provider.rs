@@ -197,17 +197,6 @@ pub enum Body {
     Json(JsonTemplate),
 }
 
-impl Body {
-    /// Whether one of its templates has this variable.
-    pub fn mentions(&self, variable: &str) -> bool {
-        match self {
-            Body::None => false,
-            Body::Form(pairs) => pairs.iter().any(|(_, template)| template.variables().any(|name| name == variable)),
-            Body::Json(json) => json.mentions(variable),
-        }
-    }
-}
-
 /// A JSON value whose texts are templates.
 #[derive(Debug, Clone)]
 pub enum JsonTemplate {
@@ -217,18 +206,6 @@ pub enum JsonTemplate {
     Literal(serde_json::Value),
     List(Vec<JsonTemplate>),
     Object(Vec<(String, JsonTemplate)>),
-}
-
-impl JsonTemplate {
-    fn mentions(&self, variable: &str) -> bool {
-        match self {
-            JsonTemplate::Text(template) => template.variables().any(|name| name == variable),
-            JsonTemplate::Number(name) => name == variable,
-            JsonTemplate::Literal(_) => false,
-            JsonTemplate::List(items) => items.iter().any(|item| item.mentions(variable)),
-            JsonTemplate::Object(members) => members.iter().any(|(_, member)| member.mentions(variable)),
-        }
-    }
 }
 
 /// A text with holes: `{name}` stands for a variable of the request. Which names exist depends on the place: base URLs
