@@ -105,7 +105,10 @@ async fn all_points_recover_in_memory(
         Scenario::LostReplyIdempotent,
         Scenario::Stolen,
         Scenario::RolledBack,
-        Scenario::ByHand
+        Scenario::ByHand,
+        Scenario::Rotated,
+        Scenario::Replaced,
+        Scenario::Disabled
     )]
     scenario: Scenario,
 ) {
@@ -122,7 +125,10 @@ async fn all_points_recover_in_the_embedded_file(
         Scenario::LostReplyIdempotent,
         Scenario::Stolen,
         Scenario::RolledBack,
-        Scenario::ByHand
+        Scenario::ByHand,
+        Scenario::Rotated,
+        Scenario::Replaced,
+        Scenario::Disabled
     )]
     scenario: Scenario,
 ) {

@@ -91,6 +91,11 @@ impl RotationPolicy {
         provider.timing.propagation.unwrap_or(Duration::from_secs(120).min(bound))
     }
 
+    /// How long a disabled key is kept before it is removed: a person who misses it can still undo that.
+    pub fn soak(&self, provider: &Provider) -> Duration {
+        provider.timing.soak.unwrap_or(Duration::from_secs(3_600).min(self.max_age.as_duration() / 20))
+    }
+
     /// The longest that a retry waits: `min(5 min, maxAge/20)`, unless `Retry-After` says more.
     pub fn retry_wait_max(&self) -> Duration {
         Duration::from_secs(300).min(self.max_age.as_duration() / 20)

@@ -36,6 +36,8 @@ pub struct Provider {
     pub lifecycle: Lifecycle,
     /// The work of a person, with [`Lifecycle::Manual`].
     pub manual: Manual,
+    /// How many keys an account has at most, those among them that are disabled; `None`: no number is known.
+    pub slots: Option<u32>,
     pub timing: Timing,
     pub limits: Limits,
     /// Where the facts are from, for people and for `check`.
@@ -141,6 +143,8 @@ pub struct Calls {
     pub probe: Option<Call>,
     pub create: Option<Create>,
     pub list: Option<List>,
+    /// Ends a key in a way that a person can undo, before it is removed.
+    pub disable: Option<Call>,
     pub revoke: Option<Call>,
 }
 
@@ -191,6 +195,7 @@ pub enum Signature {
 pub enum SignedCall {
     Create,
     List,
+    Disable,
     Revoke,
 }
 
@@ -343,6 +348,8 @@ pub struct Timing {
     /// What a person needs to make a key by hand.
     pub manual_lead: Option<Duration>,
     pub overlap: OverlapBounds,
+    /// How long a disabled key is kept before it is removed; `min(1 h, maxAge/20)` where it isn't said.
+    pub soak: Option<Duration>,
 }
 
 /// How many calls an account may make, how many of them are ours, and where answers tell what is left.
@@ -400,7 +407,7 @@ pub struct ListedKey {
 }
 
 impl SignedCall {
-    pub const ALL: [SignedCall; 3] = [SignedCall::Create, SignedCall::List, SignedCall::Revoke];
+    pub const ALL: [SignedCall; 4] = [SignedCall::Create, SignedCall::List, SignedCall::Disable, SignedCall::Revoke];
 }
 
 impl Provider {
@@ -441,11 +448,17 @@ impl Provider {
         self.authentication_of(call) == Some(&Authentication::Administrator)
     }
 
+    /// Whether the key's own management fields sign this call.
+    pub fn is_managed_by_key(&self, call: SignedCall) -> bool {
+        matches!(self.authentication_of(call), Some(Authentication::Management { .. }))
+    }
+
     fn authentication_of(&self, call: SignedCall) -> Option<&Authentication> {
         let calls = &self.calls;
         let call = match call {
             SignedCall::Create => calls.create.as_ref().map(|create| &create.call),
             SignedCall::List => calls.list.as_ref().map(|list| &list.call),
+            SignedCall::Disable => calls.disable.as_ref(),
             SignedCall::Revoke => calls.revoke.as_ref(),
         };
         call.map(|call| &call.authentication)

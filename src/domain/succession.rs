@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::provider::{Lifecycle, Provider};
+use super::provider::{Body, JsonTemplate, Lifecycle, Provider};
 
 /// What a create does to the version before it. Fixed with the plan, because it decides what a lost reply means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -58,6 +58,29 @@ impl Provider {
         match bounds.default {
             Some(fixed) if !self.asks_for_overlap() => fixed,
             _ => wanted.max(bounds.least.unwrap_or(wanted)).min(bounds.most.unwrap_or(Duration::MAX)),
+        }
+    }
+}
+
+impl Body {
+    /// Whether one of its templates has this variable.
+    pub fn mentions(&self, variable: &str) -> bool {
+        match self {
+            Body::None => false,
+            Body::Form(pairs) => pairs.iter().any(|(_, template)| template.variables().any(|name| name == variable)),
+            Body::Json(json) => json.mentions(variable),
+        }
+    }
+}
+
+impl JsonTemplate {
+    fn mentions(&self, variable: &str) -> bool {
+        match self {
+            JsonTemplate::Text(template) => template.variables().any(|name| name == variable),
+            JsonTemplate::Number(name) => name == variable,
+            JsonTemplate::Literal(_) => false,
+            JsonTemplate::List(items) => items.iter().any(|item| item.mentions(variable)),
+            JsonTemplate::Object(members) => members.iter().any(|(_, member)| member.mentions(variable)),
         }
     }
 }

@@ -60,6 +60,8 @@ pub(super) struct Work {
     pub(super) create_unsent: bool,
     /// The provider's keys as last listed, if that was after the last create of unknown outcome.
     pub(super) seen: Option<BTreeSet<KeyId>>,
+    /// How many of them lived. Old with [`Work::seen`].
+    pub(super) living: Option<usize>,
     pub(super) backoff: Backoff,
     /// Refusals of the current version in a row, and the running time of the first.
     pub(super) current_refusals: u32,

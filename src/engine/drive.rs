@@ -367,6 +367,7 @@ fn step_word(step: &Step) -> &'static str {
         Step::Verify => "verify",
         Step::Promote => "promote",
         Step::Retire => "retire",
+        Step::Disable => "disable",
         Step::Revoke => "revoke",
         Step::Forget => "forget",
         Step::UndoKey { .. } => "undo-key",
@@ -392,6 +393,7 @@ pub(super) fn event_word(event: &Event) -> &'static str {
         Event::RolloutStopped { .. } => "rollout-stopped",
         Event::Confirmed { .. } => "confirmed",
         Event::Retired { .. } => "retired",
+        Event::Disabled { .. } => "disabled",
         Event::RevokeIntended => "revoke-intended",
         Event::Revoked { .. } => "revoked",
         Event::Closed => "closed",
@@ -447,7 +449,7 @@ fn audited(event: &Event) -> Option<(&'static str, Option<String>)> {
             Some(format!("{}: {}", reason.as_str(), names.join(", ")).trim_end_matches(": ").to_owned())
         }
         Event::Rehearsed { .. } => None,
-        Event::Confirmed { .. } | Event::RevokeIntended | Event::Abandoned { .. } => None,
+        Event::Confirmed { .. } | Event::RevokeIntended | Event::Disabled { .. } | Event::Abandoned { .. } => None,
         // It is audited before the stage moves: the record says what is about to happen.
         Event::Promoted { .. } => return Some(("promoting", None)),
         Event::ReplyLost { old_ends_at, .. } => Some(format!("the old key ends by {old_ends_at}")),

@@ -154,6 +154,7 @@ impl Engine {
             crew: &gathered.crew,
             create_unsent: work.create_unsent,
             seen: work.seen.as_ref(),
+            living: work.living,
             requested: false,
             all_paused: self.all_paused().is_some(),
             rehearsal: self.rehearsal(context),
@@ -258,6 +259,7 @@ fn twin_to_rehearse<'p>(policies: &Policies, credential: &'p Credential) -> Opti
 fn hits_in(cell: &Cell, policies: &Policies, credential: &Name, fingerprints: &[Fingerprint]) -> Vec<FingerprintHit> {
     let ledger = cell.ledger();
     let environment = policies.credentials.get(&cell.name).map(|credential| credential.environment);
+    let current = ledger.current_facts().filter(|facts| !facts.is_going());
     let mut hits = Vec::new();
     for facts in ledger.versions.values() {
         for known in &facts.fingerprints {
@@ -269,7 +271,8 @@ fn hits_in(cell: &Cell, policies: &Policies, credential: &Name, fingerprints: &[
                 credential: cell.name.clone(),
                 // Without its document the environment isn't known; the name alone is against.
                 environment: environment.unwrap_or(Environment::Production),
-                revoked: facts.doomed || facts.ended.is_some(),
+                // What the current version has, too, stays with the key while its secrets change: it was never revoked.
+                revoked: facts.is_going() && !current.is_some_and(|current| current.fingerprints.contains(known)),
             });
         }
     }

@@ -29,6 +29,7 @@ mod reads;
 mod reconcile;
 mod restored;
 mod rollout;
+mod slots;
 mod start;
 mod status;
 mod submit;

@@ -12,7 +12,8 @@ use super::backoff::wait_after;
 use super::cell::{Cell, Work};
 use super::drive::{Hindrance, PromotionHindrance};
 use super::gather::Context;
-use super::successor::is_known;
+use super::slots::is_superseded;
+use super::successor::{has_an_old_secret, is_known};
 use crate::domain::ids::{KeyId, VersionId, is_marked, marker};
 use crate::domain::ledger::{Closure, Ledger, Origin};
 use crate::domain::material::Material;
@@ -44,7 +45,7 @@ const CLOCKS_APART_MAX: Duration = Duration::from_secs(300);
 pub(super) const CLOCKS_DISAGREE: &str = "clock-disagrees";
 
 /// A revocation looks at the list, too, where the key itself can't be asked.
-const REVOKING: [SignedCall; 2] = [SignedCall::Revoke, SignedCall::List];
+pub(super) const REVOKING: [SignedCall; 3] = [SignedCall::Disable, SignedCall::Revoke, SignedCall::List];
 
 fn one(event: Event) -> Outcome {
     Ok(vec![Performed::plain(event)])
@@ -115,6 +116,7 @@ impl Engine {
             Step::Verify => self.verify_candidate(context, ledger, rotation).await,
             Step::Promote => self.promote(cell, work, context, ledger, rotation).await,
             Step::Retire => self.retire(work, context, ledger).await,
+            Step::Disable => self.disable(cell, work, context, ledger, rotation).await,
             Step::Revoke => self.revoke(cell, work, context, ledger, rotation).await,
             Step::Forget => self.forget_old(context, ledger, rotation).await,
             Step::UndoKey { key_id } => self.undo_key(cell, work, (context, ledger, rotation), key_id).await,
@@ -146,7 +148,7 @@ impl Engine {
 
     /// Lists the provider's keys. Living ones with our marker that the journal doesn't know are ours, and are given up.
     pub(super) async fn survey(&self, work: &mut Work, context: &Context, ledger: &Ledger) -> Outcome {
-        if !context.provider.can_find_orphans() {
+        if !context.provider.can_find_orphans() && context.provider.slots.is_none() {
             // Where nobody can look for a key, none is intended that nobody could sign for.
             self.signed_target(context, &[SignedCall::Create]).await?;
             work.seen = Some(BTreeSet::new());
@@ -158,6 +160,7 @@ impl Engine {
             Ok(keys) => keys,
             Err(error) => return self.signing_failed(work, context, ledger, error),
         };
+        work.living = Some(keys.iter().filter(|key| key.alive).count());
         let accepted = if context.lists_by_administrator() { None } else { self.accepted_again(work, ledger) };
         let found: Vec<Performed> = accepted.into_iter().chain(self.strays(context, ledger, &keys)).collect();
         self.note_former_keys(ledger, &context.credential.name, &keys);
@@ -174,14 +177,13 @@ impl Engine {
         let orphans = keys.iter().filter(|key| {
             key.alive && !is_on(Mutant::OrphansOverlooked) && !ledger.knows_key(&key.key_id) && !ledger.orphans.contains(&key.key_id)
         });
-        let marked = orphans.filter_map(|key| {
-            key.name
-                .as_deref()
-                .filter(|text| is_on(Mutant::UnknownKeysTakenForOurs) || is_marked(self.installation, name, text))
-                .map(|text| (key, text))
-        });
-        let found = marked.map(|(key, text)| {
-            let burns_attempt = this_attempt.as_deref() == Some(text);
+        let takes_a_slot = |key: &ListedKey| context.provider.slots.is_some() && is_superseded(ledger, &key.key_id);
+        let is_ours = |key: &ListedKey| {
+            let marked = |text: &str| is_on(Mutant::UnknownKeysTakenForOurs) || is_marked(self.installation, name, text);
+            key.name.as_deref().is_some_and(marked) || takes_a_slot(key)
+        };
+        let found = orphans.filter(|key| is_ours(key)).map(|key| {
+            let burns_attempt = this_attempt.is_some() && this_attempt.as_deref() == key.name.as_deref();
             Performed::plain(Event::OrphanFound { key_id: key.key_id.clone(), burns_attempt })
         });
         found.collect()
@@ -234,7 +236,11 @@ impl Engine {
         let fingerprints = self.fingerprints(&context.provider, &minted.material);
         // Where the key stays and only its secret changes, there is no other to revoke by an id.
         let key_id = succession.spares_the_old().then_some(minted.key_id);
-        if is_known(ledger, key_id.as_ref(), &fingerprints) {
+        let is_old = match &key_id {
+            Some(key_id) => is_known(ledger, key_id),
+            None => has_an_old_secret(&context.provider, ledger, &acting, &minted.material, &fingerprints),
+        };
+        if is_old {
             // An old key in place of a new one: undoing it must not touch the key that it is.
             return one(Event::Abandoning { reason: AbandonReason::BadValue });
         }
@@ -402,8 +408,9 @@ impl Engine {
         if context.provider.is_manual() {
             return self.end_manual(context, ledger, rotation, old).await;
         }
-        let Some(key_id) = ledger.versions.get(old).and_then(|facts| facts.key_id.clone()) else {
-            // Nothing names the key at the provider: it can't be revoked.
+        let names_it = context.provider.succession().spares_the_old();
+        let Some(key_id) = ledger.versions.get(old).and_then(|facts| facts.key_id.clone()).filter(|_| names_it) else {
+            // Nothing names the key at the provider, or it is that of the current version, too: it can't be revoked.
             return one(Event::Revoked { at, closure: self.closure_by_look(context, rotation, old).await? });
         };
         let acting = self.acting(work, context, ledger).await?;

@@ -1,6 +1,7 @@
 //! `status`: what stands where, why, and what a person can do about it.
 
 use std::sync::PoisonError;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
@@ -193,14 +194,16 @@ fn phase_of(ledger: &Ledger) -> String {
 pub(super) fn overlap_end(ledger: &Ledger) -> Option<Timestamp> {
     let rotation = ledger.rotation.as_ref()?;
     rotation.old.as_ref()?;
-    if ledger.open_incident().is_some() || rotation.revocation.is_some() {
-        return rotation.promoted.map(|at| at.wall);
-    }
-    let since = match &rotation.rollout {
-        Some(rollout) => rollout.full,
-        None => rotation.promoted,
+    let hurried = ledger.open_incident().is_some() || rotation.revocation.is_some();
+    let (since, overlap) = match &rotation.rollout {
+        _ if hurried => (rotation.promoted, Duration::ZERO),
+        Some(rollout) => (rollout.full, rotation.plan.terms.overlap.as_duration()),
+        None => (rotation.promoted, rotation.plan.terms.overlap.as_duration()),
     };
-    since?.wall.checked_add(rotation.plan.terms.overlap.as_duration()).ok()
+    let by_terms = since?.wall.checked_add(overlap).ok()?;
+    // Where the provider ends the old key by itself, that may be later.
+    let old = rotation.old.as_ref().and_then(|old| ledger.facts_of(old)).filter(|_| !rotation.plan.succession.spares_the_old());
+    Some(old.and_then(|old| old.expires_at).map_or(by_terms, |end| end.max(by_terms)))
 }
 
 /// Why it stands where it stands: what hinders it comes first, then what it waits for, then why it began.

@@ -9,6 +9,8 @@ use super::drive::Hindrance;
 use super::gather::Context;
 use crate::domain::ids::{KeyId, VersionId};
 use crate::domain::ledger::{Closure, Fingerprint, Ledger};
+use crate::domain::material::Material;
+use crate::domain::provider::{FieldClass, Provider};
 use crate::domain::rotation::Rotation;
 use crate::domain::succession::Succession;
 use crate::issuers::IssuerError;
@@ -56,10 +58,18 @@ impl Engine {
     }
 }
 
-/// Whether this is a key of an earlier version: by its id, or, where the id stays, by its values.
-pub(super) fn is_known(ledger: &Ledger, key_id: Option<&KeyId>, fingerprints: &[Fingerprint]) -> bool {
-    ledger.versions.values().any(|facts| match key_id {
-        Some(key_id) => facts.key_id.as_ref() == Some(key_id),
-        None => !fingerprints.is_empty() && facts.fingerprints == fingerprints,
+/// Whether this is a key of an earlier version.
+pub(super) fn is_known(ledger: &Ledger, key_id: &KeyId) -> bool {
+    ledger.versions.values().any(|facts| facts.key_id.as_ref() == Some(key_id))
+}
+
+/// Whether a key that stays has a secret of an earlier version still, or again: some servers take the call and renew nothing.
+pub(super) fn has_an_old_secret(provider: &Provider, ledger: &Ledger, acting: &Material, minted: &Material, new: &[Fingerprint]) -> bool {
+    let filled = provider.calls.create.iter().flat_map(|create| create.fields.keys());
+    let mut secrets = filled.filter(|field| provider.fields.get(*field).is_some_and(|field| field.class == FieldClass::Secret));
+    secrets.any(|field| {
+        let unchanged = acting.get(field).zip(minted.get(field)).is_some_and(|(old, new)| old.same_as(new));
+        let met = |print: &Fingerprint| print.field == *field && ledger.versions.values().any(|facts| facts.fingerprints.contains(print));
+        unchanged || new.iter().any(met)
     })
 }

@@ -43,6 +43,7 @@ pub async fn run(subject: &Subject) {
     nobody_else_may_act(subject).await;
     a_refused_administrator_is_no_refused_key(subject).await;
     no_key_revokes_itself(subject).await;
+    a_key_is_disabled_before_it_is_removed(subject).await;
     a_key_without_its_material_is_revoked_by_the_list(subject).await;
     assert!((subject.accepts)(&subject.current_key), "the current key lives through all of it");
 }
@@ -135,6 +136,25 @@ async fn no_key_revokes_itself(subject: &Subject) {
     assert!(matches!(refused, Err(IssuerError::Impossible(_))), "{refused:?}");
     assert!((subject.accepts)(&minted.key_id));
     subject.revoke(&minted).await;
+}
+
+async fn a_key_is_disabled_before_it_is_removed(subject: &Subject) {
+    let (issuer, target) = (&subject.issuer, &subject.target);
+    let minted = subject.create(7).await;
+    let disable = || issuer.disable(target, &subject.current, &minted.key_id, Some(&minted.material));
+    if target.provider.calls.disable.is_none() {
+        assert!(matches!(disable().await, Err(IssuerError::Impossible(_))));
+        return subject.revoke(&minted).await;
+    }
+    let itself = issuer.disable(target, &minted.material, &minted.key_id, Some(&minted.material)).await;
+    assert!(matches!(itself, Err(IssuerError::Impossible(_))), "{itself:?}");
+    for time in ["once", "twice"] {
+        assert_eq!(disable().await, Ok(()), "disabled {time}");
+        assert!(!(subject.accepts)(&minted.key_id), "nobody can use it");
+        assert_eq!(subject.listed_alive(&minted.key_id).await, Some(true), "and it takes its slot");
+    }
+    subject.revoke(&minted).await;
+    assert_eq!(subject.listed_alive(&minted.key_id).await, Some(false));
 }
 
 async fn a_key_without_its_material_is_revoked_by_the_list(subject: &Subject) {

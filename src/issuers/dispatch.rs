@@ -49,6 +49,10 @@ impl Issuer for Dispatch {
         self.of(target).create(target, acting, request).await
     }
 
+    async fn disable(&self, target: &Target, acting: &Material, key_id: &KeyId, doomed: Option<&Material>) -> Result<(), IssuerError> {
+        self.of(target).disable(target, acting, key_id, doomed).await
+    }
+
     async fn revoke(
         &self,
         target: &Target,

@@ -75,6 +75,7 @@ pub(crate) fn dinie() -> Provider {
                     cursors: ["/id", "/client_id"].map(str::to_owned).into(),
                 }),
             }),
+            disable: None,
             revoke: Some(call(Method::Delete, "/auth/credentials/{key_id}", Authentication::Token, revoke_rules)),
         },
         limits: Limits {
@@ -93,6 +94,65 @@ pub(crate) fn administered() -> Provider {
     let calls = &mut provider.calls;
     let signed = [calls.create.as_mut().map(|it| &mut it.call), calls.list.as_mut().map(|it| &mut it.call), calls.revoke.as_mut()];
     signed.into_iter().flatten().for_each(|call| call.authentication = Authentication::Administrator);
+    provider
+}
+
+/// Dinie's shape with two slots, where a key is disabled before it can be removed.
+pub(crate) fn slotted() -> Provider {
+    let mut provider = dinie();
+    provider.slots = Some(2);
+    let rules = rules(&[(&[204], Meaning::Works), (&[404, 409], Meaning::Gone), (&[401], Meaning::Dead)]);
+    provider.calls.disable = Some(call(Method::Post, "/auth/credentials/{key_id}/deactivate", Authentication::Token, rules));
+    if let Some((_, values)) = provider.calls.list.as_mut().and_then(|list| list.alive.as_mut()) {
+        values.push("disabled".to_owned());
+    }
+    provider
+}
+
+/// Dinie's webhook secret: one secret, rotated with overlap by another credential; nobody can ask whether it lives.
+pub(crate) fn rotating() -> Provider {
+    let mut provider = administered();
+    provider.lifecycle = Lifecycle::Rotate;
+    let create = dinie_create();
+    let seconds = JsonTemplate::Object(vec![("expire_current_in".to_owned(), JsonTemplate::Number("overlap_seconds".to_owned()))]);
+    let path = "/hooks/{field:client_id}/secret/rotate";
+    let call = Call { body: Body::Json(seconds), ..call(Method::Post, path, Authentication::Administrator, create.call.rules) };
+    provider.calls = Calls {
+        create: Some(Create {
+            call,
+            key_id: None,
+            fields: [(field("client_secret"), "/secret".to_owned())].into(),
+            issued_at: None,
+            expires_at: None,
+            previous_expires_at: Some("/previous_secret_expires_at".to_owned()),
+            ..create
+        }),
+        ..Calls::default()
+    };
+    provider
+}
+
+/// A client whose registration is updated (RFC 7592), where the server answers with a new secret; the old one is dead.
+pub(crate) fn replacing() -> Provider {
+    let mut provider = oauth_registration();
+    provider.lifecycle = Lifecycle::Replace;
+    provider.calls.revoke = None;
+    if let Some(create) = provider.calls.create.as_mut() {
+        let body = vec![("client_id".to_owned(), JsonTemplate::Text(Template::parse("{field:client_id}").unwrap()))];
+        create.call = Call {
+            url_field: Some(field("registration_client_uri")),
+            body: Body::Json(JsonTemplate::Object(body)),
+            ..call(
+                Method::Put,
+                "/",
+                Authentication::Management { field: field("registration_access_token") },
+                rules(&[(&[200], Meaning::Works), (&[401], Meaning::Dead)]),
+            )
+        };
+        create.key_id = None;
+        create.fields = pointers(&["client_secret", "registration_access_token"]);
+        create.issued_at = None;
+    }
     provider
 }
 
@@ -201,6 +261,7 @@ fn empty(name: &str) -> Provider {
         signs: None,
         lifecycle: Lifecycle::Pairs,
         manual: Default::default(),
+        slots: None,
         timing: Timing::default(),
         limits: Limits::default(),
         facts: Vec::new(),

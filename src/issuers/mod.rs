@@ -11,6 +11,7 @@ pub(crate) mod fixtures;
 pub mod generated;
 pub mod memory;
 pub mod pace;
+pub mod succession_contract;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -187,6 +188,14 @@ pub trait Issuer: Send + Sync {
     /// Makes one key. `acting` is the current version, which lends the fields that a new key keeps, and signs unless the target's
     /// administrator does.
     async fn create(&self, target: &Target, acting: &Material, request: &CreateRequest) -> Result<Minted, IssuerError>;
+
+    /// Ends one key in a way that a person can undo at the provider, and leaves it there. Done twice, it does no harm.
+    ///
+    /// # Errors
+    /// [`IssuerError::Impossible`] where the provider can't.
+    async fn disable(&self, _target: &Target, _acting: &Material, _key_id: &KeyId, _doomed: Option<&Material>) -> Result<(), IssuerError> {
+        Err(IssuerError::Impossible("the provider can't disable keys"))
+    }
 
     /// Revokes one key. `acting` (or the administrator) signs and is never the key that is revoked; `doomed` is the revoked version's own material
     /// where it is at hand (management fields, and the proof of death at the token endpoint).

@@ -151,6 +151,7 @@ pub fn append_point(event: &Event) -> &'static str {
         Event::Refused { .. } => "journal.append refused",
         Event::Promoted { .. } => "journal.append promoted",
         Event::Confirmed { .. } => "journal.append confirmed",
+        Event::Disabled { .. } => "journal.append disabled",
         Event::Retired { .. } => "journal.append retired",
         Event::RevokeIntended => "journal.append revoke-intended",
         Event::Revoked { .. } => "journal.append revoked",

@@ -8,11 +8,12 @@ use super::{Source, provider, read_head, tree};
 use crate::domain::ids::Name;
 use crate::domain::provider::Provider;
 
-const DESCRIPTIONS: [(&str, &str); 15] = [
+const DESCRIPTIONS: [(&str, &str); 16] = [
     ("checkout.yaml", include_str!("../../policies/providers/checkout.yaml")),
     ("dinie.yaml", include_str!("../../policies/providers/dinie.yaml")),
     ("dinie-webhook.yaml", include_str!("../../policies/providers/dinie-webhook.yaml")),
     ("fincode.yaml", include_str!("../../policies/providers/fincode.yaml")),
+    ("glewlwyd.yaml", include_str!("../../policies/providers/glewlwyd.yaml")),
     ("oauth-initial-access.yaml", include_str!("../../policies/providers/oauth-initial-access.yaml")),
     ("oauth-registration.yaml", include_str!("../../policies/providers/oauth-registration.yaml")),
     ("okra.yaml", include_str!("../../policies/providers/okra.yaml")),

@@ -182,6 +182,7 @@ fn untimed(policy: &RotationPolicy) -> Provider {
         signs: None,
         lifecycle: Lifecycle::Pairs,
         manual: Default::default(),
+        slots: None,
         timing: Timing::default(),
         limits: Limits::default(),
         facts: Vec::new(),

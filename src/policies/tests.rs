@@ -3,6 +3,7 @@
 mod fuzz;
 mod go_live;
 mod language;
+mod lifecycles;
 mod schema;
 mod table;
 
@@ -73,7 +74,9 @@ fn outer_form(#[case] text: &str, #[case] expected: &[&str]) {
 #[case("{}", &["4:7 missing-field"])]
 #[case("{maxAge: }", &["4:8 missing-value"])]
 #[case("{maxAge: 90}", &["4:16 bad-duration"])]
-#[case("{maxAge: 3mo, overlap: 0s, spread: x, verifyEvery: -1s}", &["4:16 bad-duration", "4:30 bad-duration", "4:42 bad-duration", "4:58 bad-duration"])]
+#[case("{maxAge: 3mo, overlap: 0x, spread: x, verifyEvery: -1s}", &["4:16 bad-duration", "4:30 bad-duration", "4:42 bad-duration", "4:58 bad-duration"])]
+// Whether there may be none, the provider decides: see `lifecycles`.
+#[case("{maxAge: 90d, overlap: 0s}", &[])]
 #[case("{maxAge: true}", &["4:16 bad-type"])]
 #[case("{maxage: 90d}", &["4:7 missing-field", "4:8 unknown-field"])]
 #[case("{maxAge: 24h, overlap: 24h}", &["4:30 overlap-too-long"])]
@@ -152,7 +155,7 @@ const WHOLE_PROVIDER: &str = r#"spec:
 
 #[rstest]
 #[case("", "", &[])]
-#[case("lifecycle: pairs", "lifecycle: slots", &["6:14 unsupported"])]
+#[case("lifecycle: pairs", "lifecycle: slots", &["6:14 bad-value"])]
 #[case("lifecycle: pairs", "lifecycle: manual", &["15:5 unused-call", "16:5 unused-call"])]
 #[case("lifecycle: pairs", "lifecycle: pairs\n  signs: token", &[])]
 #[case("lifecycle: pairs", "lifecycle: pairs\n  signs: {basic: {username: id, password: secret}}", &[])]

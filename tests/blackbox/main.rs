@@ -27,6 +27,7 @@ mod demo;
 mod disk;
 mod fakes_test;
 mod generated;
+mod glewlwyd_test;
 mod golive;
 mod incident;
 mod judge;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use keywright::domain::credential::Environment;
 use keywright::domain::ids::{KeyId, VersionId};
-use keywright::domain::material::Material;
+use keywright::domain::material::{Material, Secret};
 use keywright::engine::errors::SubmitError;
 use keywright::engine::{Engine, StreamGuard};
 use keywright::faults::When;
@@ -39,10 +39,16 @@ pub enum Scenario {
     RolledBack,
     /// A person is asked for a new key, submits it, and removes the old one when asked to.
     ByHand,
+    /// There is one secret: the provider ends the old one by itself, after the overlap.
+    Rotated,
+    /// There is one secret: the old one dies when the next is made.
+    Replaced,
+    /// The account has few slots, and the old key is disabled before it is removed.
+    Disabled,
 }
 
 impl Scenario {
-    pub const ALL: [Scenario; 7] = [
+    pub const ALL: [Scenario; 10] = [
         Scenario::Whole,
         Scenario::Refused,
         Scenario::LostReply,
@@ -50,12 +56,31 @@ impl Scenario {
         Scenario::Stolen,
         Scenario::RolledBack,
         Scenario::ByHand,
+        Scenario::Rotated,
+        Scenario::Replaced,
+        Scenario::Disabled,
     ];
+
+    /// The key stays, and its secret changes.
+    fn has_one_secret(self) -> bool {
+        matches!(self, Scenario::Rotated | Scenario::Replaced)
+    }
+
+    fn world(self, backend: Backend) -> World {
+        match self {
+            Scenario::Rotated => World::with(backend, &one_secret("rotate", "authentication: token", "overlap: 60s, unconfirmed: revoke")),
+            Scenario::Replaced => World::with(backend, &one_secret("replace", "authentication: {management: manager}", "overlap: 0s")),
+            Scenario::Disabled => World::with(backend, &disabling()),
+            Scenario::ByHand => World::with(backend, DOCUMENTS_BY_HAND),
+            _ => World::new(backend),
+        }
+    }
 
     fn prepare(self, world: &World) {
         world.issuer.behave(|behaviour| behaviour.idempotent = self == Scenario::LostReplyIdempotent);
         match self {
             Scenario::Whole | Scenario::Stolen | Scenario::RolledBack | Scenario::ByHand => {}
+            Scenario::Rotated | Scenario::Replaced | Scenario::Disabled => {}
             Scenario::Refused => world.issuer.behave(|behaviour| behaviour.stillborn = true),
             Scenario::LostReply | Scenario::LostReplyIdempotent => world.issuer.inject("issuer.create", FaultAction::LoseReply),
         }
@@ -84,10 +109,13 @@ pub struct Life {
 
 impl Life {
     pub fn new(backend: Backend, scenario: Scenario) -> Life {
-        let world = World::with(backend, if scenario == Scenario::ByHand { DOCUMENTS_BY_HAND } else { DOCUMENTS });
+        let world = scenario.world(backend);
         scenario.prepare(&world);
         world.hook_issuer();
-        let first = world.made_by_hand();
+        let mut first = world.made_by_hand();
+        if scenario == Scenario::Replaced {
+            first.1.insert("manager".parse().unwrap(), Secret::from("what-manages-the-key-4Rt8".to_owned()));
+        }
         let app = App::new("payments", "one");
         Life {
             world,
@@ -143,14 +171,23 @@ impl Life {
                 drop(engine);
                 break;
             }
+            let most = self.step_max(&engine);
             drop(engine);
-            self.world.clocks.advance(rest.clamp(Duration::from_millis(10), Duration::from_secs(60)));
+            self.world.clocks.advance(rest.clamp(Duration::from_millis(10), most));
             self.check().await;
         }
         self.check_end().await;
         self.stream = None;
         self.engine = None;
         (self.world, self.deaths)
+    }
+
+    /// How far time goes at once: the application looks once in each turn, and where the provider ends the old secret by its own clock,
+    /// nobody waits for it.
+    fn step_max(&self, engine: &Engine) -> Duration {
+        let status = engine.status(Some(&name(CREDENTIAL)), None, 1);
+        let steady = status.is_none_or(|status| status.credentials.first().is_none_or(|row| row.phase == "steady"));
+        Duration::from_secs(if self.scenario == Scenario::Rotated && !steady { 20 } else { 60 })
     }
 
     /// The engine, started if it isn't running.
@@ -250,16 +287,23 @@ impl Life {
         let stages = world.stages(CREDENTIAL).await;
         let Some(current) = stages.current else { return };
         let material = world.stored(CREDENTIAL, &current).await;
-        assert!(world.accepts(&material), "the current version is accepted (I3)");
+        // The one exception: the next secret is made, and this one died with that.
+        let outdated = |material: &Material| self.scenario == Scenario::Replaced && !world.is_newest(&self.first.0, material);
+        assert!(world.accepts(&material) || outdated(&material), "the current version is accepted (I3)");
         if let Some((_, held)) = &self.app.held {
-            assert!(world.accepts(held), "what the application holds is accepted (I6)");
+            assert!(world.accepts(held) || outdated(held), "what the application holds is accepted (I6)");
+        }
+        if self.scenario == Scenario::Replaced {
+            return;
         }
         self.promoted.entry(current.clone()).or_insert(now);
         // The first key is dead: then the current one had its overlap, and was confirmed (I5).
-        if !world.issuer.accepts(&self.first.0, now) {
+        if !world.accepts(&self.first.1) {
             let promoted = self.promoted[&current];
             let overlap = Duration::try_from(now.duration_since(promoted)).unwrap();
-            assert!(overlap >= OVERLAP || self.scenario == Scenario::Stolen, "the old key had its overlap, not {overlap:?} (I5)");
+            // Where the provider ends the old one, it counts from the create.
+            let counts_otherwise = matches!(self.scenario, Scenario::Stolen | Scenario::Rotated);
+            assert!(overlap >= OVERLAP || counts_otherwise, "the old key had its overlap, not {overlap:?} (I5)");
             assert!(self.confirming.contains_key(&current), "the application had confirmed (I5)");
         }
     }
@@ -281,7 +325,9 @@ impl Life {
         let living = world.ours_living();
         assert_eq!(living.len(), 1, "one key of ours lives");
         let rolled_back = self.scenario == Scenario::RolledBack && status.credentials[0].generation >= 3;
-        assert_eq!(living.contains(&self.first.0), rolled_back, "the old one is dead, unless it was taken back");
+        let key_stays = rolled_back || self.scenario.has_one_secret();
+        assert_eq!(living.contains(&self.first.0), key_stays, "the old one is dead, unless it was taken back");
+        assert_eq!(world.accepts(&self.first.1), rolled_back, "and so is its secret");
         // A fault may shut the way back; without one it is gone.
         assert!(rolled_back || self.scenario != Scenario::RolledBack || world.faults.fired().is_some() || self.deaths > 0);
         if self.scenario == Scenario::Stolen {
@@ -300,4 +346,36 @@ impl Life {
         let issued = world.issuer.history(|keys| keys.iter().filter(|key| key.environment == Environment::Production).count());
         assert!(issued <= 8, "not more keys than faults explain: {issued}");
     }
+}
+
+/// Dinie's own description, with slots for two keys of others and two of ours, and a call that disables.
+fn disabling() -> String {
+    let disable = "    disable: {method: POST, path: \"/auth/credentials/{key_id}/off\", authentication: token}\n    revoke:";
+    let dinie = include_str!("../../policies/providers/dinie.yaml");
+    let described = dinie.replace("    revoke:", disable).replace("  lifecycle: pairs\n", "  lifecycle: pairs\n  slots: 4\n");
+    assert!(described.contains("disable:") && described.contains("slots: 4"), "the description has changed its shape");
+    format!("{described}---{}", super::world::DOCUMENTS)
+}
+
+/// Dinie's shape with one secret, and a policy for it.
+fn one_secret(lifecycle: &str, authentication: &str, terms: &str) -> String {
+    let asks = if lifecycle == "rotate" { "body: {json: {seconds: \"{overlap_seconds}\"}}, " } else { "" };
+    let manager = if authentication.contains("manager") { "\n    manager: {class: management}" } else { "" };
+    let usual = super::world::DOCUMENTS.replace("overlap: 60s", terms);
+    format!(
+        "apiVersion: keywright.dev/v1alpha1
+kind: Provider
+metadata: {{name: dinie}}
+spec:
+  title: Dinie with one secret
+  lifecycle: {lifecycle}
+  environments: {{production: {{base: \"https://api.dinie.com.br/v3\"}}}}
+  fields:
+    client_id: {{class: public}}
+    client_secret: {{class: secret}}{manager}
+  calls:
+    token: {{method: POST, path: /token, authentication: {{basic: {{username: client_id, password: client_secret}}}}, accessToken: /a}}
+    create: {{method: POST, path: /rotate, {authentication}, {asks}fields: {{client_secret: /secret}}}}
+---{usual}"
+    )
 }

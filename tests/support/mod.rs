@@ -10,6 +10,7 @@ pub(crate) mod daemon;
 pub(crate) mod dinie;
 pub(crate) mod encodings;
 pub(crate) mod exposition;
+pub(crate) mod glewlwyd;
 pub(crate) mod oidc;
 #[allow(dead_code, reason = "shared with tests/canary.rs, which collects in more places")]
 pub(crate) mod outputs;

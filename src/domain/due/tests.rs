@@ -36,6 +36,7 @@ fn decision(policy: &RotationPolicy, provider: &Provider, now: &str, change: imp
         blockers: &[],
         create_unsent: false,
         seen: None,
+        living: None,
         installation: installation(),
         requested: false,
         all_paused: false,

@@ -8,7 +8,7 @@ use super::canary::{begins, failure_after, rolled_out, stopped};
 use super::incident::{close_incident, compromised, forgotten, revocation_asked};
 use super::manual::{reminded, removal_asked, removal_seen, requested, withdrawn};
 use super::undo::{abandon, orphan, restored, rollback_planned};
-use super::{Event, POSSIBLE_ORPHANS_MAX, Phase, Plan, Rotation};
+use super::{Event, Instant, POSSIBLE_ORPHANS_MAX, Phase, Plan, Rotation};
 use crate::domain::environment::Verdict;
 use crate::domain::holders::Blocker;
 use crate::domain::ids::VersionId;
@@ -46,6 +46,7 @@ pub fn apply(ledger: &Ledger, event: &Event) -> Applied {
         Event::Promoted { .. } => promoted(ledger, event),
         Event::RolledOut { step, reach, at } => rolled_out(ledger, *step, *reach, *at),
         Event::RolloutStopped { reason, next_try_at, .. } => stopped(ledger, *reason, *next_try_at),
+        Event::Disabled { at } => disabled(ledger, *at),
         Event::Confirmed { stragglers } => confirmed(ledger, stragglers),
         Event::Retired { term } => retired(ledger, *term),
         Event::RevokeIntended => revoke_intended(ledger),
@@ -127,6 +128,7 @@ pub(super) fn open(plan: &Plan, old: Option<VersionId>, phase: Phase) -> Rotatio
         rollout: None,
         rehearsed: plan.twin_rotations,
         retired_term: None,
+        disabled: None,
         stragglers: Vec::new(),
         abandoning: None,
         seen: BTreeSet::new(),
@@ -411,6 +413,16 @@ fn revoke_intended(ledger: Ledger) -> Applied {
     // Who was given the old version to verify with sees that this ends.
     ledger.revision += u64::from(ledger.rotation.as_ref().is_some_and(|rotation| rotation.plan.serves_previous));
     Ok(ledger)
+}
+
+fn disabled(ledger: Ledger, at: Instant) -> Applied {
+    let old = ledger.rotation.as_ref().and_then(|rotation| rotation.old.as_ref()).and_then(|old| ledger.versions.get(old));
+    if !old.is_some_and(|old| old.doomed) {
+        return illegal("disabled", "the intent to revoke is missing");
+    }
+    in_phase(ledger, "disabled", &[Phase::Retired], |rotation| {
+        rotation.disabled.get_or_insert(at);
+    })
 }
 
 fn revoked(ledger: Ledger, ended: Ended) -> Applied {

@@ -109,6 +109,9 @@ pub struct Rotation {
     pub rehearsed: u64,
     /// Leadership term of the last fresh look at the current version before the revocation (I5).
     pub retired_term: Option<u64>,
+    /// When the old key was disabled, where the provider can do that before it removes it.
+    #[serde(default)]
+    pub disabled: Option<Instant>,
     pub stragglers: Vec<Blocker>,
     pub abandoning: Option<AbandonReason>,
     /// The provider's keys as they were listed before the new one was made.
@@ -333,6 +336,10 @@ pub enum Event {
     },
     /// From here on the old key can't become current again, whatever happens.
     RevokeIntended,
+    /// The old key is disabled: nobody can use it, and it isn't removed yet.
+    Disabled {
+        at: Instant,
+    },
     Revoked {
         at: Timestamp,
         closure: Closure,
@@ -452,6 +459,8 @@ pub enum Step {
     Promote,
     /// Verify the current version afresh, before the old one goes.
     Retire,
+    /// End the old key in a way that can be undone at the provider, before it is removed.
+    Disable,
     Revoke,
     /// Remove the bytes of the old version from the store, and of all that carry its key ([`Ledger::same_key`]).
     Forget,
@@ -486,6 +495,8 @@ pub enum WaitReason {
     Paused,
     /// Old and new both work for a while yet.
     Overlap,
+    /// The old key is disabled, and kept for a while before it is removed.
+    Soak,
     /// An instance still holds the old version.
     Held,
     /// As [`WaitReason::Held`], and the old version is past its deadline.
@@ -516,6 +527,7 @@ impl WaitReason {
             WaitReason::WindowClosed => "window-closed",
             WaitReason::Paused => "paused",
             WaitReason::Overlap => "overlap",
+            WaitReason::Soak => "soak",
             WaitReason::Held => "held",
             WaitReason::Overdue => "overdue",
             WaitReason::NoInstanceSeen => "no-instance-seen",
@@ -547,6 +559,8 @@ pub struct Facts<'a> {
     /// The provider's keys as this process last listed them, if that was after the last create of unknown outcome.
     /// Empty, and not absent, where the provider can't list.
     pub seen: Option<&'a BTreeSet<KeyId>>,
+    /// How many keys lived then, where the provider lists them: each takes a slot.
+    pub living: Option<usize>,
     pub installation: InstallationId,
     /// An operator asked for a rotation.
     pub requested: bool,

@@ -100,6 +100,11 @@ fn issue(rotation: &Rotation, facts: &Facts<'_>) -> Step {
     }
     let none = BTreeSet::new();
     let Some(seen) = facts.seen.or(is_on(Mutant::NoSurveyBeforeCreate).then_some(&none)) else { return Step::Survey };
+    // A further key would take a slot that isn't there, or evict a living one (I9).
+    let slots = facts.provider.slots.and_then(|slots| usize::try_from(slots).ok());
+    if slots.zip(facts.living).is_some_and(|(slots, living)| living >= slots) {
+        return abandon(AbandonReason::NoFreeSlot);
+    }
     // The same operation is tried again, unless its key was met and given up: an idempotency key must never bring a
     // revoked key back.
     let attempt = if rotation.attempt_burned && !is_on(Mutant::AttemptReused) { facts.ledger.attempts + 1 } else { rotation.attempt };
@@ -233,7 +238,21 @@ fn revoke(rotation: &Rotation, facts: &Facts<'_>) -> Step {
     if let Some(wait) = clock_untrusted(facts) {
         return wait;
     }
-    if doomed || is_on(Mutant::RevokeIntentNotJournaled) { Step::Revoke } else { Step::Journal(Event::RevokeIntended) }
+    if !doomed && !is_on(Mutant::RevokeIntentNotJournaled) {
+        return Step::Journal(Event::RevokeIntended);
+    }
+    disable_first(rotation, facts).unwrap_or(Step::Revoke)
+}
+
+/// Where the provider can disable before it deletes: disable, soak, delete (I5).
+fn disable_first(rotation: &Rotation, facts: &Facts<'_>) -> Option<Step> {
+    facts.provider.calls.disable.as_ref()?;
+    // What nothing names at the provider can't be disabled either.
+    rotation.old.as_ref().and_then(|old| facts.ledger.versions.get(old))?.key_id.as_ref()?;
+    let Some(disabled) = rotation.disabled else { return Some(Step::Disable) };
+    let soak = if hurried(rotation, facts) { Duration::ZERO } else { facts.policy.soak(facts.provider) };
+    let left = soak.saturating_sub(facts.now.since(disabled));
+    (!left.is_zero()).then(|| wait(WaitReason::Soak, Some(later(facts, left))))
 }
 
 /// What destroys waits for a clock that is believed (I13).

@@ -11,6 +11,7 @@ mod perform;
 mod properties;
 mod rehearsals;
 mod rollback;
+mod slots;
 mod stories;
 mod successors;
 mod table;
@@ -166,6 +167,7 @@ impl World {
             blockers: &self.blockers,
             create_unsent: self.create_unsent,
             seen: self.seen.as_ref(),
+            living: self.seen.as_ref().map(BTreeSet::len),
             installation: installation(),
             requested: self.requested,
             all_paused: self.all_paused,

@@ -89,7 +89,7 @@ impl DeclarativeIssuer {
         signer: Signer<'_>,
         extras: Extras,
     ) -> Result<Reply, IssuerError> {
-        let may_wait = !matches!(name, "create" | "revoke");
+        let may_wait = !matches!(name, "create" | "disable" | "revoke");
         self.call_in_turn(target, name, call, signer, (extras, may_wait)).await
     }
 
@@ -266,6 +266,10 @@ impl Issuer for DeclarativeIssuer {
 
     async fn create(&self, target: &Target, acting: &Material, request: &CreateRequest) -> Result<Minted, IssuerError> {
         self.mint(target, acting, request).await
+    }
+
+    async fn disable(&self, target: &Target, acting: &Material, key_id: &KeyId, doomed: Option<&Material>) -> Result<(), IssuerError> {
+        self.switch_off(target, acting, key_id, doomed).await
     }
 
     async fn revoke(

@@ -29,6 +29,30 @@ struct NotNow;
 const ASK_LATER: IssuerError = IssuerError::Unclear("whether the key is dead can't be asked now");
 
 impl DeclarativeIssuer {
+    pub(super) async fn switch_off(
+        &self,
+        target: &Target,
+        acting: &Material,
+        key_id: &KeyId,
+        doomed: Option<&Material>,
+    ) -> Result<(), IssuerError> {
+        let provider = &target.provider;
+        let call = provider.calls.disable.as_ref().ok_or(IssuerError::Impossible("the description has no disable call"))?;
+        if signs_itself(provider, acting, key_id, doomed) {
+            return Err(IssuerError::Impossible("the key that signs is the one that would be disabled"));
+        }
+        let administrator = target.administrator_for(SignedCall::Disable);
+        let token = self.token_for(target, call, acting, administrator).await?;
+        let signer = Signer { acting, subject: doomed, token: token.as_ref(), administrator };
+        let extras = Extras { variables: vec![("key_id", key_id.as_str().to_owned())], ..Extras::default() };
+        let reply = self.call(target, "disable", call, signer, extras).await?;
+        match reply.meaning(&call.rules) {
+            // What is disabled or gone already is refused by some; whether it is, the removal's own answer tells.
+            Meaning::Works | Meaning::Gone | Meaning::Refused => Ok(()),
+            other => Err(refusal(&reply, other, target, signer.signed_by(call))),
+        }
+    }
+
     pub(super) async fn end(
         &self,
         target: &Target,
@@ -40,6 +64,9 @@ impl DeclarativeIssuer {
         let call = provider.calls.revoke.as_ref().ok_or(IssuerError::Impossible("the description has no revoke call"))?;
         if signs_itself(provider, acting, key_id, doomed) {
             return Err(IssuerError::Impossible("the key that signs is the one that would be revoked"));
+        }
+        if provider.calls.disable.is_some() {
+            self.switch_off(target, acting, key_id, doomed).await?;
         }
         let administrator = target.administrator_for(SignedCall::Revoke);
         let token = self.token_for(target, call, acting, administrator).await?;

@@ -24,7 +24,7 @@ use crate::domain::provider::{ListedKey, SignedCall};
 pub use self::truth::{Behaviour, SecretMaker, SimKey};
 
 /// Where a fault can strike, in the order of a rotation. The hook is asked once per call.
-pub const POINTS: [&str; 5] = ["issuer.create", "issuer.probe", "issuer.list", "issuer.revoke", "issuer.is_dead"];
+pub const POINTS: [&str; 6] = ["issuer.create", "issuer.probe", "issuer.list", "issuer.disable", "issuer.revoke", "issuer.is_dead"];
 
 /// What happens at a point.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -138,6 +138,13 @@ impl MemoryIssuer {
         state.find(environment, material).is_some_and(|index| state.keys[index].accepted(at))
     }
 
+    /// The truth: whether nothing was made after these values for their key.
+    pub fn is_newest(&self, environment: Environment, key_id: &KeyId, material: &Material) -> bool {
+        let state = self.state();
+        let newest = state.keys.iter().rposition(|key| key.environment == environment && key.key_id == *key_id);
+        newest.is_some() && newest == state.find(environment, material)
+    }
+
     /// Ids and names of all keys that haven't ended, oldest first; those that propagate still are among them.
     pub fn living(&self, environment: Environment) -> Vec<(KeyId, String)> {
         let now = self.clock.now();
@@ -236,7 +243,7 @@ impl Issuer for MemoryIssuer {
 
     async fn list(&self, target: &Target, acting: &Material) -> Result<Vec<ListedKey>, IssuerError> {
         self.at("issuer.list", |state, now| {
-            if state.behaviour.blind {
+            if state.behaviour.blind || !target.provider.succession().spares_the_old() {
                 return Err(IssuerError::Impossible("the provider can't list"));
             }
             state.authenticate(target.environment, signing(target, acting, SignedCall::List), now)?;
@@ -249,7 +256,10 @@ impl Issuer for MemoryIssuer {
 
     async fn create(&self, target: &Target, acting: &Material, request: &CreateRequest) -> Result<Minted, IssuerError> {
         self.at("issuer.create", |state, now| {
-            state.authenticate(target.environment, signing(target, acting, SignedCall::Create), now)?;
+            // Management fields are no keys: a dead secret's record can be changed with them.
+            if !target.provider.is_managed_by_key(SignedCall::Create) {
+                state.authenticate(target.environment, signing(target, acting, SignedCall::Create), now)?;
+            }
             let succession = target.provider.succession();
             if !succession.spares_the_old() {
                 return state.succeed(target.environment, acting, request, succession, now);
@@ -261,6 +271,16 @@ impl Issuer for MemoryIssuer {
         .map_err(|error| said_of(target, SignedCall::Create, error))
     }
 
+    async fn disable(&self, target: &Target, acting: &Material, key_id: &KeyId, _doomed: Option<&Material>) -> Result<(), IssuerError> {
+        if target.provider.calls.disable.is_none() {
+            return Err(IssuerError::Impossible("the provider can't disable keys"));
+        }
+        let signing = signing(target, acting, SignedCall::Disable);
+        self.at("issuer.disable", |state, now| state.disable(target.environment, (acting, signing), key_id, now))
+            .await
+            .map_err(|error| said_of(target, SignedCall::Disable, error))
+    }
+
     async fn revoke(
         &self,
         target: &Target,
@@ -268,6 +288,9 @@ impl Issuer for MemoryIssuer {
         key_id: &KeyId,
         doomed: Option<&Material>,
     ) -> Result<Revocation, IssuerError> {
+        if !target.provider.succession().spares_the_old() {
+            return Err(IssuerError::Impossible("the provider ends the old secret by itself"));
+        }
         let signing = signing(target, acting, SignedCall::Revoke);
         self.at("issuer.revoke", |state, now| state.revoke(target.environment, (acting, signing), key_id, doomed, now))
             .await

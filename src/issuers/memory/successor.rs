@@ -1,9 +1,10 @@
-//! The simulated provider where a key stays and its secret changes: the old one ends by itself, or at once.
+//! The simulated provider where a key stays and its secret changes, and where a key is disabled before it is removed.
 
 use jiff::Timestamp;
 
 use super::truth::{SimKey, State, later};
 use crate::domain::credential::Environment;
+use crate::domain::ids::KeyId;
 use crate::domain::material::Material;
 use crate::domain::succession::Succession;
 use crate::issuers::{CreateRequest, IssuerError, Minted};
@@ -27,7 +28,32 @@ impl State {
         let key_id = self.keys[index].key_id.clone();
         let before = self.keys[..index].iter().rev().find(|key| key.environment == environment && key.key_id == key_id);
         let previous_expires_at = before.and_then(|key| key.dead_from).filter(|_| succession == Succession::EndsOld);
-        Ok(Minted { previous_expires_at, ..self.keys[index].minted() })
+        let mut minted = Minted { previous_expires_at, ..self.keys[index].minted() };
+        // The key stays, and what manages it with it.
+        for (field, value) in acting.iter() {
+            if minted.material.get(field).is_none() {
+                minted.material.insert(field.clone(), value.duplicate());
+            }
+        }
+        Ok(minted)
+    }
+
+    pub(super) fn disable(
+        &mut self,
+        environment: Environment,
+        (acting, signing): (&Material, &Material),
+        key_id: &KeyId,
+        now: Timestamp,
+    ) -> Result<(), IssuerError> {
+        self.authenticate(environment, signing, now)?;
+        let acting = self.find(environment, acting).map(|index| self.keys[index].key_id.clone());
+        if acting.as_ref() == Some(key_id) {
+            return Err(IssuerError::Impossible("the key that signs is the one that would be disabled"));
+        }
+        if let Some(key) = self.keys.iter_mut().find(|key| key.environment == environment && key.key_id == *key_id) {
+            key.disabled_from.get_or_insert(now);
+        }
+        Ok(())
     }
 
     fn next_secret(

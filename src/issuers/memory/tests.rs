@@ -8,7 +8,7 @@ use super::*;
 use crate::domain::ids::OperationId;
 use crate::domain::ledger::Closure;
 use crate::issuers::contract::{self, Subject};
-use crate::issuers::fixtures;
+use crate::issuers::{fixtures, succession_contract};
 
 fn start() -> (Arc<MemoryIssuer>, SimClock, Target, KeyId, Material) {
     let clock = SimClock::new(Timestamp::from_second(1_800_000_000).unwrap());
@@ -34,6 +34,42 @@ async fn the_simulated_provider_keeps_the_contract() {
         let truth = issuer.clone();
         let accepts = Arc::new(move |key: &KeyId| truth.accepts(key, clock.now()));
         contract::run(&Subject { issuer, target, current, current_key, accepts, can_list: !blind, signed: true, idempotent }).await;
+    }
+}
+
+#[tokio::test]
+async fn where_keys_are_disabled_first_it_keeps_the_contract() {
+    let (issuer, clock, _, current_key, current) = start();
+    let target = fixtures::target(fixtures::slotted(), "http://127.0.0.1:1");
+    let truth = issuer.clone();
+    let accepts = Arc::new(move |key: &KeyId| truth.accepts(key, clock.now()));
+    contract::run(&Subject { issuer, target, current, current_key, accepts, can_list: true, signed: true, idempotent: false }).await;
+}
+
+#[tokio::test]
+async fn where_there_is_one_secret_it_keeps_that_contract() {
+    for provider in [fixtures::rotating(), fixtures::replacing()] {
+        for idempotent in [true, false] {
+            let (issuer, clock, _, _, current) = start();
+            let (_, administrator) = issuer.enrol(Environment::Sandbox, "the administrator");
+            let mut current = current;
+            for field in provider.fields.keys().filter(|field| provider.is_management(field)) {
+                current.insert(field.clone(), crate::domain::material::Secret::from("a-management-field-7Gh2".to_owned()));
+            }
+            let target = fixtures::target(provider.clone(), "http://127.0.0.1:1");
+            let target = fixtures::signed_by(target, fixtures::dinie(), "http://127.0.0.1:2", administrator);
+            issuer.behave(|behaviour| behaviour.idempotent = idempotent);
+            let (truth, now, hands) = (issuer.clone(), clock.clone(), clock);
+            succession_contract::run(&succession_contract::Subject {
+                issuer,
+                target,
+                current,
+                accepts: Arc::new(move |material| truth.accepts_material(Environment::Sandbox, material, now.now())),
+                wait: Arc::new(move |by| hands.advance(by)),
+                idempotent,
+            })
+            .await;
+        }
     }
 }
 
@@ -103,6 +139,8 @@ async fn every_point_is_asked_by_its_name() {
     issuer.create(&target, &current, &request(1)).await.unwrap();
     issuer.probe(&target, &current).await.unwrap();
     issuer.list(&target, &current).await.unwrap();
+    let can_disable = fixtures::target(fixtures::slotted(), "http://127.0.0.1:1");
+    issuer.disable(&can_disable, &other, &key, Some(&current)).await.unwrap();
     issuer.revoke(&target, &other, &key, Some(&current)).await.unwrap();
     issuer.is_dead(&target, &current).await.unwrap();
     assert_eq!(*seen.lock().unwrap(), POINTS);

@@ -49,13 +49,15 @@ pub struct SimKey {
     /// When it stopped to be accepted, or will, after a revocation.
     pub dead_from: Option<Timestamp>,
     revoked: bool,
+    /// Not accepted from then on, and listed as living: it takes a slot until it is revoked.
+    pub(super) disabled_from: Option<Timestamp>,
     secret: Secret,
     pub(super) operation: Option<OperationId>,
 }
 
 impl SimKey {
     pub(super) fn accepted(&self, at: Timestamp) -> bool {
-        self.works_from <= at && self.not_ended(at)
+        self.works_from <= at && self.not_ended(at) && self.disabled_from.is_none_or(|end| at < end)
     }
 
     pub(super) fn not_ended(&self, at: Timestamp) -> bool {
@@ -91,7 +93,11 @@ impl State {
         self.looks += 1;
         let index = self.find(environment, material)?;
         let key = &self.keys[index];
-        let early = self.behaviour.flapping && self.looks.is_multiple_of(2) && key.not_ended(now) && key.works_from < Timestamp::MAX;
+        let early = self.behaviour.flapping
+            && key.disabled_from.is_none()
+            && self.looks.is_multiple_of(2)
+            && key.not_ended(now)
+            && key.works_from < Timestamp::MAX;
         (key.accepted(now) || early).then_some(index)
     }
 
@@ -132,6 +138,7 @@ impl State {
             expires_at: self.behaviour.life.map(|life| later(now, life)),
             dead_from: None,
             revoked: false,
+            disabled_from: None,
             secret,
             operation,
         });

@@ -39,6 +39,7 @@ pub(super) fn read_calls(node: &Node, scope: &Scope<'_>, lifecycle: Option<Lifec
         probe: call("probe", CallKind::Probe),
         create: fields.get("create").and_then(|node| read_create(node, scope, has_token, lifecycle)),
         list: fields.get("list").and_then(|node| read_list(node, scope, has_token)),
+        disable: call("disable", CallKind::Disable),
         revoke: call("revoke", CallKind::Revoke),
     };
     lifecycle::check_calls(&fields, &calls, lifecycle);
@@ -198,7 +199,7 @@ fn read_authentication(node: &Node, scope: &Scope<'_>, kind: CallKind, has_token
         }
         Kind::Text(word) if word == "administrator" => {
             if matches!(kind, CallKind::Token | CallKind::Probe) {
-                let help = "write `basic`, `bearer` or `token`; an administrator signs `create`, `list` and `revoke`";
+                let help = "write `basic`, `bearer` or `token`; an administrator signs `create`, `list`, `disable` and `revoke`";
                 sink.report(node.place, "bad-authentication", "whether a key lives is asked with the key itself", help);
             }
             Some(Authentication::Administrator)

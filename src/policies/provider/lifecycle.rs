@@ -6,10 +6,13 @@ use crate::domain::provider::{Calls, Lifecycle, Timing};
 use crate::domain::succession::{OVERLAP_SECONDS, OverlapBounds};
 
 use super::super::problem::Sink;
-use super::super::reader::{Fields, choice};
+use super::super::reader::{Fields, choice, whole_number};
 use super::super::tree::Node;
 use super::super::values::span;
 use super::request::pointer;
+
+/// More than that is no number to run out of.
+pub(in super::super) const SLOTS_MAX: u32 = 10_000;
 
 pub(in super::super) const LIFECYCLES: [(&str, Lifecycle); 5] = [
     ("pairs", Lifecycle::Pairs),
@@ -33,16 +36,22 @@ pub(super) fn check_calls(fields: &Fields<'_>, calls: &Calls, lifecycle: Option<
     let sink = fields.sink;
     let (unused, word, help): (&[&str], _, _) = match lifecycle {
         Some(Lifecycle::Manual) => (
-            &["create", "list", "revoke"],
+            &["create", "list", "disable", "revoke"],
             "manual",
             "a person makes and removes these keys: leave the call out, or write `lifecycle: pairs`",
         ),
-        Some(Lifecycle::Rotate) => (&["list", "revoke"], "rotate", "the provider ends the old secret by itself: leave the call out"),
-        Some(Lifecycle::Replace) => (&["list", "revoke"], "replace", "the old secret dies with the create: leave the call out"),
+        Some(Lifecycle::Rotate) => {
+            (&["list", "disable", "revoke"], "rotate", "the provider ends the old secret by itself: leave the call out")
+        }
+        Some(Lifecycle::Replace) => (&["list", "disable", "revoke"], "replace", "the old secret dies with the create: leave the call out"),
         Some(Lifecycle::Pairs | Lifecycle::Generated) | None => (&[], "", ""),
     };
     for key in unused.iter().filter_map(|name| fields.key(name)) {
         sink.report(key.place, "unused-call", format!("with `lifecycle: {word}` nothing makes this call"), help);
+    }
+    if let (true, false, Some(key)) = (lifecycle == Some(Lifecycle::Pairs), fields.has("revoke"), fields.key("disable")) {
+        let help = "describe `revoke`, which removes the key after a while; what only disables for ever is the revocation itself";
+        sink.report(key.place, "disable-alone", "a key that is disabled is removed afterwards, and nothing says how", help);
     }
     let asks = calls.create.as_ref().is_some_and(|create| create.call.body.mentions(OVERLAP_SECONDS));
     if let (true, Some(key)) = (asks && lifecycle != Some(Lifecycle::Rotate), fields.key("create")) {
@@ -79,9 +88,10 @@ pub(super) fn read_timing(node: &Node, sink: &Sink<'_>) -> Timing {
     let Some(fields) = Fields::of(node, sink) else { return Timing::default() };
     let part = |name| read_span(&fields, name);
     let (propagation, tokens_outlive, manual_lead) = (part("propagation"), part("tokensOutlive"), part("manualLead"));
+    let soak = part("soak");
     let overlap = fields.get("overlap").map(|node| read_overlap(node, sink)).unwrap_or_default();
     fields.done();
-    Timing { propagation, tokens_outlive, manual_lead, overlap }
+    Timing { propagation, tokens_outlive, manual_lead, overlap, soak }
 }
 
 fn read_span(fields: &Fields<'_>, name: &'static str) -> Option<Duration> {
@@ -96,9 +106,27 @@ fn read_overlap(node: &Node, sink: &Sink<'_>) -> OverlapBounds {
     fields.done();
     let in_order: Vec<Duration> = [bounds.least, bounds.default, bounds.most].into_iter().flatten().collect();
     if !in_order.is_sorted() {
-        sink.report(node.place, "bad-value", "`min`, `default` and `max` don't grow in this order", "for example `{min: 0s, max: 7d}`");
+        sink.report(
+            node.place,
+            "bad-bounds",
+            "`min`, `default` and `max` don't grow in this order",
+            "for example `{min: 1m, default: 1h, max: 7d}`",
+        );
     }
     bounds
+}
+
+/// `slots`: with independent pairs, and where the keys can be counted.
+pub(super) fn read_slots(fields: &Fields<'_>, calls: &Calls, lifecycle: Option<Lifecycle>) -> Option<u32> {
+    let sink = fields.sink;
+    let slots = whole_number(fields.get("slots")?, sink, 2..=SLOTS_MAX)?;
+    let place = fields.key("slots").map(|key| key.place)?;
+    if lifecycle.is_some_and(|lifecycle| lifecycle != Lifecycle::Pairs) {
+        sink.report(place, "unused-part", "only with `lifecycle: pairs` several keys live at once", "leave `slots` out");
+    } else if calls.list.is_none() {
+        sink.report(place, "slots-uncounted", "nothing says how the keys of an account are counted", "describe `calls.list`");
+    }
+    Some(slots)
 }
 
 /// Where old and new may work together, something says for how long; elsewhere nothing does.

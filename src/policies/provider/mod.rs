@@ -31,7 +31,7 @@ pub(super) use fill::KINDS;
 pub(super) use form::{PATTERN_LENGTH_MAX, SHAPE_CONFIDENCES};
 pub(super) use generate::{ALPHABET_MAX, ENCODINGS, PREFIX_LENGTH_MAX, USAGES};
 pub(super) use go_live::{ABOUT_CHARS_MAX, SOURCE_CHARS_MAX, TITLE_CHARS_MAX};
-pub(super) use lifecycle::LIFECYCLES;
+pub(super) use lifecycle::{LIFECYCLES, SLOTS_MAX};
 use limits::read_limits;
 pub(super) use manual::{STEP_LENGTH_MAX, STEPS_MAX};
 pub(super) use request::{OWN_HEADERS, RESERVED, TEMPLATE_LENGTH_MAX};
@@ -81,6 +81,7 @@ pub(super) fn read(name: &Name, node: &Node, examples: Examples, sink: &Sink<'_>
     let by_hand = fields.get("manual").map(|node| manual::read_manual(fields.key("manual"), node, &scope, lifecycle));
     let signs = fields.get("signs").and_then(|node| read_signs(node, &scope, calls.token.is_some()));
     let timing = fields.get("timing").map(|node| lifecycle::read_timing(node, sink)).unwrap_or_default();
+    let slots = lifecycle::read_slots(&fields, &calls, lifecycle);
     lifecycle::check_overlap(&fields, &calls, &timing, lifecycle);
     let limits = fields.get("limits").map(|node| read_limits(node, sink)).unwrap_or_default();
     let facts = fields.get("facts").map(|node| read_facts(node, sink)).unwrap_or_default();
@@ -98,6 +99,7 @@ pub(super) fn read(name: &Name, node: &Node, examples: Examples, sink: &Sink<'_>
         signs,
         lifecycle: lifecycle?,
         manual: by_hand.unwrap_or_default(),
+        slots,
         timing: if generated { generate::timing(timing) } else { timing },
         limits,
         facts,

@@ -37,6 +37,7 @@ pub(super) enum CallKind {
     Probe,
     Create,
     List,
+    Disable,
     Revoke,
 }
 
@@ -44,7 +45,7 @@ impl Place {
     /// The daemon's own variables that have a value here.
     fn own(self) -> &'static [&'static str] {
         match self {
-            Place::Address(CallKind::Revoke) | Place::Content(CallKind::Revoke) => &["key_id"],
+            Place::Address(CallKind::Disable | CallKind::Revoke) | Place::Content(CallKind::Disable | CallKind::Revoke) => &["key_id"],
             Place::Address(CallKind::Create) => &["marker", "operation_id"],
             Place::Content(CallKind::Create) => &["marker", "operation_id", OVERLAP_SECONDS],
             Place::Step => &STEP_FACTS,

@@ -86,7 +86,8 @@ fn rotation() -> Value {
         &["maxAge"],
         json!({
             "maxAge": described("The old version is dead by then; the start is planned backward from it.", duration.clone()),
-            "overlap": described("Old and new both work. [min(24h, maxAge/10)]", duration.clone()),
+            "overlap": {"description": "Old and new both work; `0s` only where the provider replaces the old secret at once. [min(24h, maxAge/10)]",
+                "anyOf": [duration.clone(), {"type": "string", "pattern": "^0+[smhd]$"}]},
             "spread": {"description": "Moves a start earlier, by a hash, so that anniversaries don't meet. [min(7d, maxAge/10)]",
                 "anyOf": [duration.clone(), {"type": "string", "pattern": "^0+[smhd]$"}]},
             "windows": {"description": "When keys may be made, promoted and revoked. [always]", "type": "array", "maxItems": WINDOWS_MAX, "items": window},

@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 
 use super::super::provider::{
     ABOUT_CHARS_MAX, ALPHABET_MAX, CALLS, CLASSES, CONFIDENCES, ENCODINGS, EXAMPLES_MAX, KINDS, LIFECYCLES, MEANINGS, METHODS, OUTCOMES,
-    OWN_HEADERS, PATTERN_LENGTH_MAX, PREFIX_LENGTH_MAX, RESERVED, RULES_MAX, SHAPE_CONFIDENCES, SOURCE_CHARS_MAX, STEP_LENGTH_MAX,
-    STEPS_MAX, TEMPLATE_LENGTH_MAX, TITLE_CHARS_MAX, USAGES,
+    OWN_HEADERS, PATTERN_LENGTH_MAX, PREFIX_LENGTH_MAX, RESERVED, RULES_MAX, SHAPE_CONFIDENCES, SLOTS_MAX, SOURCE_CHARS_MAX,
+    STEP_LENGTH_MAX, STEPS_MAX, TEMPLATE_LENGTH_MAX, TITLE_CHARS_MAX, USAGES,
 };
 use super::super::values::ENVIRONMENTS;
 use super::{described, object, one_of, words};
@@ -41,6 +41,8 @@ pub(super) fn spec() -> Value {
             "title": described("What people call the provider.", text.clone()),
             "retired": {"description": "Nothing new is enrolled, checks still work. [false]", "type": "boolean"},
             "lifecycle": {"description": "How keys come and go: `pairs`, several live at once; `rotate`, the provider ends the old secret after the overlap; `replace`, the old one dies at once; `manual`, a person brings each one; `generated`, we make the values.", "enum": LIFECYCLES.map(|(word, _)| word)},
+            "slots": {"description": "How many keys an account has at most, disabled ones included; with `lifecycle: pairs` and a list.",
+                "type": "integer", "minimum": 2, "maximum": SLOTS_MAX},
             "signs": described("How a credential of this provider signs for those that it administers.", json!({"$ref": "#/$defs/signature"})),
             "environments": by_environment(1, environment),
             "variables": {"description": "A value is the default; without one each credential gives its own.", "type": "object",
@@ -54,6 +56,7 @@ pub(super) fn spec() -> Value {
                 "propagation": described("How long a fresh key may still be refused. [min(120s, overlap)]", duration.clone()),
                 "tokensOutlive": described("How long access tokens outlive their key.", duration.clone()),
                 "manualLead": described("How long a person takes.", duration.clone()),
+                "soak": described("How long a disabled key is kept before it is removed. [min(1h, maxAge/20)]", duration.clone()),
                 "overlap": described("How long old and new may both work, with `lifecycle: rotate`; `default` where a create can't ask.",
                     object(&[], json!({"min": duration, "default": duration, "max": duration}))),
             })),
@@ -74,12 +77,12 @@ pub(super) fn spec() -> Value {
         // One secret: the key stays, and is neither listed nor revoked.
         {
             "if": one_secret,
-            "then": {"properties": {"calls": {"properties": {"list": false, "revoke": false, "create": {"properties": {"keyId": false}}}}}},
+            "then": {"properties": {"calls": {"properties": {"list": false, "disable": false, "revoke": false, "create": {"properties": {"keyId": false}}}}}},
             "else": create(json!({"required": ["keyId"]})),
         },
         {"if": lives("rotate"), "else": create(json!({"properties": {"previousExpiresAt": false}}))},
-        {"if": {"properties": {"lifecycle": {"enum": ["pairs", "generated"]}}, "required": ["lifecycle"]}, "then": {"properties": {"manual": false}}},
-        {"if": lives("manual"), "then": {"properties": {"calls": {"properties": {"create": false, "list": false, "revoke": false}}}}},
+        {"if": {"properties": {"lifecycle": {"enum": ["pairs", "rotate", "replace", "generated"]}}, "required": ["lifecycle"]}, "then": {"properties": {"manual": false}}},
+        {"if": lives("manual"), "then": {"properties": {"calls": {"properties": {"create": false, "list": false, "disable": false, "revoke": false}}}}},
         // All fields are made here and nobody is asked, or none is and there is a provider.
         {
             "if": lives("generated"),
@@ -218,6 +221,7 @@ fn calls() -> Value {
             "probe": call(&["harmless"], probe),
             "create": call(&["fields"], create),
             "list": call(&["items", "keyId"], list),
+            "disable": call(&[], json!({"authentication": administered})),
             "revoke": call(&[], json!({"authentication": administered})),
         }),
     )

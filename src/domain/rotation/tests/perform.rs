@@ -27,6 +27,12 @@ impl World {
                 self.journal(Event::Retired { term: self.term });
             }
             Step::Retire => self.journal(Event::CurrentRefused { at: self.now.wall }),
+            Step::Disable => {
+                let old = self.rotation().old.clone().unwrap();
+                assert!(self.ledger.versions[&old].doomed, "I1: intent first");
+                self.kill(&self.bytes[&old].clone());
+                self.journal(Event::Disabled { at: self.now.instant() });
+            }
             Step::Revoke => self.revoke(),
             Step::Forget => {
                 let old = self.rotation().old.clone().unwrap();

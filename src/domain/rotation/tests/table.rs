@@ -53,6 +53,7 @@ fn event_for(name: &str, world: &World) -> Event {
         "confirmed" => Event::Confirmed { stragglers: Vec::new() },
         "retired" => Event::Retired { term: 1 },
         "revoke-intended" => Event::RevokeIntended,
+        "disabled" => Event::Disabled { at: world.now.instant() },
         "revoked" => Event::Revoked { at, closure: Closure::Proved },
         "closed" => Event::Closed,
         "abandoning" => Event::Abandoning { reason: AbandonReason::BadValue },
@@ -85,7 +86,7 @@ fn event_for(name: &str, world: &World) -> Event {
 }
 
 /// Where each event fits. `*` is everywhere.
-const FITS: [(&str, &str); 40] = [
+const FITS: [(&str, &str); 41] = [
     ("planned", "enrolled"),
     ("create-intended", "planned intended"),
     ("issued", "intended"),
@@ -99,6 +100,7 @@ const FITS: [(&str, &str); 40] = [
     ("confirmed", "promoted confirmed retired doomed"),
     ("retired", "confirmed retired doomed"),
     ("revoke-intended", "retired doomed"),
+    ("disabled", "doomed"),
     ("revoked", "doomed"),
     ("closed", "revoked"),
     ("abandoning", "planned intended issued stored verified abandoning undone"),

@@ -24,6 +24,7 @@ struct Key {
     secret: String,
     name: String,
     alive: bool,
+    disabled: bool,
 }
 
 /// The truth, shared with the server.
@@ -45,7 +46,7 @@ impl Fake {
     }
 
     fn accepts(&self, key: &KeyId) -> bool {
-        self.keys().keys.iter().any(|known| known.client_id == key.as_str() && known.alive)
+        self.keys().keys.iter().any(|known| known.client_id == key.as_str() && known.alive && !known.disabled)
     }
 
     /// Tokens and registration tokens are `<prefix>:<client_id>`.
@@ -58,7 +59,7 @@ impl Fake {
         let mut state = self.keys();
         let number = state.keys.len();
         let (client_id, secret) = (format!("dinie_ci_test_{number}"), format!("dinie_cs_live_{number}_0123456789abcdef"));
-        state.keys.push(Key { client_id: client_id.clone(), secret: secret.clone(), name: name.to_owned(), alive: true });
+        state.keys.push(Key { client_id: client_id.clone(), secret: secret.clone(), name: name.to_owned(), alive: true, disabled: false });
         (client_id, secret)
     }
 
@@ -73,7 +74,7 @@ async fn token(State(fake): State<Fake>, headers: HeaderMap, body: String) -> (S
     let basic = headers.get("authorization").and_then(|value| value.to_str().ok()?.strip_prefix("Basic "));
     let decoded = basic.and_then(|basic| String::from_utf8(STANDARD.decode(basic).ok()?).ok()).unwrap_or_default();
     let (id, secret) = decoded.split_once(':').unwrap_or_default();
-    let known = fake.keys().keys.iter().any(|key| key.client_id == id && key.secret == secret && key.alive);
+    let known = fake.keys().keys.iter().any(|key| key.client_id == id && key.secret == secret && key.alive && !key.disabled);
     if !known || body != "grant_type=client_credentials" {
         return (StatusCode::UNAUTHORIZED, Json(json!({"error": "invalid_client"})));
     }
@@ -110,7 +111,7 @@ async fn dinie_list(
     let after = query.get("starting_after");
     let start = after.map_or(0, |after| state.keys.iter().position(|key| format!("cred_{}", key.client_id) == *after).unwrap() + 1);
     let page = state.keys.iter().skip(start).take(2).map(|key| {
-        let status = if key.alive { "active" } else { "revoked" };
+        let status = if !key.alive { "revoked" } else if key.disabled { "disabled" } else { "active" };
         json!({"id": format!("cred_{}", key.client_id), "client_id": key.client_id, "name": key.name, "status": status, "created_at": 1_800_000_000})
     });
     let page: Vec<Value> = page.collect();
@@ -123,6 +124,27 @@ async fn dinie_revoke(State(fake): State<Fake>, headers: HeaderMap, Path(id): Pa
         Some(_) if fake.end(&id) => StatusCode::NO_CONTENT,
         Some(_) => StatusCode::NOT_FOUND,
     }
+}
+
+/// What is disabled already is refused.
+async fn deactivate(State(fake): State<Fake>, headers: HeaderMap, Path(id): Path<String>) -> StatusCode {
+    let is_authorised = fake.holder(&headers, "at:").is_some();
+    let mut state = fake.keys();
+    match state.keys.iter_mut().find(|key| key.client_id == id && key.alive) {
+        _ if !is_authorised => StatusCode::UNAUTHORIZED,
+        None => StatusCode::NOT_FOUND,
+        Some(key) if key.disabled => StatusCode::CONFLICT,
+        Some(key) => {
+            key.disabled = true;
+            StatusCode::NO_CONTENT
+        }
+    }
+}
+
+/// As Okta has it: what works can't be removed.
+async fn remove_disabled(State(fake): State<Fake>, headers: HeaderMap, Path(id): Path<String>) -> StatusCode {
+    let works = fake.keys().keys.iter().any(|key| key.client_id == id && key.alive && !key.disabled);
+    if works { StatusCode::FORBIDDEN } else { dinie_revoke(State(fake), headers, Path(id)).await }
 }
 
 async fn register(State(fake): State<Fake>, headers: HeaderMap, Json(body): Json<Value>) -> (StatusCode, Json<Value>) {
@@ -175,6 +197,29 @@ async fn a_provider_of_dinies_shape_keeps_the_contract() {
     })
     .await;
     assert!(fake.accepts(&"dinie_ci_test_0".parse().unwrap()), "somebody else's key is untouched");
+}
+
+#[tokio::test]
+async fn a_provider_that_removes_only_what_is_disabled_keeps_the_contract() {
+    let router = Router::new()
+        .route("/v3/auth/token", post(token))
+        .route("/v3/auth/credentials", post(dinie_create).get(dinie_list))
+        .route("/v3/auth/credentials/{id}/deactivate", post(deactivate))
+        .route("/v3/auth/credentials/{id}", delete(remove_disabled));
+    let (fake, url) = serve(router).await;
+    let (id, secret) = fake.make("made by hand");
+    let (truth, current_key) = (fake.clone(), id.parse().unwrap());
+    contract::run(&Subject {
+        issuer: Arc::new(quick()),
+        target: fixtures::target(fixtures::slotted(), &format!("{url}/v3")),
+        current: pair(&id, &secret),
+        current_key,
+        accepts: Arc::new(move |key| truth.accepts(key)),
+        can_list: true,
+        signed: true,
+        idempotent: true,
+    })
+    .await;
 }
 
 /// A living client, as its registration was answered.
