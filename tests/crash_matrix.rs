@@ -104,7 +104,9 @@ async fn all_points_recover_in_memory(
         Scenario::LostReply,
         Scenario::LostReplyIdempotent,
         Scenario::Stolen,
-        Scenario::RolledBack
+        Scenario::RolledBack,
+        Scenario::RolledOut,
+        Scenario::CanaryFailed
     )]
     scenario: Scenario,
 ) {
@@ -120,7 +122,9 @@ async fn all_points_recover_in_the_embedded_file(
         Scenario::LostReply,
         Scenario::LostReplyIdempotent,
         Scenario::Stolen,
-        Scenario::RolledBack
+        Scenario::RolledBack,
+        Scenario::RolledOut,
+        Scenario::CanaryFailed
     )]
     scenario: Scenario,
 ) {

@@ -38,7 +38,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use keywright::domain::mutants::{self, Mutant};
 
 use life::{Life, Outcome};
-use model::{Deeds, Violation};
+use model::{Deeds, Rollouts, Violation};
 
 /// Lives in CI: about a minute on two slow cores in the profile of the tests.
 const SEEDS: u64 = 150;
@@ -66,6 +66,7 @@ struct Sum {
     revocations: u64,
     steps: u64,
     deeds: Deeds,
+    rollouts: Rollouts,
     failed: Vec<u64>,
 }
 
@@ -78,6 +79,7 @@ impl Sum {
         self.revocations += outcome.revocations;
         self.steps += outcome.steps as u64;
         self.deeds += outcome.deeds;
+        self.rollouts += outcome.rollouts;
         if outcome.violation.is_some() {
             self.failed.push(outcome.seed);
         }
@@ -144,6 +146,7 @@ fn lives_keep_all_promises() {
         began.elapsed()
     ));
     say(&format!("operators: {:?}", sum.deeds));
+    say(&format!("rollouts: {:?}", sum.rollouts));
     let reports: Vec<String> = sum.failed.iter().take(2).map(|seed| report(*seed)).collect();
     assert!(sum.failed.is_empty(), "\nseeds {:?} failed\n{}\n", sum.failed, reports.join("\n\n"));
     assert!(sum.promotions > count && sum.revocations > count / 2 && sum.faults > count, "too little happens: {sum:?}");

@@ -34,6 +34,22 @@ pub(super) struct Standing {
     pub(super) rehearses_with: Option<Name>,
 }
 
+impl Standing {
+    /// Whether it waits for its twin; `true` if the twin's last try failed.
+    pub(super) fn waits_for_rehearsal(&self) -> Option<bool> {
+        match &self.decision {
+            Decision::Blocked { reason: BlockReason::Rehearsal, .. } => Some(false),
+            Decision::Blocked { reason: BlockReason::RehearsalFailed, .. } => Some(true),
+            Decision::Step(Step::Wait(wait)) => match wait.reason {
+                WaitReason::Rehearsal => Some(false),
+                WaitReason::RehearsalFailed => Some(true),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+}
+
 impl Engine {
     /// `None` if `name` is no credential, managed or not.
     pub fn status(&self, name: Option<&Name>, after: Option<&Name>, limit: usize) -> Option<Status> {
@@ -292,14 +308,7 @@ pub(super) fn is_overdue(ledger: &Ledger, context: &Context, now: Timestamp) -> 
 /// What a due rotation waits for in the sandbox.
 fn rehearsal_problem(standing: &Standing) -> Option<(&'static str, String)> {
     let twin = standing.rehearses_with.as_ref()?;
-    let failed = match &standing.decision {
-        Decision::Blocked { reason: BlockReason::Rehearsal, .. } => false,
-        Decision::Blocked { reason: BlockReason::RehearsalFailed, .. } => true,
-        Decision::Step(Step::Wait(wait)) if wait.reason == WaitReason::Rehearsal => false,
-        Decision::Step(Step::Wait(wait)) if wait.reason == WaitReason::RehearsalFailed => true,
-        _ => return None,
-    };
-    Some(if failed {
+    Some(if standing.waits_for_rehearsal()? {
         (
             "rehearsal-failed",
             format!("it is due, and its sandbox twin `{twin}` couldn't be rotated: see why there; the current key stays until it was"),

@@ -13,7 +13,7 @@ use keywright::engine::{Engine, StreamGuard};
 use keywright::faults::When;
 use keywright::issuers::memory::FaultAction;
 
-use super::world::{App, Backend, OVERLAP, World, name, operator};
+use super::world::{App, Backend, DOCUMENTS, OVERLAP, World, name, operator};
 
 const CREDENTIAL: &str = "dinie-production";
 /// Turns of one life at most: more is stuck.
@@ -37,16 +37,40 @@ pub enum Scenario {
     Stolen,
     /// The first rotation is turned round: the submitted key stays.
     RolledBack,
+    /// The new version goes to its instance step by step, and is confirmed.
+    RolledOut,
+    /// The instance that has the new version first says that it fails: the submitted key stays.
+    CanaryFailed,
 }
 
 impl Scenario {
-    pub const ALL: [Scenario; 6] =
-        [Scenario::Whole, Scenario::Refused, Scenario::LostReply, Scenario::LostReplyIdempotent, Scenario::Stolen, Scenario::RolledBack];
+    pub const ALL: [Scenario; 8] = [
+        Scenario::Whole,
+        Scenario::Refused,
+        Scenario::LostReply,
+        Scenario::LostReplyIdempotent,
+        Scenario::Stolen,
+        Scenario::RolledBack,
+        Scenario::RolledOut,
+        Scenario::CanaryFailed,
+    ];
+
+    fn documents(self) -> String {
+        match self {
+            Scenario::RolledOut | Scenario::CanaryFailed => DOCUMENTS.replace("spread: 1s", "spread: 1s, rollout: [1, 50%, 100%]"),
+            _ => DOCUMENTS.to_owned(),
+        }
+    }
+
+    /// The submitted key stays.
+    fn goes_back(self) -> bool {
+        matches!(self, Scenario::RolledBack | Scenario::CanaryFailed)
+    }
 
     fn prepare(self, world: &World) {
         world.issuer.behave(|behaviour| behaviour.idempotent = self == Scenario::LostReplyIdempotent);
         match self {
-            Scenario::Whole | Scenario::Stolen | Scenario::RolledBack => {}
+            Scenario::Whole | Scenario::Stolen | Scenario::RolledBack | Scenario::RolledOut | Scenario::CanaryFailed => {}
             Scenario::Refused => world.issuer.behave(|behaviour| behaviour.stillborn = true),
             Scenario::LostReply | Scenario::LostReplyIdempotent => world.issuer.inject("issuer.create", FaultAction::LoseReply),
         }
@@ -73,7 +97,7 @@ pub struct Life {
 
 impl Life {
     pub fn new(backend: Backend, scenario: Scenario) -> Life {
-        let world = World::new(backend);
+        let world = World::with(backend, &scenario.documents());
         scenario.prepare(&world);
         world.hook_issuer();
         let first = world.made_by_hand();
@@ -183,7 +207,12 @@ impl Life {
                 ),
             }
         }
-        if self.app.fetch(engine).await && self.app.confirmed != self.app.held.as_ref().map(|(version, _)| version.clone()) {
+        let fetched = self.app.fetch(engine).await;
+        if fetched && self.scenario == Scenario::CanaryFailed && self.is_canary(engine) {
+            let (version, instance) = (self.app.held.as_ref().unwrap().0.clone(), self.app.instance.clone());
+            let reported = engine.report_failed(&self.app.application, &instance, &credential, &version).await;
+            assert!(reported.is_ok() || self.world.faults.fired().is_some() || self.storm.0 != 0, "{reported:?}");
+        } else if fetched && self.app.confirmed != self.app.held.as_ref().map(|(version, _)| version.clone()) {
             let version = self.app.held.as_ref().unwrap().0.clone();
             self.confirming.entry(version).or_insert(self.world.now());
             self.app.confirm(engine).await;
@@ -199,6 +228,12 @@ impl Life {
         rest
     }
 
+    /// Whether a new version is being tried.
+    fn is_canary(&self, engine: &Engine) -> bool {
+        let status = engine.status(Some(&name(CREDENTIAL)), None, 1);
+        status.is_some_and(|status| status.credentials.iter().any(|row| row.rollout.is_some()))
+    }
+
     /// What an operator does in this scenario, again until it is taken.
     async fn act(&self, engine: &Engine) {
         let credential = name(CREDENTIAL);
@@ -208,7 +243,9 @@ impl Life {
             (Scenario::Stolen, 1, _) if row.incident.is_none() && self.app.held.is_some() => {
                 engine.compromised(operator(), &credential, STOLEN_WITHIN).await.err().map(|error| error.to_string())
             }
-            (Scenario::RolledBack, 1, "steady") => engine.rotate(operator(), &credential).await.err().map(|error| error.to_string()),
+            (Scenario::RolledBack | Scenario::CanaryFailed, 1, "steady") => {
+                engine.rotate(operator(), &credential).await.err().map(|error| error.to_string())
+            }
             (Scenario::RolledBack, 2, "promoted" | "confirmed") => {
                 engine.roll_back(operator(), &credential).await.err().map(|error| error.to_string())
             }
@@ -255,13 +292,14 @@ impl Life {
         let world = &self.world;
         let engine = self.engine.as_ref().unwrap();
         let status = engine.status(None, None, 10).unwrap();
-        assert!(status.problems.is_empty(), "nothing is left over: {:?}", status.problems);
+        let left_over = |code: &str| self.scenario != Scenario::CanaryFailed || !code.starts_with("canary-");
+        assert!(status.problems.iter().all(|problem| !left_over(&problem.code)), "nothing is left over: {:?}", status.problems);
         let living = world.ours_living();
         assert_eq!(living.len(), 1, "one key of ours lives");
-        let rolled_back = self.scenario == Scenario::RolledBack && status.credentials[0].generation >= 3;
+        let rolled_back = self.scenario.goes_back() && status.credentials[0].generation >= 3;
         assert_eq!(living.contains(&self.first.0), rolled_back, "the old one is dead, unless it was taken back");
         // A fault may shut the way back; without one it is gone.
-        assert!(rolled_back || self.scenario != Scenario::RolledBack || world.faults.fired().is_some() || self.deaths > 0);
+        assert!(rolled_back || !self.scenario.goes_back() || world.faults.fired().is_some() || self.deaths > 0);
         if self.scenario == Scenario::Stolen {
             let incident = status.credentials[0].incident.as_ref().expect("the report stays");
             assert!(incident.revoked_at.is_some() && incident.stragglers.is_empty(), "{incident:?}");

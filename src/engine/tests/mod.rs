@@ -12,6 +12,7 @@ mod incidents;
 mod jumps;
 mod keys;
 mod restored;
+mod rollouts;
 mod submissions;
 mod times;
 mod unchecked;
