@@ -305,6 +305,21 @@ pub(super) fn is_overdue(ledger: &Ledger, context: &Context, now: Timestamp) -> 
     old.is_some_and(|old| deadline_of(old, &context.policy) <= now)
 }
 
+/// Why the last rotation didn't come to its end.
+fn failure_problem(ledger: &Ledger, context: &Context, now: Timestamp) -> Option<(&'static str, String)> {
+    let failure = ledger.failure.as_ref()?;
+    let next = match retry_at(ledger, &context.policy, now) {
+        Some(at) => format!("the next try is at {at}"),
+        None => "it is tried again when it is due".to_owned(),
+    };
+    let ended = match failure.reason {
+        AbandonReason::CanaryFailed => "the new version didn't work where it was tried first, and was taken back",
+        AbandonReason::CanarySilent => "the new version wasn't confirmed in time where it was tried first, and was taken back",
+        _ => "the last rotation was abandoned",
+    };
+    Some((failure.reason.as_str(), format!("{ended}, {} in a row; {next}", failure.count)))
+}
+
 /// What a due rotation waits for in the sandbox.
 fn rehearsal_problem(standing: &Standing) -> Option<(&'static str, String)> {
     let twin = standing.rehearses_with.as_ref()?;
@@ -378,17 +393,8 @@ fn problems_of(cell: &Cell, context: &Context, standing: &Standing, now: Timesta
     if let Some((code, message)) = incident_problem(&ledger) {
         add(code, message);
     }
-    if let Some(failure) = &ledger.failure {
-        let next = match retry_at(&ledger, &context.policy, now) {
-            Some(at) => format!("the next try is at {at}"),
-            None => "it is tried again when it is due".to_owned(),
-        };
-        let ended = match failure.reason {
-            AbandonReason::CanaryFailed => "the new version didn't work where it was tried first, and was taken back",
-            AbandonReason::CanarySilent => "the new version wasn't confirmed in time where it was tried first, and was taken back",
-            _ => "the last rotation was abandoned",
-        };
-        add(failure.reason.as_str(), format!("{ended}, {} in a row; {next}", failure.count));
+    if let Some((code, message)) = failure_problem(&ledger, context, now) {
+        add(code, message);
     }
     if let Some(trouble) = cell.trouble() {
         add(trouble.code, trouble.message);

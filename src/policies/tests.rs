@@ -1,6 +1,7 @@
 //! Documents and the problems that they must get, each with its line, its column and its code.
 
 mod fuzz;
+mod rollouts;
 mod schema;
 
 use proptest::prelude::*;
@@ -80,7 +81,7 @@ fn outer_form(#[case] text: &str, #[case] expected: &[&str]) {
 #[case("{maxAge: 1d, confirmation: maybe, unconfirmed: drop}", &["4:34 bad-value", "4:54 bad-value"])]
 #[case("{maxAge: 90d, rehearse: sandbox, rollout: [1, 10%, 100%]}", &[])]
 #[case("{maxAge: 90d, rollout: [2, 5, 1%, 99%, 100%]}", &[])]
-#[case("{maxAge: 90d, rollout: [1, 10%]}", &["4:35 bad-rollout"])]
+#[case("{maxAge: 90d, rollout: [1, 10%]}", &["4:34 bad-rollout"])]
 #[case("{maxAge: 90d, rollout: [10%, 1, 100%]}", &["4:36 bad-rollout"])]
 #[case("{maxAge: 90d, rollout: [50%, 50%, 100%]}", &["4:36 bad-rollout"])]
 #[case("{maxAge: 90d, rollout: [0, 101%, 1.5%, many]}", &["4:31 bad-rollout", "4:34 bad-rollout", "4:40 bad-rollout", "4:46 bad-rollout"])]

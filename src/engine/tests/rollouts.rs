@@ -119,7 +119,7 @@ async fn a_report_takes_it_back_and_nobody_has_a_dead_key_meanwhile() {
     scene.live(70).await;
     assert_eq!(scene.world.ours_living(), [scene.first.0.clone()].into(), "the failed key is dead");
     let reports = scene.world.audit.records().iter().filter(|(_, action)| action.action == "reported-failed").count();
-    assert_eq!(reports, 2, "the one that couldn't be audited left a record in memory only, or none");
+    assert_eq!(reports, 1, "what is repeated, or changes nothing, is only counted");
 }
 
 #[tokio::test]
@@ -212,7 +212,7 @@ async fn what_is_due_waits_for_its_twin_which_rotates_for_it_once() {
     // Production is asked for by a person: that skips nothing.
     scene.engine.rotate(operator(), &name(CREDENTIAL)).await.unwrap();
     scene.live(2).await;
-    assert_eq!(row(&scene.engine).reason.as_deref(), Some("rehearsal"));
+    assert!(row(&scene.engine).reason.is_some_and(|reason| reason.starts_with("rehearsal")));
     let plan = scene.engine.plan(90, None, 10);
     assert!(plan.plan.iter().any(|entry| entry.name == name(CREDENTIAL) && entry.blocked_by.contains(&TWIN.to_owned())), "{plan:?}");
     // The sandbox keeps failing: production stays on the old key and says why.
