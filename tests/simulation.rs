@@ -1,6 +1,7 @@
 //! The simulator: the real engine and domain through weeks of simulated time, with everything that a seed can do to them, watched
 //! by a model that knows the truth.
 //!
+//! `KEYWRIGHT_SIM_MUTANT` keeps to the faults of ours with this in their name.
 //! `KEYWRIGHT_SIM_SEEDS` says how many lives, `KEYWRIGHT_SIM_FROM` which is the first; `KEYWRIGHT_SIM_SEED` repeats one, and prints it.
 #![allow(
     clippy::unwrap_used,
@@ -171,10 +172,13 @@ fn faults_of_ours_are_all_caught() {
     let rows = Mutex::new(Vec::new());
     let workers = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
     let lives = number("KEYWRIGHT_SIM_MUTANT_SEEDS").unwrap_or(MUTANT_SEEDS);
+    let wanted = std::env::var("KEYWRIGHT_SIM_MUTANT").ok();
+    let named = |mutant: &&Mutant| wanted.as_ref().is_none_or(|wanted| format!("{mutant:?}").contains(wanted));
+    let mutants: Vec<Mutant> = Mutant::ALL.iter().filter(named).copied().collect();
     std::thread::scope(|scope| {
         for _ in 0..workers {
             scope.spawn(|| {
-                while let Some(mutant) = Mutant::ALL.get(next.fetch_add(1, Ordering::Relaxed)) {
+                while let Some(mutant) = mutants.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let found = caught(*mutant, lives);
                     rows.lock().unwrap().push((*mutant, found));
                 }

@@ -13,7 +13,7 @@ use keywright::engine::errors::{ConfirmError, ReadError, ReportError, SubmitErro
 use super::applications::field;
 use super::life::{Life, operator};
 use super::model::{CopyId, key_of};
-use super::setting::{ClockWay, lease_of, secs};
+use super::setting::{ClockWay, lease_of, secs, time_rehearsals};
 
 /// Something that is to happen.
 #[derive(Debug, Clone)]
@@ -318,6 +318,7 @@ impl Life {
             policy.terms.confirmation = *self.rng.pick(&[Confirmation::Required, Confirmation::Observed]);
         }
         self.policies.rotations.insert(name, std::sync::Arc::new(policy));
+        time_rehearsals(&mut self.policies);
         let policies = self.policies.clone();
         self.scene.lock().model.set_policies(&policies);
         for (id, copy) in &mut self.scene.lock().model.copies {

@@ -206,6 +206,16 @@ fn join_twins(policies: &mut Policies) {
     }
 }
 
+/// How long a twin's rotation takes, after its policy was edited: as the documents are linked anew.
+pub fn time_rehearsals(policies: &mut Policies) {
+    let twins = policies.credentials.values().filter_map(|document| Some((document.name.clone(), document.twin.clone()?)));
+    for (name, twin) in twins.collect::<Vec<_>>() {
+        let rehearsal_time = lead(&Setting::policy_of(policies, &twin));
+        let document = Credential { rehearsal_time, ..(*policies.credentials[&name]).clone() };
+        policies.credentials.insert(name, Arc::new(document));
+    }
+}
+
 fn crowd(rng: &mut Rng, number: usize, credential: &Name) -> Crowd {
     Crowd {
         application: name(&format!("app-{number}")),

@@ -71,7 +71,7 @@ async fn each_step_waits_for_its_confirmations_and_each_instance_has_its_own_vie
     scene.live(6).await;
     assert!(!scene.alive(&scene.first.0));
     assert_eq!((step(&scene), codes(&scene.engine)), (None, Vec::new()));
-    assert!(!scene.world.pushes.taken().iter().any(|change| *change == Change::Policies));
+    assert!(!scene.world.pushes.taken().contains(&Change::Policies));
 }
 
 #[tokio::test]
