@@ -108,7 +108,9 @@ async fn all_points_recover_in_memory(
         Scenario::ByHand,
         Scenario::Rotated,
         Scenario::Replaced,
-        Scenario::Disabled
+        Scenario::Disabled,
+        Scenario::RolledOut,
+        Scenario::CanaryFailed
     )]
     scenario: Scenario,
 ) {
@@ -128,7 +130,9 @@ async fn all_points_recover_in_the_embedded_file(
         Scenario::ByHand,
         Scenario::Rotated,
         Scenario::Replaced,
-        Scenario::Disabled
+        Scenario::Disabled,
+        Scenario::RolledOut,
+        Scenario::CanaryFailed
     )]
     scenario: Scenario,
 ) {

@@ -1,6 +1,7 @@
 //! The simulator: the real engine and domain through weeks of simulated time, with everything that a seed can do to them, watched
 //! by a model that knows the truth.
 //!
+//! `KEYWRIGHT_SIM_MUTANT` keeps to the faults of ours with this in their name.
 //! `KEYWRIGHT_SIM_SEEDS` says how many lives, `KEYWRIGHT_SIM_FROM` which is the first; `KEYWRIGHT_SIM_SEED` repeats one, and prints it.
 #![allow(
     clippy::unwrap_used,
@@ -38,7 +39,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use keywright::domain::mutants::{self, Mutant};
 
 use life::{Life, Outcome};
-use model::{Deeds, Violation};
+use model::{Deeds, Rollouts, Violation};
 
 /// Lives in CI: about a minute on two slow cores in the profile of the tests.
 const SEEDS: u64 = 150;
@@ -66,6 +67,7 @@ struct Sum {
     revocations: u64,
     steps: u64,
     deeds: Deeds,
+    rollouts: Rollouts,
     failed: Vec<u64>,
 }
 
@@ -78,6 +80,7 @@ impl Sum {
         self.revocations += outcome.revocations;
         self.steps += outcome.steps as u64;
         self.deeds += outcome.deeds;
+        self.rollouts += outcome.rollouts;
         if outcome.violation.is_some() {
             self.failed.push(outcome.seed);
         }
@@ -144,6 +147,7 @@ fn lives_keep_all_promises() {
         began.elapsed()
     ));
     say(&format!("operators: {:?}", sum.deeds));
+    say(&format!("rollouts: {:?}", sum.rollouts));
     let reports: Vec<String> = sum.failed.iter().take(2).map(|seed| report(*seed)).collect();
     assert!(sum.failed.is_empty(), "\nseeds {:?} failed\n{}\n", sum.failed, reports.join("\n\n"));
     assert!(sum.promotions > count && sum.revocations > count / 2 && sum.faults > count, "too little happens: {sum:?}");
@@ -168,10 +172,13 @@ fn faults_of_ours_are_all_caught() {
     let rows = Mutex::new(Vec::new());
     let workers = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
     let lives = number("KEYWRIGHT_SIM_MUTANT_SEEDS").unwrap_or(MUTANT_SEEDS);
+    let wanted = std::env::var("KEYWRIGHT_SIM_MUTANT").ok();
+    let named = |mutant: &&Mutant| wanted.as_ref().is_none_or(|wanted| format!("{mutant:?}").contains(wanted));
+    let mutants: Vec<Mutant> = Mutant::ALL.iter().filter(named).copied().collect();
     std::thread::scope(|scope| {
         for _ in 0..workers {
             scope.spawn(|| {
-                while let Some(mutant) = Mutant::ALL.get(next.fetch_add(1, Ordering::Relaxed)) {
+                while let Some(mutant) = mutants.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let found = caught(*mutant, lives);
                     rows.lock().unwrap().push((*mutant, found));
                 }

@@ -52,13 +52,12 @@ pub enum Mutant {
     RestoredServedUnverified,
     CanaryServedToAll,
     CanaryStepSkipped,
-    CanarySilenceIgnored,
     CanaryOverlapCutShort,
     RehearsalSkipped,
 }
 
 impl Mutant {
-    pub const ALL: [Mutant; 51] = [
+    pub const ALL: [Mutant; 50] = [
         Mutant::IntentNotJournaled,
         Mutant::RevokeIntentNotJournaled,
         Mutant::AttemptReused,
@@ -107,7 +106,6 @@ impl Mutant {
         Mutant::RestoredServedUnverified,
         Mutant::CanaryServedToAll,
         Mutant::CanaryStepSkipped,
-        Mutant::CanarySilenceIgnored,
         Mutant::CanaryOverlapCutShort,
         Mutant::RehearsalSkipped,
     ];

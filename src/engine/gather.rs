@@ -170,8 +170,9 @@ impl Engine {
 
     fn rehearsal<'a>(&self, context: &'a Context) -> Option<Rehearsal<'a>> {
         let twin = context.twin_to_rehearse()?;
-        let ledger = self.cell(twin)?.ledger();
-        let failing = ledger.failure.is_some() || ledger.refused_since.is_some();
+        let cell = self.cell(twin)?;
+        let ledger = cell.ledger();
+        let failing = ledger.failure.is_some() || ledger.refused_since.is_some() || cell.trouble().is_some();
         Some(Rehearsal { twin, rotations: ledger.rotations, failing })
     }
 

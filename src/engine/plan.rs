@@ -8,7 +8,7 @@ use super::Engine;
 use super::cell::Cell;
 use super::status::blocker_text;
 use super::views::{Herd, Plan, PlanEntry};
-use crate::domain::due::{BlockReason, Decision, schedule};
+use crate::domain::due::{Decision, schedule};
 use crate::domain::forecast::{Herds, forecast};
 use crate::domain::ids::Name;
 
@@ -72,7 +72,7 @@ impl Engine {
             Decision::Step(_) => vec!["rotation-open".to_owned()],
             Decision::Missing | Decision::Steady { .. } | Decision::Due { .. } => Vec::new(),
         };
-        if matches!(standing.decision, Decision::Blocked { reason: BlockReason::Rehearsal | BlockReason::RehearsalFailed, .. }) {
+        if standing.waits_for_rehearsal().is_some() {
             blocked_by.extend(standing.rehearses_with.iter().map(ToString::to_string));
         }
         blocked_by.extend(standing.blockers.iter().map(blocker_text));

@@ -69,7 +69,10 @@ impl Engine {
     }
 
     fn note_push(&self, ledger: &Ledger) {
-        if let Some(at) = ledger.rotation.as_ref().and_then(|rotation| rotation.promoted) {
+        let rotation = ledger.rotation.as_ref();
+        // Where it goes step by step, from the beginning of this step.
+        let begun = rotation.and_then(|rotation| rotation.rollout.as_ref().map(|rollout| rollout.began).or(rotation.promoted));
+        if let Some(at) = begun {
             self.seams.meter.pushed(self.seams.clock.now().running.saturating_sub(at.running));
         }
     }

@@ -36,6 +36,22 @@ pub(super) struct Standing {
     pub(super) rehearses_with: Option<Name>,
 }
 
+impl Standing {
+    /// Whether it waits for its twin; `true` if the twin's last try failed.
+    pub(super) fn waits_for_rehearsal(&self) -> Option<bool> {
+        match &self.decision {
+            Decision::Blocked { reason: BlockReason::Rehearsal, .. } => Some(false),
+            Decision::Blocked { reason: BlockReason::RehearsalFailed, .. } => Some(true),
+            Decision::Step(Step::Wait(wait)) => match wait.reason {
+                WaitReason::Rehearsal => Some(false),
+                WaitReason::RehearsalFailed => Some(true),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+}
+
 impl Engine {
     /// `None` if `name` is no credential, managed or not.
     pub fn status(&self, name: Option<&Name>, after: Option<&Name>, limit: usize) -> Option<Status> {
@@ -316,17 +332,25 @@ pub(super) fn is_overdue(ledger: &Ledger, context: &Context, now: Timestamp) -> 
     old.is_some_and(|old| deadline_of(old, &context.policy) <= now)
 }
 
+/// Why the last rotation didn't come to its end.
+fn failure_problem(ledger: &Ledger, context: &Context, now: Timestamp) -> Option<(&'static str, String)> {
+    let failure = ledger.failure.as_ref()?;
+    let next = match retry_at(ledger, &context.policy, now) {
+        Some(at) => format!("the next try is at {at}"),
+        None => "it is tried again when it is due".to_owned(),
+    };
+    let ended = match failure.reason {
+        AbandonReason::CanaryFailed => "the new version didn't work where it was tried first, and was taken back",
+        AbandonReason::CanarySilent => "the new version wasn't confirmed in time where it was tried first, and was taken back",
+        _ => "the last rotation was abandoned",
+    };
+    Some((failure.reason.as_str(), format!("{ended}, {} in a row; {next}", failure.count)))
+}
+
 /// What a due rotation waits for in the sandbox.
 fn rehearsal_problem(standing: &Standing) -> Option<(&'static str, String)> {
     let twin = standing.rehearses_with.as_ref()?;
-    let failed = match &standing.decision {
-        Decision::Blocked { reason: BlockReason::Rehearsal, .. } => false,
-        Decision::Blocked { reason: BlockReason::RehearsalFailed, .. } => true,
-        Decision::Step(Step::Wait(wait)) if wait.reason == WaitReason::Rehearsal => false,
-        Decision::Step(Step::Wait(wait)) if wait.reason == WaitReason::RehearsalFailed => true,
-        _ => return None,
-    };
-    Some(if failed {
+    Some(if standing.waits_for_rehearsal()? {
         (
             "rehearsal-failed",
             format!("it is due, and its sandbox twin `{twin}` couldn't be rotated: see why there; the current key stays until it was"),
@@ -407,17 +431,8 @@ fn problems_of(cell: &Cell, context: &Context, standing: &Standing, now: Timesta
     if let Some((code, message)) = incident_problem(&ledger) {
         add(code, message);
     }
-    if let Some(failure) = &ledger.failure {
-        let next = match retry_at(&ledger, &context.policy, now) {
-            Some(at) => format!("the next try is at {at}"),
-            None => "it is tried again when it is due".to_owned(),
-        };
-        let ended = match failure.reason {
-            AbandonReason::CanaryFailed => "the new version didn't work where it was tried first, and was taken back",
-            AbandonReason::CanarySilent => "the new version wasn't confirmed in time where it was tried first, and was taken back",
-            _ => "the last rotation was abandoned",
-        };
-        add(failure.reason.as_str(), format!("{ended}, {} in a row; {next}", failure.count));
+    if let Some((code, message)) = failure_problem(&ledger, context, now) {
+        add(code, message);
     }
     if let Some(trouble) = cell.trouble() {
         add(trouble.code, trouble.message);

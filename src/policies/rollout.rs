@@ -25,8 +25,9 @@ pub(super) fn read(node: &Node, sink: &Sink<'_>) -> Option<Vec<Share>> {
         sink.report(node.place, "too-many", format!("there are more than {STEPS_MAX} steps"), "say it with fewer");
         return None;
     }
-    let shares: Option<Vec<Share>> = items.iter().map(|item| share(item, sink)).collect();
-    let shares = shares?;
+    // Each is looked at, so that all problems come out together.
+    let shares: Vec<Option<Share>> = items.iter().map(|item| share(item, sink)).collect();
+    let shares: Vec<Share> = shares.into_iter().collect::<Option<_>>()?;
     for (index, pair) in shares.windows(2).enumerate() {
         let grows = match (pair[0], pair[1]) {
             (Share::Instances(before), Share::Instances(next)) => before < next,

@@ -4,6 +4,7 @@ mod fuzz;
 mod go_live;
 mod language;
 mod lifecycles;
+mod rollouts;
 mod schema;
 mod table;
 
@@ -84,7 +85,13 @@ fn outer_form(#[case] text: &str, #[case] expected: &[&str]) {
 #[case("{maxAge: 1s}", &["4:16 overlap-too-long"])]
 #[case("{maxAge: 40s, overlap: 8s, spread: 1s}", &[])]
 #[case("{maxAge: 1d, confirmation: maybe, unconfirmed: drop}", &["4:34 bad-value", "4:54 bad-value"])]
-#[case("{maxAge: 1d, rehearse: sandbox, rollout: [1, 10%, 100%]}", &["4:30 unsupported", "4:48 unsupported"])]
+#[case("{maxAge: 90d, rehearse: sandbox, rollout: [1, 10%, 100%]}", &[])]
+#[case("{maxAge: 90d, rollout: [2, 5, 1%, 99%, 100%]}", &[])]
+#[case("{maxAge: 90d, rollout: [1, 10%]}", &["4:34 bad-rollout"])]
+#[case("{maxAge: 90d, rollout: [10%, 1, 100%]}", &["4:36 bad-rollout"])]
+#[case("{maxAge: 90d, rollout: [50%, 50%, 100%]}", &["4:36 bad-rollout"])]
+#[case("{maxAge: 90d, rollout: [0, 101%, 1.5%, many]}", &["4:31 bad-rollout", "4:34 bad-rollout", "4:40 bad-rollout", "4:46 bad-rollout"])]
+#[case("{maxAge: 90d, rehearse: production}", &["4:31 bad-value"])]
 #[case("{maxAge: 90d, windows: [{cron: \"0 9 * * Mon-Thu\", timezone: America/Sao_Paulo, open: 8h}]}", &[])]
 #[case("{maxAge: 90d, windows: [{}]}", &["4:31 missing-field", "4:31 missing-field", "4:31 missing-field"])]
 #[case("{maxAge: 90d, windows: [{cron: 0 0 9 * * Mon, timezone: UTC, open: 8h}]}", &["4:38 cron-fields"])]

@@ -221,6 +221,7 @@ async fn the_api_describes_itself_to_whoever_reaches_it() {
         ("get", "/v1/credentials/{name}"),
         ("get", "/v1/events"),
         ("post", "/v1/confirmations"),
+        ("post", "/v1/reports"),
         ("get", "/v1/plan"),
         ("put", "/v1/credentials/{name}/submission"),
         ("post", "/v1/credentials/{name}/rotations"),

@@ -37,6 +37,7 @@ mod oidc_test;
 mod operators;
 mod overload;
 mod rewrap;
+mod rollouts;
 mod scanner_test;
 mod stream;
 mod submit;

@@ -67,6 +67,13 @@ async fn bodies(word: &str, target: &Target, cast: &Cast, secret: &str, outputs:
         body[key] = secret.into();
         body.to_string()
     };
+    for key in ["credential", "version", "instance", "outcome", secret] {
+        let mut body = json!({"credential": CREDENTIAL, "version": "v1", "instance": "default", "outcome": "failed"});
+        body[key] = secret.into();
+        let body = body.to_string();
+        let ask = Ask { method: "POST", path: "/v1/reports", headers: identity, body: Some(body.as_bytes()) };
+        put(word, target, ask, outputs).await;
+    }
     for key in ["credential", "version", "instance", "field", "proof", secret] {
         let body = confirmation(key);
         let ask = Ask { method: "POST", path: "/v1/confirmations", headers: identity, body: Some(body.as_bytes()) };

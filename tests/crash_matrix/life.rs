@@ -45,10 +45,14 @@ pub enum Scenario {
     Replaced,
     /// The account has few slots, and the old key is disabled before it is removed.
     Disabled,
+    /// The new version goes to its instance step by step, and is confirmed.
+    RolledOut,
+    /// The instance that has the new version first says that it fails: the submitted key stays.
+    CanaryFailed,
 }
 
 impl Scenario {
-    pub const ALL: [Scenario; 10] = [
+    pub const ALL: [Scenario; 12] = [
         Scenario::Whole,
         Scenario::Refused,
         Scenario::LostReply,
@@ -59,6 +63,8 @@ impl Scenario {
         Scenario::Rotated,
         Scenario::Replaced,
         Scenario::Disabled,
+        Scenario::RolledOut,
+        Scenario::CanaryFailed,
     ];
 
     /// The key stays, and its secret changes.
@@ -71,16 +77,24 @@ impl Scenario {
             Scenario::Rotated => World::with(backend, &one_secret("rotate", "authentication: token", "overlap: 60s, unconfirmed: revoke")),
             Scenario::Replaced => World::with(backend, &one_secret("replace", "authentication: {management: manager}", "overlap: 0s")),
             Scenario::Disabled => World::with(backend, &disabling()),
+            Scenario::RolledOut | Scenario::CanaryFailed => {
+                World::with(backend, &DOCUMENTS.replace("spread: 1s", "spread: 1s, rollout: [1, 50%, 100%]"))
+            }
             Scenario::ByHand => World::with(backend, DOCUMENTS_BY_HAND),
             _ => World::new(backend),
         }
+    }
+
+    /// The submitted key stays.
+    fn goes_back(self) -> bool {
+        matches!(self, Scenario::RolledBack | Scenario::CanaryFailed)
     }
 
     fn prepare(self, world: &World) {
         world.issuer.behave(|behaviour| behaviour.idempotent = self == Scenario::LostReplyIdempotent);
         match self {
             Scenario::Whole | Scenario::Stolen | Scenario::RolledBack | Scenario::ByHand => {}
-            Scenario::Rotated | Scenario::Replaced | Scenario::Disabled => {}
+            Scenario::Rotated | Scenario::Replaced | Scenario::Disabled | Scenario::RolledOut | Scenario::CanaryFailed => {}
             Scenario::Refused => world.issuer.behave(|behaviour| behaviour.stillborn = true),
             Scenario::LostReply | Scenario::LostReplyIdempotent => world.issuer.inject("issuer.create", FaultAction::LoseReply),
         }
@@ -171,7 +185,8 @@ impl Life {
                 drop(engine);
                 break;
             }
-            let most = self.step_max(&engine);
+            // Who was hindered tries again within the patience of a step.
+            let most = if self.is_canary(&engine) { Duration::from_secs(5) } else { self.step_max(&engine) };
             drop(engine);
             self.world.clocks.advance(rest.clamp(Duration::from_millis(10), most));
             self.check().await;
@@ -232,7 +247,12 @@ impl Life {
                 ),
             }
         }
-        if self.app.fetch(engine).await && self.app.confirmed != self.app.held.as_ref().map(|(version, _)| version.clone()) {
+        let fetched = self.app.fetch(engine).await;
+        if fetched && self.scenario == Scenario::CanaryFailed && self.is_canary(engine) {
+            let (version, instance) = (self.app.held.as_ref().unwrap().0.clone(), self.app.instance.clone());
+            let reported = engine.report_failed(&self.app.application, &instance, &credential, &version).await;
+            assert!(reported.is_ok() || self.world.faults.fired().is_some() || self.storm.0 != 0, "{reported:?}");
+        } else if fetched && self.app.confirmed != self.app.held.as_ref().map(|(version, _)| version.clone()) {
             let version = self.app.held.as_ref().unwrap().0.clone();
             self.confirming.entry(version).or_insert(self.world.now());
             self.app.confirm(engine).await;
@@ -248,6 +268,12 @@ impl Life {
         rest
     }
 
+    /// Whether a new version is being tried.
+    fn is_canary(&self, engine: &Engine) -> bool {
+        let status = engine.status(Some(&name(CREDENTIAL)), None, 1);
+        status.is_some_and(|status| status.credentials.iter().any(|row| row.rollout.is_some()))
+    }
+
     /// What an operator does in this scenario, again until it is taken.
     async fn act(&mut self, engine: &Engine) {
         let credential = name(CREDENTIAL);
@@ -257,7 +283,9 @@ impl Life {
             (Scenario::Stolen, 1, _) if row.incident.is_none() && self.app.held.is_some() => {
                 engine.compromised(operator(), &credential, STOLEN_WITHIN).await.err().map(|error| error.to_string())
             }
-            (Scenario::RolledBack, 1, "steady") => engine.rotate(operator(), &credential).await.err().map(|error| error.to_string()),
+            (Scenario::RolledBack | Scenario::CanaryFailed, 1, "steady") => {
+                engine.rotate(operator(), &credential).await.err().map(|error| error.to_string())
+            }
             (Scenario::RolledBack, 2, "promoted" | "confirmed") => {
                 engine.roll_back(operator(), &credential).await.err().map(|error| error.to_string())
             }
@@ -321,15 +349,16 @@ impl Life {
         let world = &self.world;
         let engine = self.engine.as_ref().unwrap();
         let status = engine.status(None, None, 10).unwrap();
-        assert!(status.problems.is_empty(), "nothing is left over: {:?}", status.problems);
+        let left_over = |code: &str| self.scenario != Scenario::CanaryFailed || !code.starts_with("canary-");
+        assert!(status.problems.iter().all(|problem| !left_over(&problem.code)), "nothing is left over: {:?}", status.problems);
         let living = world.ours_living();
         assert_eq!(living.len(), 1, "one key of ours lives");
-        let rolled_back = self.scenario == Scenario::RolledBack && status.credentials[0].generation >= 3;
+        let rolled_back = self.scenario.goes_back() && status.credentials[0].generation >= 3;
         let key_stays = rolled_back || self.scenario.has_one_secret();
         assert_eq!(living.contains(&self.first.0), key_stays, "the old one is dead, unless it was taken back");
         assert_eq!(world.accepts(&self.first.1), rolled_back, "and so is its secret");
         // A fault may shut the way back; without one it is gone.
-        assert!(rolled_back || self.scenario != Scenario::RolledBack || world.faults.fired().is_some() || self.deaths > 0);
+        assert!(rolled_back || !self.scenario.goes_back() || world.faults.fired().is_some() || self.deaths > 0);
         if self.scenario == Scenario::Stolen {
             let incident = status.credentials[0].incident.as_ref().expect("the report stays");
             assert!(incident.revoked_at.is_some() && incident.stragglers.is_empty(), "{incident:?}");

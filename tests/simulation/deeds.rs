@@ -8,12 +8,12 @@ use keywright::domain::ids::{Name, VersionId};
 use keywright::domain::material::Material;
 use keywright::domain::policy::{Confirmation, Uptake};
 use keywright::domain::span::Span;
-use keywright::engine::errors::{ConfirmError, ReadError, SubmitError};
+use keywright::engine::errors::{ConfirmError, ReadError, ReportError, SubmitError};
 
 use super::applications::field;
 use super::life::{Life, operator};
 use super::model::{CopyId, Version, key_of};
-use super::setting::{ClockWay, lease_of, secs};
+use super::setting::{ClockWay, lease_of, secs, time_rehearsals};
 
 /// Something that is to happen.
 #[derive(Debug, Clone)]
@@ -26,6 +26,8 @@ pub enum Deed {
     /// It begins to use what it was served last.
     Switch(usize),
     Confirm(usize),
+    /// It says that what it was served last doesn't work.
+    Report(usize),
     Submit(Name),
     /// A person looks at `status`.
     Round,
@@ -52,6 +54,7 @@ impl Life {
             Deed::Fetch(index) => self.fetch(index),
             Deed::Switch(index) => self.switch(index),
             Deed::Confirm(index) => self.confirm(index),
+            Deed::Report(index) => self.report(index),
             Deed::Submit(name) => self.submit(&name),
             Deed::Round => self.round(),
             Deed::Mischief => self.mischief(),
@@ -149,8 +152,39 @@ impl Life {
         }
         let slow = if self.calm { app.slow / 10 } else { app.slow };
         let after = self.part(slow);
-        if !self.apps[index].stuck || self.calm {
+        let tried = self.scene.lock().model.known[&self.apps[index].credential].rolling.is_some();
+        if tried && !self.calm && self.rng.chance(12) {
+            self.plan(after, Deed::Report(index));
+        } else if !self.apps[index].stuck || self.calm {
             self.plan(after, Deed::Confirm(index));
+        }
+    }
+
+    fn report(&mut self, index: usize) {
+        let Some(version) = self.apps[index].uses.clone() else { return };
+        let app = &self.apps[index];
+        let (id, instance, credential) = (app.id.clone(), app.instance.clone(), app.credential.clone());
+        if let Some(known) = self.scene.lock().model.known.get_mut(&credential) {
+            known.reported.insert(version.clone());
+        }
+        let said = self.call(async |engine| engine.report_failed(&id.0, &instance, &credential, &version).await);
+        let mut inner = self.scene.lock();
+        let record = format!("reported-failed {credential} {version} {}/{}", id.0, id.1);
+        let known = &inner.model.known[&credential];
+        let on = known.rolling.as_ref().is_some_and(|rolling| rolling.new == version && rolling.stopped.is_none());
+        let open = on && known.back.is_none() && !known.is_hurried() && known.promoted_phase();
+        inner.require(said != Some(Ok(())) || !open, "rollout", || format!("{credential}: {record} was acknowledged, and it goes on"));
+        match said {
+            Some(Ok(()) | Err(ReportError::NotNewest)) => drop(inner),
+            Some(Err(ReportError::Unavailable | ReportError::AuditUnavailable)) => {
+                drop(inner);
+                self.plan(secs(15), Deed::Report(index));
+            }
+            Some(Err(error)) => inner.broken("liveness", format!("{}/{} can't report: {error}", id.0, id.1)),
+            None => {
+                drop(inner);
+                self.plan(self.patience(), Deed::Report(index));
+            }
         }
     }
 
@@ -256,6 +290,7 @@ impl Life {
             match problem.code.as_str() {
                 "current-refused" => self.plan(secs(1), Deed::Submit(name)),
                 "possible-orphans" => self.rotate(&name),
+                "rollout-stopped" => drop(self.call(async |engine| engine.roll_back(operator(), &name).await)),
                 _ => {}
             }
         }
@@ -287,6 +322,7 @@ impl Life {
             policy.terms.confirmation = *self.rng.pick(&[Confirmation::Required, Confirmation::Observed]);
         }
         self.policies.rotations.insert(name, std::sync::Arc::new(policy));
+        time_rehearsals(&mut self.policies);
         let policies = self.policies.clone();
         self.scene.lock().model.set_policies(&policies);
         for (id, copy) in &mut self.scene.lock().model.copies {

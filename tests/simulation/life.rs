@@ -28,7 +28,7 @@ use super::applications::App;
 use super::deeds::Deed;
 use super::model::checks::Kept;
 use super::model::restored::Backup;
-use super::model::{Copy, Deeds, Model, Violation};
+use super::model::{Copy, Deeds, Model, Rollouts, Violation};
 use super::rng::Rng;
 use super::scene::{Process, Scene, Seat};
 use super::seams::{SeatAudit, SeatClock, SeatIssuer, SeatJournal, SeatStore, Told};
@@ -50,6 +50,7 @@ pub struct Outcome {
     pub promotions: u64,
     pub revocations: u64,
     pub deeds: Deeds,
+    pub rollouts: Rollouts,
     pub steps: usize,
 }
 
@@ -213,6 +214,7 @@ impl Life {
             promotions: inner.model.promotions,
             revocations: inner.model.revocations,
             deeds: inner.model.deeds,
+            rollouts: inner.model.rollouts,
             steps,
         }
     }
@@ -232,7 +234,14 @@ impl Life {
     /// How long everything that was held up may take to come right.
     fn settling(&self) -> Duration {
         let of = |policy: &keywright::domain::policy::RotationPolicy| {
-            policy.terms.overlap.as_duration() * 3 + policy.window_wait * 3 + policy.retry_wait_max() * 12 + secs(4 * 3_600)
+            let rollout = if policy.rollout.is_empty() {
+                Duration::ZERO
+            } else {
+                policy.canary_wait_max() + policy.rollout_time() * 2 + policy.terms.overlap.as_duration() * 2
+            };
+            let once = policy.terms.overlap.as_duration() * 3 + policy.window_wait * 3 + policy.retry_wait_max() * 12 + secs(4 * 3_600);
+            // With a rehearsal, one after the other.
+            (once + rollout) * if policy.rehearse { 2 } else { 1 }
         };
         self.setting.policies.rotations.values().map(|policy| of(policy)).max().unwrap_or_default()
     }

@@ -10,10 +10,12 @@ use keywright::domain::credential::{Credential, Environment};
 use keywright::domain::ids::Name;
 use keywright::domain::policy::{Application, Confirmation, Policies, RotationPolicy, Terms, Unconfirmed, Uptake};
 use keywright::domain::provider::Provider;
+use keywright::domain::rollout::Share;
 use keywright::domain::span::Span;
 use keywright::domain::windows::{Window, longest_wait};
 use keywright::policies::{Source, parse};
 
+use super::model::lead;
 use super::rng::Rng;
 
 pub const HOUR: u64 = 3_600;
@@ -116,9 +118,19 @@ fn policy(rng: &mut Rng, called: &str, scale: u64) -> RotationPolicy {
         windows,
         window_wait,
         verify_every: Span::from_secs((max_age / 4).min(DAY)),
-        rehearse: false,
-        rollout: Vec::new(),
+        rehearse: rng.chance(20),
+        rollout: rollout(rng, overlap),
     }
+}
+
+/// Steps, where the overlap leaves time for them.
+fn rollout(rng: &mut Rng, overlap: u64) -> Vec<Share> {
+    if overlap < 120 || !rng.chance(40) {
+        return Vec::new();
+    }
+    let first = *rng.pick(&[Share::Instances(1), Share::Instances(2), Share::Percent(10)]);
+    let middle = rng.chance(60).then_some(Share::Percent(50));
+    [first].into_iter().chain(middle).chain([Share::Percent(100)]).collect()
 }
 
 impl Setting {
@@ -159,6 +171,7 @@ impl Setting {
                 crowds.push(crowd);
             }
         }
+        join_twins(&mut policies);
         let longest = policies.rotations.values().map(|policy| policy.max_age.as_duration()).max().unwrap_or_default();
         let roughness = *rng.pick(&[0, 1, 1, 3]);
         Setting {
@@ -175,6 +188,32 @@ impl Setting {
 
     pub fn policy_of(policies: &Policies, credential: &Name) -> Arc<RotationPolicy> {
         policies.rotation_of(&policies.credentials[credential]).unwrap().clone()
+    }
+}
+
+/// Each production credential rehearses with the first one of the sandbox, where its policy says so and leaves time for it.
+fn join_twins(policies: &mut Policies) {
+    let twin = policies.credentials.values().find(|credential| credential.environment == Environment::Sandbox).cloned();
+    let names: Vec<Name> = policies.credentials.keys().cloned().collect();
+    for name in names {
+        let document = policies.credentials[&name].clone();
+        let policy = Setting::policy_of(policies, &name);
+        let twin = twin.as_ref().filter(|_| policy.rehearse && document.environment == Environment::Production);
+        let time = twin.map(|twin| lead(&Setting::policy_of(policies, &twin.name))).unwrap_or_default();
+        let twin = twin.filter(|_| time + lead(&policy) < policy.max_age.as_duration());
+        let rehearsal_time = if twin.is_some() { time } else { Duration::ZERO };
+        let document = Credential { twin: twin.map(|twin| twin.name.clone()), rehearsal_time, ..(*document).clone() };
+        policies.credentials.insert(name, Arc::new(document));
+    }
+}
+
+/// How long a twin's rotation takes, after its policy was edited: as the documents are linked anew.
+pub fn time_rehearsals(policies: &mut Policies) {
+    let twins = policies.credentials.values().filter_map(|document| Some((document.name.clone(), document.twin.clone()?)));
+    for (name, twin) in twins.collect::<Vec<_>>() {
+        let rehearsal_time = lead(&Setting::policy_of(policies, &twin));
+        let document = Credential { rehearsal_time, ..(*policies.credentials[&name]).clone() };
+        policies.credentials.insert(name, Arc::new(document));
     }
 }
 

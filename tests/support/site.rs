@@ -41,7 +41,12 @@ impl Site {
         site.provider("dinie", "production", &production.base_url());
         site.rotation("quick", rotation);
         site.credential("dinie-sandbox", "dinie", "sandbox", "quick");
-        site.credential("dinie-production", "dinie", "production", "quick");
+        if rotation.contains("rehearse: sandbox") {
+            let spec = "provider: dinie, environment: production, rotation: quick, twin: dinie-sandbox";
+            site.document("Credential", "dinie-production", spec);
+        } else {
+            site.credential("dinie-production", "dinie", "production", "quick");
+        }
         site
     }
 

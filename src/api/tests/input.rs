@@ -175,6 +175,25 @@ async fn confirmations_are_strict() {
 }
 
 #[tokio::test]
+async fn reports_are_strict() {
+    let it = start(quick()).await;
+    let body = |credential: &str, version: &str, outcome: &str| {
+        format!(r#"{{"credential":"{credential}","version":"{version}","instance":"default","outcome":"{outcome}"}}"#)
+    };
+    for (bad, slug) in [
+        (body("ONE", "v1", "failed"), "bad-name"),
+        (body("one", "../v1", "failed"), "bad-name"),
+        (body("one", "v1", "works"), "bad-request"),
+        (body("one", "v1", ""), "bad-request"),
+        (body("one", "v1", "failed").replace("outcome", "result"), "bad-request"),
+        (body("one", "v1", "failed").replace('}', r#","why":"x"}"#), "bad-request"),
+        (r#"["one","v1","default","failed"]"#.to_owned(), "bad-request"),
+    ] {
+        it.send(APP, "POST /v1/reports", &bad).await.refused(400, slug);
+    }
+}
+
+#[tokio::test]
 async fn slow_bodies_are_not_waited_for() {
     let it = start(quick()).await;
     let mut stream = it.tcp().await;

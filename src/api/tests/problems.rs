@@ -5,7 +5,8 @@ use super::*;
 use crate::api::Slug;
 use crate::domain::material::ValueProblem;
 use crate::engine::errors::{
-    ConfirmError, FieldProblem, ForgetError, PauseError, ReadError, ReleaseError, RevokeError, RollbackError, RotateError, SubmitError,
+    ConfirmError, FieldProblem, ForgetError, PauseError, ReadError, ReleaseError, ReportError, RevokeError, RollbackError, RotateError,
+    SubmitError,
 };
 
 #[test]
@@ -47,6 +48,22 @@ async fn what_the_engine_refuses_to_confirm_is_named() {
     ] {
         *it.fake.confirm.lock().unwrap() = Some(error);
         it.send(APP, "POST /v1/confirmations", body).await.refused(status, slug);
+    }
+}
+
+#[tokio::test]
+async fn what_the_engine_refuses_of_a_report_is_named() {
+    let it = start(quick()).await;
+    let body = r#"{"credential":"one","version":"v1","instance":"default","outcome":"failed"}"#;
+    for (error, status, slug) in [
+        (ReportError::Forbidden, 403, "forbidden"),
+        (ReportError::AmbiguousInstance, 409, "ambiguous-instance"),
+        (ReportError::NotNewest, 409, "version-conflict"),
+        (ReportError::Unavailable, 503, "store-unavailable"),
+        (ReportError::AuditUnavailable, 503, "audit-unavailable"),
+    ] {
+        *it.fake.report.lock().unwrap() = Some(error);
+        it.send(APP, "POST /v1/reports", body).await.refused(status, slug);
     }
 }
 
@@ -161,6 +178,7 @@ async fn unknown_paths_and_wrong_methods_say_so() {
         ("HEAD /v1/credentials", "GET"),
         ("OPTIONS /healthz", "GET"),
         ("GET /v1/confirmations", "POST"),
+        ("GET /v1/reports", "POST"),
         ("POST /v1/credentials/one/submission", "PUT"),
         ("GET /v1/applications/app/instances/a", "DELETE"),
     ] {
@@ -208,6 +226,7 @@ async fn no_refusal_repeats_what_was_sent() {
         reply.refused(400, "bad-request");
         assert!(!reply.body.contains(canary), "{reply:?}");
         assert!(!it.send(APP, "POST /v1/confirmations", body).await.body.contains(canary));
+        assert!(!it.send(APP, "POST /v1/reports", body).await.body.contains(canary));
     }
     for line in [format!("GET /v1/credentials/{canary}.x"), format!("GET /v1/status?{canary}={canary}"), format!("GET /v1/{canary}")] {
         let reply = it.call(BOSS, &line, &format!("keywright-instance: {canary} {canary}\r\n"), "").await;

@@ -165,6 +165,22 @@ async fn rights_are_needed_before_anything_is_read_of_the_body() {
         it.get(APP, path).await.refused(403, "forbidden");
     }
     it.send(BOSS, "POST /v1/confirmations", "{}").await.refused(403, "forbidden");
+    it.send(BOSS, "POST /v1/reports", "{}").await.refused(403, "forbidden");
+}
+
+#[tokio::test]
+async fn reports_count_once_and_again_and_bear_the_callers_name() {
+    let it = start(quick()).await;
+    let body = |instance| format!(r#"{{"credential":"one","version":"v1","instance":"{instance}","outcome":"failed"}}"#);
+    for _ in 0..2 {
+        assert_eq!(it.send(APP, "POST /v1/reports", &body("default")).await.status, 204);
+    }
+    let headers = "content-type: application/json\r\nkeywright-instance: pod-1\r\n";
+    assert_eq!(it.call(APP, "POST /v1/reports", headers, &body("pod-1")).await.status, 204);
+    it.call(APP, "POST /v1/reports", headers, &body("pod-2")).await.refused(400, "bad-request");
+    let log = it.fake.log();
+    assert!(log.iter().any(|line| line == "report app pod-1 v1"), "{log:?}");
+    assert!(log.iter().any(|line| line == "touch app pod-1"), "it lives");
 }
 
 #[tokio::test]

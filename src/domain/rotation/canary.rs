@@ -54,7 +54,7 @@ fn step_under_way(rotation: &Rotation, rollout: &Rollout, facts: &Facts<'_>) -> 
     if proved {
         return begin(rotation, rollout, rollout.step, facts);
     }
-    if left.is_zero() && !is_on(Mutant::CanarySilenceIgnored) {
+    if left.is_zero() {
         return stop(StopReason::CanarySilent, silent, facts);
     }
     wait(WaitReason::Rollout, Some(later(facts, left)))

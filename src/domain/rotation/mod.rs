@@ -7,6 +7,7 @@ mod apply;
 mod canary;
 mod incident;
 mod manual;
+mod moment;
 mod next;
 mod rehearsal;
 #[cfg(test)]
@@ -33,6 +34,7 @@ use super::succession::Succession;
 
 pub use apply::{IllegalEvent, apply};
 pub use canary::next_try;
+pub use moment::{Instant, Moment};
 pub use next::next;
 pub(crate) use next::too_many_possible_orphans;
 pub use rehearsal::Rehearsal;
@@ -174,42 +176,6 @@ pub struct Plan {
     /// How many rotations the twin has ended.
     #[serde(default)]
     pub twin_rotations: u64,
-}
-
-/// A point in time on both clocks: the wall's, and the running time that the journal adds up (I13).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Instant {
-    pub wall: Timestamp,
-    pub running: Duration,
-}
-
-/// Now, and whether the wall clock is believed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Moment {
-    pub wall: Timestamp,
-    pub running: Duration,
-    /// False after a suspicious jump: what destroys waits.
-    pub trusted: bool,
-}
-
-impl Moment {
-    /// The smaller of wall time and running time since then (I13).
-    ///
-    /// A wall clock that is believed and yet stands before `then` shows that it ran ahead then, and was set right since: it
-    /// tells nothing of the time between, or an overlap begun under a clock ten years ahead would last ten years. Running time
-    /// alone is safe: it never counts more than has passed.
-    pub fn since(&self, then: Instant) -> Duration {
-        let running = self.running.saturating_sub(then.running);
-        match Duration::try_from(self.wall.duration_since(then.wall)) {
-            Ok(wall) => wall.min(running),
-            Err(_) if self.trusted => running,
-            Err(_) => Duration::ZERO,
-        }
-    }
-
-    pub fn instant(&self) -> Instant {
-        Instant { wall: self.wall, running: self.running }
-    }
 }
 
 /// Why a rotation is given up before its promotion.

@@ -14,7 +14,7 @@ pub struct Rehearsal<'a> {
     pub twin: &'a Name,
     /// How many of its rotations have come to their end.
     pub rotations: u64,
-    /// Its last try failed, or its provider refuses its key.
+    /// Its last try failed or is hindered, or its provider refuses its key.
     pub failing: bool,
 }
 

@@ -15,6 +15,7 @@ mod keys;
 mod launch;
 mod manual;
 mod restored;
+mod rollouts;
 mod submissions;
 mod times;
 mod unchecked;

@@ -98,7 +98,7 @@ fn the_documents_of_the_readme_are_taken() {
 #[rstest]
 #[case("RotationPolicy", "{maxAge: 90d, windows: 8h}")]
 #[case("RotationPolicy", "{maxAge: 90d, verifyevery: 1h}")]
-#[case("RotationPolicy", "{maxAge: 90d, rollout: [50%, 100%]}")]
+#[case("RotationPolicy", "{maxAge: 90d, rollout: [0, 100%]}")]
 #[case("RotationPolicy", "{maxAge: 90d, overlap: 1.5h}")]
 #[case("Credential", "{provider: dinie, environment: Sandbox, rotation: quarter}")]
 #[case("Credential", "{provider: dinie, environment: sandbox, rotation: quarter, path: a/b/c/d/e/f/g/h/i}")]

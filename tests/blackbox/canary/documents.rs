@@ -31,6 +31,7 @@ fn policies() -> Vec<Value> {
             "quarterly",
             json!({
                 "maxAge": "90d", "overlap": "24h", "spread": "1d", "confirmation": "required", "unconfirmed": "hold",
+                "rehearse": "none", "rollout": [1, "10%", "100%"],
                 "windows": [{"cron": "0 9 * * Mon-Thu", "timezone": "UTC", "open": "8h"}],
             }),
         ),

@@ -98,6 +98,9 @@ impl Life<'_> {
         let proof = confirmation_proof(&canary.value, &credential, version, INSTANCE);
         let body = json!({"credential": credential, "version": version, "instance": INSTANCE, "field": "secret", "proof": proof});
         self.good("confirm", &[], As::Application, "", Some(body)).await;
+        // Nothing is rolled out: it is on record, and changes nothing.
+        let report = json!({"credential": credential, "version": version, "instance": INSTANCE, "outcome": "failed"});
+        self.good("report", &[], As::Application, "", Some(report)).await;
         let operator = self.good("credential", &[&credential], As::Operator, "", None).await.json();
         assert!(operator["fields"] == document["fields"], "{:?}: an operator was served another value", self.cast.shape);
     }
@@ -177,7 +180,7 @@ impl Life<'_> {
                 let doors = if request.reads { 1 } else { 2 };
                 for (index, (door, target)) in self.doors.clone().iter().take(doors).enumerate() {
                     let bearer = match index {
-                        0 if operation.name == "confirm" || request.reads => Some(&self.cast.bearer),
+                        0 if ["confirm", "report"].contains(&operation.name.as_str()) || request.reads => Some(&self.cast.bearer),
                         0 => Some(&self.house.operator),
                         _ => None,
                     };

@@ -215,6 +215,7 @@ fn taken(operation: &Operation, cast: &Cast) -> Value {
         "confirm" => json!({
             "credential": cast.credential, "version": "v1", "instance": "default", "field": "secret", "proof": "00"
         }),
+        "report" => json!({"credential": cast.credential, "version": "v1", "instance": "default", "outcome": "failed"}),
         other => panic!("`{other}` takes a body that isn't known here"),
     }
 }

@@ -203,6 +203,7 @@ impl Inner {
             self.may_plan(issuer, process, name, plan);
         }
         self.may_by_hand(issuer, name, event);
+        self.may_roll(name, event);
         if let Event::CreateIntended { seen, .. } = event {
             self.open_window(name, "made");
             let surveyed = self.model.blind || self.model.known[name].current_key().is_none_or(|key| seen.contains(key));
@@ -238,9 +239,14 @@ impl Inner {
         let misdated = known.versions.values().any(|version| version.key == *key && version.misdated);
         let made = issuer.history(|keys| keys.iter().find(|other| other.key_id == *key).map(|other| other.created_at));
         let Some(deadline) = made.and_then(|made| made.checked_add(known.policy.max_age.as_duration()).ok()) else { return };
-        let from = deadline.checked_sub(lead(&known.policy) + CLOCK_SLACK).unwrap_or(Timestamp::MIN);
+        let rehearsal = self.model.twins.get(name).filter(|_| known.policy.rehearse);
+        let before = rehearsal.map(|twin| lead(&self.model.known[twin].policy)).unwrap_or_default();
+        let from = deadline.checked_sub(lead(&known.policy) + before + CLOCK_SLACK).unwrap_or(Timestamp::MIN);
         let (now, misled) = (truly(self.at), self.model.misled.contains(&process.number) || misdated);
-        let ordered = known.policy.windows.is_empty() && self.model.known.values().all(|known| known.policy.windows.is_empty());
+        // What waits for its rehearsal begins when that has come to its end.
+        let rehearsed = self.model.known.values().any(|known| known.policy.rehearse);
+        let ordered =
+            !rehearsed && known.policy.windows.is_empty() && self.model.known.values().all(|known| known.policy.windows.is_empty());
         self.require(now >= from || misled, "I13", || format!("{name}: a rotation by time at {now}, and it isn't due before {from}"));
         // What became current in this very turn wasn't in its order; nor was what a turn before promoted and couldn't journal.
         let known = &self.model.known[name];
@@ -265,7 +271,9 @@ impl Inner {
         let policy = known.planned_under.clone().unwrap_or_else(|| known.policy.clone());
         let (now, before) = (known.versions[&current].clone(), known.versions[&old].clone());
         self.require(now.key != before.key, "I3", || format!("{name}: the current key is to be revoked"));
-        let promoted = now.promoted.unwrap_or(at);
+        // Who gets a version last has the whole overlap for it.
+        let rolling = self.model.known[name].rolling.as_ref().filter(|rolling| rolling.new == current);
+        let promoted = rolling.map_or(now.promoted.unwrap_or(at), |rolling| rolling.full.unwrap_or(at));
         let hurried = self.model.known[name].is_hurried();
         let confirmation = if hurried { policy.terms.confirmation.max(Confirmation::Observed) } else { policy.terms.confirmation };
         let overlap = policy.terms.overlap.as_duration();
@@ -295,6 +303,7 @@ impl Inner {
 
     /// Windows bind what isn't late.
     fn open_window(&mut self, name: &Name, word: &str) {
+        let rehearsal = self.model.twins.get(name).map(|twin| lead(&self.model.known[twin].policy)).unwrap_or_default();
         let known = &self.model.known[name];
         let Some(plan) = &known.plan else { return };
         let policy: &RotationPolicy = &known.policy;
@@ -308,7 +317,7 @@ impl Inner {
         let old = if word == "revoked" { known.old.as_ref() } else { known.current.as_ref() };
         let Some(issued) = old.and_then(|old| known.versions.get(old)).map(|old| old.made) else { return };
         let late = opens
-            .checked_add(lead(policy) * 2)
+            .checked_add(lead(policy) * 2 + rehearsal)
             .is_ok_and(|end| end >= issued.checked_add(policy.max_age.as_duration()).unwrap_or(Timestamp::MAX));
         self.require(changed || late || self.model.jumps, "windows", || format!("{name}: a key is {word} at {wall}, before {opens}"));
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use keywright::domain::ids::{KeyId, Name, VersionId};
 use keywright::domain::ledger::{Ledger, Origin};
+use keywright::domain::policy::RotationPolicy;
 use keywright::domain::rotation::{Event, apply};
 use keywright::issuers::memory::{MemoryIssuer, SimKey};
 
@@ -15,6 +16,7 @@ use crate::scene::{Inner, truly};
 impl Known {
     /// Adds one durable event up. What is wrong with it, if anything is.
     pub fn take(&mut self, event: &Event, at: Duration, made: Timestamp) -> Option<(&'static str, String)> {
+        self.roll(event, at);
         match event {
             Event::Planned { plan } => {
                 // What takes the place of a current key that is dead leaves the old one that lives to be revoked.
@@ -62,6 +64,7 @@ impl Known {
             Event::Abandoning { .. } => self.abandoning = true,
             Event::Abandoned { .. } => {
                 if self.back.is_some() {
+                    self.way_back_failed();
                     return self.stayed();
                 }
                 self.of_candidate(|version| version.abandoned = true);
@@ -78,6 +81,7 @@ impl Known {
             Event::CurrentRefused { .. } => self.refused_told = true,
             Event::CurrentAccepted => (self.refused_told, self.unverified) = (false, false),
             Event::Promoted { .. } => {
+                self.begin_rollout(at);
                 (self.told, self.told_at) = (self.candidate.clone(), Some(at));
                 (self.refused_told, self.turned, self.back) = (false, None, None);
                 (self.forgotten, self.unverified) = (false, std::mem::take(&mut self.verified_long_ago));
@@ -232,6 +236,11 @@ impl Inner {
                 // Who was here a moment ago holds it for its lease.
                 let lease = self.model.copies.values().filter(|copy| copy.credential == *name).filter_map(|copy| copy.lease).max();
                 let deadline = deadline.checked_add(lease.unwrap_or_default()).unwrap_or(deadline);
+                // What was taken back is tried again, later each time.
+                let again =
+                    policy.canary_wait_max() + policy.rollout_time() + policy.terms.overlap.as_duration() * 4 + settle_slack(policy);
+                let stopped = self.model.known.values().filter_map(|known| known.stopped_at).max();
+                let deadline = stopped.map_or(deadline, |stopped| deadline.max(truly(stopped + again)));
                 if now > deadline.max(truly(settled)) && !never_ours {
                     late = Some(format!("{name}: {version} ({}) outlives its deadline {deadline}", key.key_id));
                 }
@@ -266,6 +275,11 @@ impl Inner {
             self.broken("I8", broken);
         }
     }
+}
+
+/// Waits between retries, and for windows.
+fn settle_slack(policy: &RotationPolicy) -> Duration {
+    policy.window_wait * 3 + policy.retry_wait_max() * 6 + Duration::from_secs(3_600)
 }
 
 pub(super) fn lives(key: &SimKey, at: jiff::Timestamp) -> bool {

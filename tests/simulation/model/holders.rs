@@ -91,9 +91,13 @@ impl Inner {
         let known = &self.model.known[name];
         let (current, own) = (known.current.clone(), known.versions.get(version).map(|version| version.key.clone()));
         let (told, gone, unverified) = (known.told.as_ref() == Some(version), known.clearing, known.unverified);
+        let waits = known.due_to(id) == Some(version);
         self.require(!unverified, "I10", || format!("{name}: {version} came back from a backup and is served unverified"));
         self.require(!gone, "I4", || format!("{name}: {version} is served and was forgotten"));
-        self.require(current.as_ref() == Some(version) || told, "I4", || format!("{name}: {version} is served and {current:?} is current"));
+        self.served_in_turn(id, name, version);
+        self.require(current.as_ref() == Some(version) || told || waits, "I4", || {
+            format!("{name}: {version} is served and {current:?} is current")
+        });
         self.require(own.as_ref() == Some(&key), "I12", || format!("{name}: {version} is served with another key's bytes"));
         if let Some(known) = self.model.known.get_mut(name) {
             known.seen.insert(id.0.clone());

@@ -12,6 +12,7 @@ mod calls;
 pub mod checks;
 mod holders;
 pub mod restored;
+mod rollouts;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -20,8 +21,8 @@ use jiff::Timestamp;
 use keywright::domain::credential::Environment;
 use keywright::domain::ids::{InstallationId, KeyId, Name, VersionId};
 use keywright::domain::material::Material;
-use keywright::domain::policy::{Policies, RotationPolicy};
-use keywright::domain::rotation::{Event, Plan};
+use keywright::domain::policy::{Policies, RotationPolicy, Uptake};
+use keywright::domain::rotation::{AbandonReason, Event, Plan};
 use keywright::engine::audit::Action;
 
 use crate::scene::Inner;
@@ -29,6 +30,7 @@ use crate::setting::{ClockWay, Setting};
 
 pub use bad_days::{Deeds, Theft};
 pub use holders::{Copy, CopyId};
+pub use rollouts::{Rolling, Rollouts};
 
 /// A promise that was broken.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -105,6 +107,19 @@ pub struct Known {
     /// Applications that were served it or released.
     pub seen: BTreeSet<Name>,
     pub asked_for: u32,
+    /// The version that goes to its instances step by step.
+    pub rolling: Option<Rolling>,
+    /// When the last one was stopped, and the versions that somebody said fail.
+    pub stopped_at: Option<Duration>,
+    pub reported: BTreeSet<VersionId>,
+    /// All have confirmed the version that was rolled out.
+    pub confirmed: bool,
+    /// Why the way back is being given up.
+    pub gives_up: Option<AbandonReason>,
+    /// Rotations that have come to their end; how many the twin had for the version on its way, and for the current one.
+    pub rotations: u64,
+    pub rehearsal: u64,
+    pub rehearsed: u64,
     /// The rotation that is being turned round.
     pub back: Option<Before>,
     /// Copies that a rollback made and gave up. A process that was deposed meanwhile may still send one off: the store knows it as forgotten.
@@ -161,6 +176,10 @@ pub struct Model {
     pub promotions: u64,
     pub revocations: u64,
     pub deeds: Deeds,
+    pub rollouts: Rollouts,
+    /// The sandbox twin of a production credential.
+    pub twins: BTreeMap<Name, Name>,
+    pub uptakes: BTreeMap<Name, Uptake>,
 }
 
 impl Model {
@@ -200,6 +219,9 @@ impl Model {
             promotions: 0,
             revocations: 0,
             deeds: Deeds::default(),
+            rollouts: Rollouts::default(),
+            twins: setting.policies.credentials.values().filter_map(|it| Some((it.name.clone(), it.twin.clone()?))).collect(),
+            uptakes: setting.policies.applications.values().map(|it| (it.name.clone(), it.uptake)).collect(),
         }
     }
 
@@ -285,6 +307,14 @@ impl Known {
             acknowledged: None,
             seen: BTreeSet::new(),
             asked_for: 0,
+            rolling: None,
+            stopped_at: None,
+            reported: BTreeSet::new(),
+            confirmed: false,
+            gives_up: None,
+            rotations: 0,
+            rehearsal: 0,
+            rehearsed: 0,
             back: None,
             failed_copies: BTreeMap::new(),
             paused: false,
@@ -324,5 +354,5 @@ pub fn lead(policy: &RotationPolicy) -> Duration {
     let max_age = policy.max_age.as_duration();
     let reserve = (max_age / 20).clamp(Duration::from_secs(1), Duration::from_secs(86_400));
     let overlap = policy.terms.overlap.as_duration();
-    overlap + policy.spread + reserve + overlap.min(Duration::from_secs(120)) + policy.window_wait
+    overlap + policy.spread + reserve + overlap.min(Duration::from_secs(120)) + policy.window_wait + policy.rollout_time()
 }

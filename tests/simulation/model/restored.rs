@@ -36,8 +36,10 @@ impl Model {
             known.unverified = known.current.is_some();
             known.refused_told = false;
             known.verified_long_ago = true;
+            known.hasten();
         }
         for (id, copy) in &mut self.copies {
+            copy.newest = None;
             copy.held = backup.held.get(id).cloned().unwrap_or_default();
             // The record of what it holds is lost: nothing can know that a key dies under it.
             copy.excused.extend(copy.uses.iter().filter(|(version, _)| !copy.held.contains(version)).map(|(_, key)| key.clone()));
