@@ -62,6 +62,7 @@ fn provider() -> Provider {
         calls: Calls { create: Some(create), ..Calls::default() },
         signs: None,
         lifecycle: Lifecycle::Pairs,
+        manual: Default::default(),
         timing: Timing { propagation: None, tokens_outlive: None, manual_lead: None },
         limits: Limits::default(),
         facts: Vec::new(),

@@ -48,6 +48,8 @@ const SEEDS: u64 = 150;
 const SEEDS_BY_HAND: u64 = 40;
 /// Lives that each fault of ours has to be noticed in.
 const MUTANT_SEEDS: u64 = 300;
+/// Faults that show where a person makes and removes the keys.
+const OF_PERSONS: [Mutant; 2] = [Mutant::RemovalBelieved, Mutant::RemovalGivenUp];
 /// Lines of the trace that are printed of a life that failed.
 const TAIL: usize = 40;
 
@@ -178,7 +180,8 @@ fn caught(mutant: Mutant, lives: u64) -> Option<(u64, Violation)> {
     mutants::set(Some(mutant));
     let found = (0..lives).find_map(|seed| {
         // A panic in the engine is noticed, too.
-        let outcome = std::panic::catch_unwind(|| Life::new(seed, false).run().violation);
+        let life = if OF_PERSONS.contains(&mutant) { Life::by_hand } else { Life::new };
+        let outcome = std::panic::catch_unwind(|| life(seed, false).run().violation);
         let panicked = || Some(Violation { invariant: "panic", what: "the engine panicked".to_owned() });
         Some((seed, outcome.unwrap_or_else(|_| panicked())?))
     });

@@ -50,10 +50,12 @@ pub enum Mutant {
     ThiefsKeysUnnamed,
     ForgottenLeftInStore,
     RestoredServedUnverified,
+    RemovalBelieved,
+    RemovalGivenUp,
 }
 
 impl Mutant {
-    pub const ALL: [Mutant; 46] = [
+    pub const ALL: [Mutant; 48] = [
         Mutant::IntentNotJournaled,
         Mutant::RevokeIntentNotJournaled,
         Mutant::AttemptReused,
@@ -100,6 +102,8 @@ impl Mutant {
         Mutant::ThiefsKeysUnnamed,
         Mutant::ForgottenLeftInStore,
         Mutant::RestoredServedUnverified,
+        Mutant::RemovalBelieved,
+        Mutant::RemovalGivenUp,
     ];
 }
 
