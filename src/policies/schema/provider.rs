@@ -54,8 +54,11 @@ pub(super) fn spec() -> Value {
     );
     let lives = |word: &str| json!({"properties": {"lifecycle": {"const": word}}, "required": ["lifecycle"]});
     spec["allOf"] = json!([
-        {"if": {"properties": {"lifecycle": {"enum": ["pairs", "generated"]}}, "required": ["lifecycle"]}, "then": {"properties": {"manual": false}}},
-        {"if": lives("manual"), "then": {"properties": {"calls": {"properties": {"create": false, "list": false, "revoke": false}}}}},
+        {
+            "if": lives("manual"),
+            "then": {"properties": {"calls": {"properties": {"create": false, "list": false, "revoke": false}}}},
+            "else": {"properties": {"manual": false}},
+        },
         // All fields are made here and nobody is asked, or none is and there is a provider.
         {
             "if": lives("generated"),

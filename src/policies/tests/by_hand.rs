@@ -23,6 +23,7 @@ const BY_HAND: &str = r#"spec:
 #[case("{credential}", "{field:secret}", &["12:14 field-in-address"])]
 #[case("{credential}", "{credential", &["12:14 bad-template"])]
 #[case("Make one for {credential}.", " ", &["12:14 bad-step"])]
+#[case("{credential}", "a1b2c3d4e5f6a7b8c9d0", &["12:14 secret-in-step"])]
 #[case("[\"Make one for {credential}.\"]", "make one", &["12:13 bad-type"])]
 #[case("    remove: [\"Remove {old_version}.\"]\n", "    replaces: true\n", &[])]
 #[case("    remove:", "    replaces: true\n    remove:", &["14:5 nothing-to-remove"])]
