@@ -21,15 +21,10 @@ use super::views::{Pages, RequestView, StatusView};
 const INPUT_LENGTH_MAX: usize = 128 << 10;
 
 pub(super) async fn submit(name: &Name, client: &Client, terminal: Terminal) -> Result<ExitCode, Failure> {
-    let material = if std::io::stdin().is_terminal() {
+    if std::io::stdin().is_terminal() {
         show_request(name, client).await;
-        ask(name).await?
-    } else {
-        read_object(std::io::stdin().lock())?
-    };
-    if material.is_empty() {
-        return Err(Failure::failed("invalid-fields", "nothing was submitted", "no field was given"));
     }
+    let material = bring(name).await?;
     terminal.remark(&format!("{name}: proving that the key belongs here; this can take a few minutes"));
     let call = Call {
         body: Some(submission(&material)),
@@ -54,6 +49,15 @@ async fn show_request(name: &Name, client: &Client) {
         // The prompt says what is wrong with the terminal.
         let _ = show(&format!("{line}\n"));
     }
+}
+
+/// The fields that a person brings: piped in, or typed without echo.
+pub(super) async fn bring(name: &Name) -> Result<Material, Failure> {
+    let material = if std::io::stdin().is_terminal() { ask(name).await? } else { read_object(std::io::stdin().lock())? };
+    if material.is_empty() {
+        return Err(Failure::failed("invalid-fields", "nothing was brought", "no field was given"));
+    }
+    Ok(material)
 }
 
 /// The body of the request, in memory that is wiped when the request is done.
@@ -99,7 +103,7 @@ async fn ask(name: &Name) -> Result<Material, Failure> {
     let prompt = tokio::task::spawn_blocking(move || prompt_fields(&question));
     tokio::select! {
         answered = prompt => answered.map_err(|_| Failure::failed("io", "the terminal can't be read", "reading it broke off"))?,
-        _ = tokio::signal::ctrl_c() => Err(Failure::failed("interrupted", "nothing was submitted", "interrupted while asking")),
+        _ = tokio::signal::ctrl_c() => Err(Failure::failed("interrupted", "nothing was brought", "interrupted while asking")),
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::{Administrator, Target};
 use crate::domain::credential::Environment;
 use crate::domain::environment::BaseUrl;
+use crate::domain::form::Form;
 use crate::domain::ids::FieldName;
 use crate::domain::material::Material;
 use crate::domain::provider::*;
@@ -178,7 +179,7 @@ fn described(name: &str, class: FieldClass) -> (FieldName, Field) {
             class,
             bound: true,
             served: class != FieldClass::Management,
-            patterns: BTreeMap::new(),
+            form: Form::default(),
             usage: Usage::Sign,
             recipe: None,
             is: None,

@@ -28,6 +28,7 @@ mod disk;
 mod fakes_test;
 mod generated;
 mod incident;
+mod judge;
 mod manual;
 mod metrics;
 mod oidc_test;

@@ -18,7 +18,7 @@ const BOSS: &str = "boss";
 
 /// The built-in description of Dinie as `acme`, whose keys an administrator makes, lists and removes.
 fn acme() -> String {
-    let built_in = dinie_source().replace("metadata: {name: dinie}", "metadata: {name: acme}");
+    let built_in = dinie().replace("metadata: {name: dinie}", "metadata: {name: acme}");
     let (before, calls) = built_in.split_once("    create:\n").unwrap();
     assert_eq!(calls.matches("authentication: token\n").count(), 3);
     format!("{before}    create:\n{}", calls.replace("authentication: token\n", "authentication: administrator\n"))

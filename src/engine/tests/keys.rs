@@ -81,7 +81,7 @@ async fn an_orphan_with_our_marker_is_revoked_and_no_other_key() {
 
 #[tokio::test]
 async fn where_the_provider_cannot_list_a_lost_reply_is_shown_and_bounded() {
-    let built_in = dinie_source();
+    let built_in = dinie();
     let (before, from_list) = built_in.split_once("    list:\n").unwrap();
     let blind = format!("{before}    revoke:\n{}", from_list.split_once("    revoke:\n").unwrap().1);
     let scene = Scene::new(&format!("{blind}\n---{DOCUMENTS}")).await;

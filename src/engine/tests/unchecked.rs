@@ -119,7 +119,7 @@ async fn the_old_one_is_kept_while_somebody_holds_it() {
 
 /// The built-in description of Dinie without its token and probe calls: every call is signed with the pair itself.
 fn pairs_without_a_check() -> String {
-    let built_in = dinie_source().replace("  signs: token\n", "");
+    let built_in = dinie().replace("  signs: token\n", "");
     let (before, rest) = built_in.split_once("    token:\n").unwrap();
     let calls = rest.split_once("    create:\n").unwrap().1;
     let basic = "authentication: {basic: {username: client_id, password: client_secret}}\n";

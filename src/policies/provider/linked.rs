@@ -53,7 +53,7 @@ fn wrong_copy(name: &FieldName, source: &FieldName, fields: &BTreeMap<FieldName,
     if this.class != original.class || this.class == FieldClass::Management {
         return Some(("bad-link", "both are `public`, or both are `secret`".to_owned()));
     }
-    if !this.patterns.is_empty() {
+    if !this.form.marks.is_empty() || this.form.shape.is_some() {
         return Some(("bad-link", "the patterns of the other field are this one's, too: leave `patterns` out".to_owned()));
     }
     made.is_some_and(|made| made.contains_key(name)).then(|| {
