@@ -15,6 +15,8 @@
 
 #[path = "simulation/applications.rs"]
 mod applications;
+#[path = "simulation/by_hand.rs"]
+mod by_hand;
 #[path = "simulation/deeds.rs"]
 mod deeds;
 #[path = "simulation/hands.rs"]
@@ -43,8 +45,12 @@ use model::{Deeds, Rollouts, Violation};
 
 /// Lives in CI: about a minute on two slow cores in the profile of the tests.
 const SEEDS: u64 = 150;
+/// And at providers where a person makes and removes the keys.
+const SEEDS_BY_HAND: u64 = 40;
 /// Lives that each fault of ours has to be noticed in.
 const MUTANT_SEEDS: u64 = 300;
+/// Faults that show where a person makes and removes the keys.
+const OF_PERSONS: [Mutant; 2] = [Mutant::RemovalBelieved, Mutant::RemovalGivenUp];
 /// Lines of the trace that are printed of a life that failed.
 const TAIL: usize = 40;
 
@@ -88,8 +94,8 @@ impl Sum {
 }
 
 /// Lives the same life once more, to tell it.
-fn report(seed: u64) -> String {
-    let outcome = Life::new(seed, true).run();
+fn report(seed: u64, life: fn(u64, bool) -> Life) -> String {
+    let outcome = life(seed, true).run();
     let quiet = ["heartbeat", "deed Connect", "issuer.list Go", "store.read", "store.stages"];
     let trace: Vec<String> = outcome.trace.into_iter().filter(|line| !quiet.iter().any(|word| line.ends_with(word))).collect();
     let from = trace.len().saturating_sub(TAIL);
@@ -101,7 +107,7 @@ fn report(seed: u64) -> String {
 }
 
 /// Lives all of these on all cores; stops after the first few that fail.
-fn live(from: u64, count: u64) -> Sum {
+fn live(from: u64, count: u64, life: fn(u64, bool) -> Life) -> Sum {
     let next = AtomicU64::new(from);
     let sum = Mutex::new(Sum::default());
     let workers = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
@@ -113,7 +119,7 @@ fn live(from: u64, count: u64) -> Sum {
                     if seed >= from + count || sum.lock().unwrap().failed.len() >= 5 {
                         return;
                     }
-                    let outcome = std::panic::catch_unwind(|| Life::new(seed, false).run());
+                    let outcome = std::panic::catch_unwind(|| life(seed, false).run());
                     let outcome = outcome.unwrap_or_else(|_| panic!("seed {seed} panicked"));
                     if let Some(broken) = &outcome.violation {
                         say(&format!("seed {seed} failed: {}: {}", broken.invariant, broken.what));
@@ -134,7 +140,7 @@ fn live(from: u64, count: u64) -> Sum {
 fn lives_keep_all_promises() {
     let began = std::time::Instant::now();
     let (from, count) = (number("KEYWRIGHT_SIM_FROM").unwrap_or(0), number("KEYWRIGHT_SIM_SEEDS").unwrap_or(SEEDS));
-    let sum = live(from, count);
+    let sum = live(from, count, Life::new);
     say(&format!(
         "simulation: {} lives from seed {from}, {} violations: {} steps, {} faults, {} processes, {} promotions, {} revocations in {:.0?}",
         sum.lives,
@@ -148,9 +154,29 @@ fn lives_keep_all_promises() {
     ));
     say(&format!("operators: {:?}", sum.deeds));
     say(&format!("rollouts: {:?}", sum.rollouts));
-    let reports: Vec<String> = sum.failed.iter().take(2).map(|seed| report(*seed)).collect();
+    let reports: Vec<String> = sum.failed.iter().take(2).map(|seed| report(*seed, Life::new)).collect();
     assert!(sum.failed.is_empty(), "\nseeds {:?} failed\n{}\n", sum.failed, reports.join("\n\n"));
     assert!(sum.promotions > count && sum.revocations > count / 2 && sum.faults > count, "too little happens: {sum:?}");
+}
+
+#[test]
+fn lives_by_hand_keep_all_promises() {
+    let (from, count) = (number("KEYWRIGHT_SIM_FROM").unwrap_or(0), number("KEYWRIGHT_SIM_SEEDS_BY_HAND").unwrap_or(SEEDS_BY_HAND));
+    let sum = live(from, count, Life::by_hand);
+    say(&format!(
+        "simulation by hand: {} lives from seed {from}, {} violations: {} steps, {} faults, {} processes, {} promotions, closed: {:?}",
+        sum.lives,
+        sum.failed.len(),
+        sum.steps,
+        sum.faults,
+        sum.processes,
+        sum.promotions,
+        (sum.deeds.proved, sum.deeds.reported, sum.deeds.unproved)
+    ));
+    let reports: Vec<String> = sum.failed.iter().take(2).map(|seed| report(*seed, Life::by_hand)).collect();
+    assert!(sum.failed.is_empty(), "\nseeds {:?} failed\n{}\n", sum.failed, reports.join("\n\n"));
+    let all_ways = sum.deeds.proved > count && sum.deeds.reported > 0 && sum.deeds.unproved > 0;
+    assert!(sum.promotions > 2 * count && all_ways, "too little happens: {sum:?}");
 }
 
 /// The first life that notices a fault of ours, and by which promise.
@@ -158,7 +184,8 @@ fn caught(mutant: Mutant, lives: u64) -> Option<(u64, Violation)> {
     mutants::set(Some(mutant));
     let found = (0..lives).find_map(|seed| {
         // A panic in the engine is noticed, too.
-        let outcome = std::panic::catch_unwind(|| Life::new(seed, false).run().violation);
+        let life = if OF_PERSONS.contains(&mutant) { Life::by_hand } else { Life::new };
+        let outcome = std::panic::catch_unwind(|| life(seed, false).run().violation);
         let panicked = || Some(Violation { invariant: "panic", what: "the engine panicked".to_owned() });
         Some((seed, outcome.unwrap_or_else(|_| panicked())?))
     });
@@ -207,7 +234,7 @@ fn one_seed_is_one_life() {
             say(&first.trace.join("\n"));
         }
         assert_eq!(first.trace, second.trace, "seed {seed} lives two lives");
-        assert_eq!(first.violation, None, "{}", report(seed));
+        assert_eq!(first.violation, None, "{}", report(seed, Life::new));
         assert!(first.trace.len() > 100, "seed {seed}: little happens");
     }
 }

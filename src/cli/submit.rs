@@ -21,7 +21,9 @@ use super::views::{Pages, RequestView, StatusView};
 const INPUT_LENGTH_MAX: usize = 128 << 10;
 
 pub(super) async fn submit(name: &Name, client: &Client, terminal: Terminal) -> Result<ExitCode, Failure> {
-    show_request_if_typed(name, client).await;
+    if std::io::stdin().is_terminal() {
+        show_request(name, client).await;
+    }
     let material = bring(name).await?;
     terminal.remark(&format!("{name}: proving that the key belongs here; this can take a few minutes"));
     let call = Call {
@@ -38,11 +40,8 @@ pub(super) async fn submit(name: &Name, client: &Client, terminal: Terminal) -> 
     Ok(ExitCode::SUCCESS)
 }
 
-/// What is asked for, before a person types the fields. Without an answer there is nothing to show: the submission will say why.
-async fn show_request_if_typed(name: &Name, client: &Client) {
-    if !std::io::stdin().is_terminal() {
-        return;
-    }
+/// What is asked for, before the fields are. Without an answer there is nothing to show: the submission will say why.
+async fn show_request(name: &Name, client: &Client) {
     let Ok(pages) = Pages::one(client, &format!("/v1/status/{name}")).await else { return };
     let Ok(view) = pages.view::<StatusView>() else { return };
     let request = view.credentials.into_iter().next().and_then(|row| row.request);

@@ -53,7 +53,7 @@ pub struct Ledger {
     pub incident: Option<Incident>,
     /// A person is asked for a new key. It stands beside the rotation: a key that can't be taken leaves it open.
     #[serde(default)]
-    pub request: Option<Request>,
+    pub request: Option<Box<Request>>,
     /// Rotations that have come to their end: a new version in use, the old key dead.
     #[serde(default)]
     pub rotations: u64,

@@ -54,10 +54,12 @@ pub enum Mutant {
     CanaryStepSkipped,
     CanaryOverlapCutShort,
     RehearsalSkipped,
+    RemovalBelieved,
+    RemovalGivenUp,
 }
 
 impl Mutant {
-    pub const ALL: [Mutant; 50] = [
+    pub const ALL: [Mutant; 52] = [
         Mutant::IntentNotJournaled,
         Mutant::RevokeIntentNotJournaled,
         Mutant::AttemptReused,
@@ -108,6 +110,8 @@ impl Mutant {
         Mutant::CanaryStepSkipped,
         Mutant::CanaryOverlapCutShort,
         Mutant::RehearsalSkipped,
+        Mutant::RemovalBelieved,
+        Mutant::RemovalGivenUp,
     ];
 }
 

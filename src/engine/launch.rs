@@ -178,8 +178,8 @@ impl Engine {
 }
 
 /// Whether a new version goes to a part of the instances first.
-fn is_staged(_policy: &RotationPolicy) -> bool {
-    false
+fn is_staged(policy: &RotationPolicy) -> bool {
+    !policy.rollout.is_empty()
 }
 
 fn find<'a>(report: &'a Report, item: &ItemId) -> Result<&'a crate::domain::launch::Judged, LaunchError> {

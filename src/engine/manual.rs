@@ -11,6 +11,7 @@ use crate::domain::due::{Decision, DueReason, start};
 use crate::domain::ids::{OperationId, VersionId};
 use crate::domain::ledger::{Closure, Ledger};
 use crate::domain::manual::{Asks, Request, Urgency, look_every, remove_by};
+use crate::domain::mutants::{Mutant, is_on};
 use crate::domain::provider::{Piece, Template};
 use crate::domain::rotation::{Event, Rotation, Step};
 use crate::issuers::{IssuerError, Target};
@@ -52,6 +53,7 @@ impl Engine {
         let dead = self.seams.issuer.is_dead(&target, &material).await?;
         let at = self.seams.clock.now().instant();
         let event = match dead {
+            _ if is_on(Mutant::RemovalBelieved) => Event::Revoked { at: at.wall, closure: Closure::Proved },
             true if removal.is_proved(facts, at.running, context.policy.propagation(&context.provider)) => {
                 Event::Revoked { at: at.wall, closure: Closure::Proved }
             }
@@ -142,7 +144,7 @@ pub(super) fn removal_due(work: &Work, context: &Context, ledger: &Ledger, runni
 
 /// What is asked for: a new key first, because applications depend on it. And the version that it is about.
 pub(super) fn asked_for(ledger: &Ledger) -> Option<(Asks, &Request, Option<&VersionId>)> {
-    if let Some(request) = &ledger.request {
+    if let Some(request) = ledger.request.as_deref() {
         return Some((Asks::NewKey, request, ledger.current.as_ref()));
     }
     let open = ledger.rotation.as_ref().filter(|open| open.awaits_removal())?;

@@ -11,6 +11,7 @@ use super::views::{Herd, Plan, PlanEntry};
 use crate::domain::due::{Decision, schedule};
 use crate::domain::forecast::{Herds, forecast};
 use crate::domain::ids::Name;
+use crate::domain::rotation::Step;
 
 /// How many starts are worked out for one page: a thousand credentials that are rotated each week, for a year.
 const STARTS_MAX: usize = 60_000;
@@ -68,6 +69,8 @@ impl Engine {
         let mut blocked_by: Vec<String> = match &standing.decision {
             Decision::Blocked { reason, .. } => vec![reason.as_str().to_owned()],
             Decision::Stuck { reason } => vec![reason.as_str().to_owned()],
+            // It has begun: a person makes the key.
+            Decision::Step(Step::Wait(wait)) if ledger.rotation.is_none() => vec![wait.reason.as_str().to_owned()],
             // The next rotation begins when the open one has ended.
             Decision::Step(_) => vec!["rotation-open".to_owned()],
             Decision::Missing | Decision::Steady { .. } | Decision::Due { .. } => Vec::new(),

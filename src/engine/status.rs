@@ -75,7 +75,7 @@ impl Engine {
                     let standing = self.standing(cell, &context);
                     credentials.push(self.credential_status(cell, &context, &standing));
                     problems.extend(problems_of(cell, &context, &standing, now));
-                    problems.extend(self.manual_problem(cell, &context));
+                    problems.extend(self.outside_problems(cell, &context, now));
                 }
                 None if !policies.credentials.contains_key(&cell.name) && !is_forgotten(cell) => problems.push(unmanaged(cell)),
                 None => {}
@@ -139,11 +139,17 @@ impl Engine {
         }
     }
 
-    fn manual_problem(&self, cell: &Cell, context: &Context) -> Option<StatusProblem> {
+    /// What somebody else did to the store, and what only a person can do.
+    fn outside_problems(&self, cell: &Cell, context: &Context, now: Timestamp) -> Vec<StatusProblem> {
         let ledger = cell.ledger();
-        let request = self.request_status(context, &ledger)?;
-        let (code, message) = manual::problem(context, &ledger, &request);
-        Some(StatusProblem { credential: Some(cell.name.clone()), code: code.to_owned(), message })
+        let drift = cell.drift().map(|drift| ("store-changed", drift.text()));
+        let request = self.request_status(context, &ledger).map(|request| manual::problem(context, &ledger, &request));
+        let unproved = unproved(&ledger, context, now).map(|version| {
+            let title = &context.provider.title;
+            ("unproved", format!("nothing tells whether the key of {version} is dead: look at {title} whether it is still there"))
+        });
+        let all = drift.into_iter().chain(request).chain(unproved);
+        all.map(|(code, message)| StatusProblem { credential: Some(cell.name.clone()), code: code.to_owned(), message }).collect()
     }
 
     fn applications_of(&self, context: &Context, ledger: &Ledger) -> Vec<ApplicationStatus> {
@@ -403,14 +409,6 @@ fn problems_of(cell: &Cell, context: &Context, standing: &Standing, now: Timesta
             "current-refused",
             format!("{} doesn't accept the current key: `keywright submit {}` a working one", context.provider.title, cell.name),
         );
-    }
-    if let Some(drift) = cell.drift() {
-        add("store-changed", drift.text());
-    }
-    for version in unproved(&ledger, context, now) {
-        let text =
-            format!("nothing tells whether the key of {version} is dead: look at {} whether it is still there", context.provider.title);
-        add("unproved", text);
     }
     if ledger.unverified && ledger.refused_since.is_none() {
         add("unverified", "it came back from a backup and isn't served before it was verified again".to_owned());

@@ -1,5 +1,6 @@
 //! Documents and the problems that they must get, each with its line, its column and its code.
 
+mod by_hand;
 mod fuzz;
 mod go_live;
 mod language;
@@ -182,6 +183,7 @@ const WHOLE_PROVIDER: &str = r#"spec:
 #[case("^t_[a-z]+$", "^t_[a-z+$", &["10:45 bad-pattern"])]
 #[case("^t_[a-z]+$", "^((a{1000}){1000}){9}$", &["10:45 bad-pattern"])]
 #[case("{class: secret}", "{class: public}", &["10:5 no-secret-field", "15:126 no-new-secret"])]
+#[case("secret: {class: secret}", "secret: {class: secret, with: id}", &["11:35 split-pair"])]
 #[case("class: management,", "class: management, served: true,", &["12:42 management-served"])]
 #[case("password: secret", "password: manager", &["14:90 field-class"])]
 #[case("password: secret", "password: pass", &["14:90 undeclared-field"])]

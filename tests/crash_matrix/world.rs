@@ -67,7 +67,7 @@ spec:
   lifecycle: manual
   environments: {production: {base: \"https://by-hand.invalid\"}}
   fields: {client_id: {class: public, bound: true}, client_secret: {class: secret}}
-  calls: {probe: {method: GET, path: /me, authentication: {bearer: client_secret}, provesEnvironment: true, rules: [{status: [401], means: dead}]}}
+  calls: {probe: {harmless: true, method: GET, path: /me, authentication: {bearer: client_secret}, provesEnvironment: true, rules: [{status: [401], means: dead}]}}
 ---
 apiVersion: keywright.dev/v1alpha1
 kind: Credential

@@ -29,6 +29,9 @@ pub enum Deed {
     /// It says that what it was served last doesn't work.
     Report(usize),
     Submit(Name),
+    /// A person who was asked for a new key brings one, or removes the old one.
+    Answer(Name),
+    Remove(Name),
     /// A person looks at `status`.
     Round,
     /// A person, or an application, does what must be refused.
@@ -56,6 +59,8 @@ impl Life {
             Deed::Confirm(index) => self.confirm(index),
             Deed::Report(index) => self.report(index),
             Deed::Submit(name) => self.submit(&name),
+            Deed::Answer(name) => self.answer(&name),
+            Deed::Remove(name) => self.remove(&name),
             Deed::Round => self.round(),
             Deed::Mischief => self.mischief(),
             Deed::Churn => self.churn(),
@@ -249,6 +254,7 @@ impl Life {
         }
         let (key, material) = &self.in_hand[name];
         let (key, material) = (key.clone(), material.duplicate());
+        self.scene.lock().model.brought = Some(key.clone());
         let submitted = self.call(async |engine| engine.submit(operator(), name, material).await);
         let mut again = true;
         match submitted {
@@ -277,7 +283,9 @@ impl Life {
 
     /// What `status` tells a person to do is done, sooner or later.
     fn round(&mut self) {
-        let every = if self.calm {
+        let every = if self.calm && self.setting.manual {
+            (self.shortest() / 300).max(secs(5))
+        } else if self.calm {
             secs(600).min(self.shortest() / 20).max(self.shortest() / 500)
         } else {
             secs(60) + self.part(self.shortest() / 4)
@@ -293,6 +301,9 @@ impl Life {
                 "rollout-stopped" => drop(self.call(async |engine| engine.roll_back(operator(), &name).await)),
                 _ => {}
             }
+        }
+        if self.setting.manual {
+            self.do_what_is_asked();
         }
         let names: Vec<Name> = self.policies.credentials.keys().cloned().collect();
         let name = self.rng.pick(&names).clone();

@@ -160,7 +160,7 @@ impl Life {
         inner.require(fits, "I10", || format!("{name}: {} was said to be the way back to {old:?}", back.version));
     }
 
-    fn old_of(&self, name: &Name) -> Option<(VersionId, KeyId)> {
+    pub fn old_of(&self, name: &Name) -> Option<(VersionId, KeyId)> {
         let inner = self.scene.lock();
         let known = &inner.model.known[name];
         let old = known.old.clone()?;

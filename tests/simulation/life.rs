@@ -128,8 +128,17 @@ pub fn now<T>(future: impl Future<Output = T>) -> T {
 
 impl Life {
     pub fn new(seed: u64, traced: bool) -> Life {
+        Life::with(seed, traced, |setting| setting)
+    }
+
+    /// At a provider where a person makes and removes the keys.
+    pub fn by_hand(seed: u64, traced: bool) -> Life {
+        Life::with(seed, traced, Setting::by_hand)
+    }
+
+    fn with(seed: u64, traced: bool, way: fn(Setting) -> Setting) -> Life {
         let mut rng = Rng::new(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x6b65_7977);
-        let setting = Setting::draw(&mut rng);
+        let setting = way(Setting::draw(&mut rng));
         let installation = InstallationId(uuid::Uuid::from_u128(u128::from(rng.next()) << 64 | 7));
         let model = Model::new(&setting, installation);
         let scene = Arc::new(Scene::new(Rng::new(rng.next()), setting.rates, model, traced));
@@ -267,7 +276,8 @@ impl Life {
             let first = secs(self.rng.below(600) as u64);
             self.plan(first, Deed::Submit(name));
         }
-        for deed in [Deed::Weather, Deed::Jump, Deed::Others, Deed::Round, Deed::Mischief, Deed::Churn, Deed::Hand] {
+        let hand = (!self.setting.manual).then_some(Deed::Hand);
+        for deed in [Deed::Weather, Deed::Jump, Deed::Others, Deed::Round, Deed::Mischief, Deed::Churn].into_iter().chain(hand) {
             let first = self.shortest().mul_f64(self.rng.below(20) as f64 / 100.0);
             self.plan(first, deed);
         }

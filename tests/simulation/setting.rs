@@ -9,7 +9,7 @@ use keywright::domain::access::Identity;
 use keywright::domain::credential::{Credential, Environment};
 use keywright::domain::ids::Name;
 use keywright::domain::policy::{Application, Confirmation, Policies, RotationPolicy, Terms, Unconfirmed, Uptake};
-use keywright::domain::provider::Provider;
+use keywright::domain::provider::{Lifecycle, Provider};
 use keywright::domain::rollout::Share;
 use keywright::domain::span::Span;
 use keywright::domain::windows::{Window, longest_wait};
@@ -73,6 +73,8 @@ pub struct Setting {
     pub crowds: Vec<Crowd>,
     /// It can't list keys.
     pub blind: bool,
+    /// A person makes and removes its keys.
+    pub manual: bool,
     pub idempotent: bool,
     /// How long the rough part lasts.
     pub rough: Duration,
@@ -178,12 +180,24 @@ impl Setting {
             policies,
             crowds,
             blind,
+            manual: false,
             idempotent: rng.chance(50),
             rough: longest.mul_f64(0.8 + rng.below(15) as f64 / 10.0),
             rates: [rng.below(60), rng.below(100), rng.below(400), rng.below(30)].map(|rate| rate * roughness),
             propagation_max: rng.below(121) as u64,
             clock: *rng.pick(&[ClockWay::Right, ClockWay::Right, ClockWay::Storms, ClockWay::Jumps]),
         }
+    }
+
+    /// The same where a person makes and removes the keys: it can be asked whether one lives, and nothing else.
+    #[must_use]
+    pub fn by_hand(mut self) -> Setting {
+        let mut provider = (*usual().blind).clone();
+        (provider.calls.create, provider.calls.revoke) = (None, None);
+        provider.lifecycle = Lifecycle::Manual;
+        self.policies.providers.insert(provider.name.clone(), Arc::new(provider));
+        (self.blind, self.manual) = (true, true);
+        self
     }
 
     pub fn policy_of(policies: &Policies, credential: &Name) -> Arc<RotationPolicy> {

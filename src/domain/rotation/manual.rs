@@ -7,6 +7,7 @@ use super::{Event, Facts, Instant, Phase, Rotation, Step, Wait, WaitReason};
 use crate::domain::due::deadline_of;
 use crate::domain::ledger::{Closure, Ledger};
 use crate::domain::manual::{Asks, Removal, Request, Urgency, remove_by};
+use crate::domain::mutants::{Mutant, is_on};
 
 pub(super) fn requested(mut ledger: Ledger, request: Request) -> Applied {
     if ledger.current.is_none() {
@@ -17,16 +18,14 @@ pub(super) fn requested(mut ledger: Ledger, request: Request) -> Applied {
         return illegal("manual-requested", "it is asked for already");
     }
     // Asked for more urgently: what was told before still was.
-    ledger.request = Some(match before {
-        Some(before) => Request { opened_at: before.opened_at.min(request.opened_at), ..request },
-        None => request,
-    });
+    let opened_at = before.map_or(request.opened_at, |before| before.opened_at.min(request.opened_at));
+    ledger.request = Some(Box::new(Request { opened_at, ..request }));
     Ok(ledger)
 }
 
 pub(super) fn reminded(mut ledger: Ledger, at: Timestamp, asks: Asks, urgency: Urgency) -> Applied {
     let request = match asks {
-        Asks::NewKey => ledger.request.as_mut(),
+        Asks::NewKey => ledger.request.as_deref_mut(),
         Asks::OldKeyRemoval => ledger.rotation.as_mut().and_then(|open| open.removal.as_mut()).map(|removal| &mut removal.request),
     };
     match request {
@@ -93,7 +92,7 @@ pub(super) fn removal(rotation: &Rotation, facts: &Facts<'_>) -> Step {
     if urgency > removal.request.urgency {
         return Step::Journal(Event::ManualReminded { at: now, asks: Asks::OldKeyRemoval, urgency });
     }
-    if urgency == Urgency::Overdue && !removal.lives {
+    if (urgency == Urgency::Overdue && !removal.lives) || is_on(Mutant::RemovalGivenUp) {
         return Step::Journal(Event::Revoked { at: now, closure: Closure::Unproved });
     }
     let overdue = deadline_of(old, facts.policy) <= now || urgency == Urgency::Overdue;

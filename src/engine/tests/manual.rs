@@ -23,7 +23,7 @@ spec:
     client_secret: {class: secret}
     webhook_key: {class: secret, use: verify, is: client_secret}
   calls:
-    probe: {method: GET, path: /me, authentication: {bearer: client_secret}, provesEnvironment: true, rules: [{status: [401], means: dead}]}
+    probe: {harmless: true, method: GET, path: /me, authentication: {bearer: client_secret}, provesEnvironment: true, rules: [{status: [401], means: dead}]}
   manual:
     create: [\"Make one for {credential} in {environment}, beside {old_version}.\"]
     remove: [\"Remove the one of {old_issued_at}.\"]

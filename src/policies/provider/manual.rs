@@ -3,7 +3,7 @@
 use crate::domain::manual::Manual;
 use crate::domain::provider::{Lifecycle, Template};
 
-use super::super::problem::Sink;
+use super::super::problem::{Sink, looks_secret};
 use super::super::reader::{Fields, boolean, list, text};
 use super::super::tree::{Key, Node};
 use super::Scope;
@@ -15,7 +15,9 @@ pub(in super::super) const STEP_LENGTH_MAX: usize = 500;
 
 pub(super) fn read_manual(key: Option<&Key>, node: &Node, scope: &Scope<'_>, lifecycle: Option<Lifecycle>) -> Manual {
     let sink = scope.sink;
-    if let (Some(key), Some(Lifecycle::Pairs | Lifecycle::Generated)) = (key, lifecycle) {
+    if let (Some(key), Some(lifecycle)) = (key, lifecycle)
+        && lifecycle != Lifecycle::Manual
+    {
         let help = "leave it out, or write `lifecycle: manual`";
         sink.report(key.place, "not-manual", "no person makes or removes keys with this `lifecycle`", help);
     }
@@ -54,5 +56,11 @@ fn is_step(written: &str, sink: &Sink<'_>, node: &Node) -> bool {
         let message = format!("a step is one line of 1 to {STEP_LENGTH_MAX} bytes");
         sink.report(node.place, "bad-step", message, "say where to click, in one sentence");
     }
-    fits
+    let mut words = written.split(|c: char| c.is_whitespace() || "{}()\"',;".contains(c));
+    let pasted = words.any(looks_secret);
+    if fits && pasted {
+        let help = "a step says where to click; everybody who may see `status` reads it";
+        sink.report(node.place, "secret-in-step", "a word of this step looks like a value", help);
+    }
+    fits && !pasted
 }

@@ -81,8 +81,11 @@ pub(super) fn spec() -> Value {
             "else": create(json!({"required": ["keyId"]})),
         },
         {"if": lives("rotate"), "else": create(json!({"properties": {"previousExpiresAt": false}}))},
-        {"if": {"properties": {"lifecycle": {"enum": ["pairs", "rotate", "replace", "generated"]}}, "required": ["lifecycle"]}, "then": {"properties": {"manual": false}}},
-        {"if": lives("manual"), "then": {"properties": {"calls": {"properties": {"create": false, "list": false, "disable": false, "revoke": false}}}}},
+        {
+            "if": lives("manual"),
+            "then": {"properties": {"calls": {"properties": {"create": false, "list": false, "disable": false, "revoke": false}}}},
+            "else": {"properties": {"manual": false}},
+        },
         // All fields are made here and nobody is asked, or none is and there is a provider.
         {
             "if": lives("generated"),

@@ -24,6 +24,10 @@ pub struct Deeds {
     pub revoked: u64,
     pub forgotten: u64,
     pub restored: u64,
+    /// How old keys that a person was to remove were closed.
+    pub proved: u64,
+    pub reported: u64,
+    pub unproved: u64,
 }
 
 /// A key that somebody else has, and all older ones with it.
@@ -234,5 +238,8 @@ impl std::ops::AddAssign for Deeds {
         self.revoked += other.revoked;
         self.forgotten += other.forgotten;
         self.restored += other.restored;
+        self.proved += other.proved;
+        self.reported += other.reported;
+        self.unproved += other.unproved;
     }
 }

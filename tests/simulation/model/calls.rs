@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use keywright::domain::ids::{KeyId, Name, VersionId};
 use keywright::domain::material::Material;
 use keywright::domain::policy::{Confirmation, RotationPolicy, Unconfirmed};
-use keywright::domain::rotation::{Event, Plan};
+use keywright::domain::rotation::Event;
 use keywright::domain::windows::next_open;
 use keywright::issuers::memory::MemoryIssuer;
 use keywright::issuers::{CreateRequest, Target};
@@ -18,6 +18,16 @@ use crate::scene::{Inner, Process, truly};
 
 /// Two small jumps that are believed, one after the other, and what a step takes.
 const CLOCK_SLACK: Duration = Duration::from_secs(660);
+
+/// The key that a person brought has no id in the journal; the model knows it all the same.
+fn naming(event: &Event, brought: Option<KeyId>) -> Event {
+    match event.clone() {
+        Event::Issued { key_id: None, issued_at, expires_at, fingerprints, copy_of } => {
+            Event::Issued { key_id: brought, issued_at, expires_at, fingerprints, copy_of }
+        }
+        event => event,
+    }
+}
 
 /// Ages are told apart by our clock, which storms by a second.
 const STORM: Duration = Duration::from_secs(2);
@@ -188,7 +198,8 @@ impl Inner {
             return;
         }
         let key = known.key.clone();
-        let living = issuer.accepts(&key, at) && !self.model.revoked.contains(&key);
+        // What a person was asked to remove, and says is gone, or never did.
+        let living = issuer.accepts(&key, at) && !self.model.revoked.contains(&key) && !known.left;
         let current = self.model.known[name].current_key() == Some(&key);
         self.require(!living || current, "I11", || format!("{name}: {version} is forgotten while its key lives"));
     }
@@ -200,8 +211,12 @@ impl Inner {
             self.may_doom(issuer, process, name);
         }
         if let Event::Planned { plan } = event {
-            self.may_plan(issuer, process, name, plan);
+            self.may_plan(issuer, process, name, (&plan.reason, plan.origin.is_by_policy()));
         }
+        if let Event::ManualRequested { reason, by_time, .. } = event {
+            self.may_plan(issuer, process, name, (reason, *by_time));
+        }
+        self.may_be_by_hand(issuer, name, event);
         self.may_by_hand(issuer, name, event);
         self.may_roll(name, event);
         if let Event::CreateIntended { seen, .. } = event {
@@ -214,6 +229,10 @@ impl Inner {
         if !matches!(event, Event::Snapshot { .. }) {
             known.events.push(event.clone());
         }
+        let brought = self.model.brought.clone().filter(|_| self.model.manual);
+        let named = naming(event, brought);
+        let event = &named;
+        let Some(known) = self.model.known.get_mut(name) else { return };
         let issued = if let Event::Issued { key_id, .. } = event { key_id.as_ref() } else { None };
         let made =
             issued.and_then(|key| issuer.history(|keys| keys.iter().find(|known| known.key_id == *key).map(|known| known.created_at)));
@@ -228,10 +247,10 @@ impl Inner {
     }
 
     /// By time, a rotation begins neither before it is prepared for, nor out of turn (I13, I14).
-    fn may_plan(&mut self, issuer: &MemoryIssuer, process: &Process, name: &Name, plan: &Plan) {
-        let held_still = self.model.is_paused(name) && plan.origin.is_by_policy();
+    fn may_plan(&mut self, issuer: &MemoryIssuer, process: &Process, name: &Name, (reason, by_policy): (&str, bool)) {
+        let held_still = self.model.is_paused(name) && by_policy;
         self.require(!held_still, "I5", || format!("{name}: a rotation begins while it is paused"));
-        if !matches!(plan.reason.as_str(), "max-age" | "no-window-before-deadline" | "expires") {
+        if !matches!(reason, "max-age" | "no-window-before-deadline" | "expires") {
             return;
         }
         let known = &self.model.known[name];

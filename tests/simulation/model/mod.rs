@@ -5,9 +5,10 @@
 //! because no description tells of slots, so nobody can know that a provider evicts; the shares of I15, because the engine is told
 //! of none; I20, because nothing is printed here (the canary tests judge it); of I10 an older snapshot that nobody restored, but put
 //! in place; of I19 native readers; values of our own, and the previous one beside them; the order in I14 where windows, jumps of the
-//! clock or a provider without a list blur when a key is due. Reads, streams and confirmations come between turns, not within a call of one.
+//! clock or a provider without a list blur when a key is due; incidents, pauses, rollbacks and backups where a person makes the keys. Reads, streams and confirmations come between turns, not within a call of one.
 
 mod bad_days;
+mod by_hand;
 mod calls;
 pub mod checks;
 mod holders;
@@ -162,6 +163,12 @@ pub struct Model {
     pub repeated_calls: bool,
     pub deposed_calls: bool,
     pub blind: bool,
+    /// A person makes and removes its keys.
+    pub manual: bool,
+    /// The key that a person brings now: nothing in it is an id that a journal would name.
+    pub brought: Option<KeyId>,
+    /// Whose request a person is answering now.
+    pub answering: Option<Name>,
     /// The wall clock jumps: trust comes back in the middle of a turn.
     pub jumps: bool,
     /// Processes that began under a wall clock that was off: nobody can tell them before a provider did.
@@ -210,6 +217,9 @@ impl Model {
             repeated_calls: false,
             deposed_calls: false,
             blind: setting.blind,
+            manual: setting.manual,
+            brought: None,
+            answering: None,
             jumps: setting.clock == ClockWay::Jumps,
             misled: BTreeSet::new(),
             turn_plans: Vec::new(),
