@@ -225,17 +225,6 @@ pub enum Body {
     Json(JsonTemplate),
 }
 
-impl Body {
-    /// Whether one of its templates has this variable.
-    pub fn mentions(&self, variable: &str) -> bool {
-        match self {
-            Body::None => false,
-            Body::Form(pairs) => pairs.iter().any(|(_, template)| template.variables().any(|name| name == variable)),
-            Body::Json(json) => json.mentions(variable),
-        }
-    }
-}
-
 /// The create call, and where its answer holds what.
 #[derive(Debug, Clone)]
 pub struct Create {

@@ -13,19 +13,6 @@ pub enum JsonTemplate {
     Object(Vec<(String, JsonTemplate)>),
 }
 
-impl JsonTemplate {
-    /// Whether one of its texts has this variable.
-    pub fn mentions(&self, variable: &str) -> bool {
-        match self {
-            JsonTemplate::Text(template) => template.variables().any(|name| name == variable),
-            JsonTemplate::Number(name) => name == variable,
-            JsonTemplate::Literal(_) => false,
-            JsonTemplate::List(items) => items.iter().any(|item| item.mentions(variable)),
-            JsonTemplate::Object(members) => members.iter().any(|(_, member)| member.mentions(variable)),
-        }
-    }
-}
-
 /// A text with holes: `{name}` stands for a variable of the request. Which names exist depends on the place: base URLs
 /// and paths know the credential's variables and `{key_id}`; bodies also `{marker}`, `{operation_id}` and `{field:NAME}`.
 #[derive(Debug, Clone, PartialEq, Eq)]

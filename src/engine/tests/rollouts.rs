@@ -52,7 +52,7 @@ async fn each_step_waits_for_its_confirmations_and_each_instance_has_its_own_vie
         for app in &mut apps {
             let (version, seen) = scene.engine.current_for(&app.reader(), &app.credential).unwrap();
             let document = scene.engine.read(&app.reader(), &app.credential).await.unwrap();
-            let listed = scene.engine.list(&app.reader()).remove(0);
+            let listed = scene.engine.list(&app.reader()).await.remove(0);
             assert_eq!((document.version.clone(), document.revision), (version.clone(), seen));
             assert_eq!((listed.version, listed.revision), (Some(version.clone()), seen));
             assert!(version == new || version == old);

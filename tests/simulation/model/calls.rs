@@ -22,8 +22,8 @@ const CLOCK_SLACK: Duration = Duration::from_secs(660);
 /// The key that a person brought has no id in the journal; the model knows it all the same.
 fn naming(event: &Event, brought: Option<KeyId>) -> Event {
     match event.clone() {
-        Event::Issued { key_id: None, issued_at, expires_at, fingerprints, copy_of } => {
-            Event::Issued { key_id: brought, issued_at, expires_at, fingerprints, copy_of }
+        Event::Issued { key_id: None, issued_at, expires_at, fingerprints, copy_of, old_ends_at } => {
+            Event::Issued { key_id: brought, issued_at, expires_at, fingerprints, copy_of, old_ends_at }
         }
         event => event,
     }
