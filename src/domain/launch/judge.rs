@@ -152,7 +152,7 @@ fn production_keys(of: &CredentialFacts) -> Finding {
     if of.credential.environment == Environment::Sandbox {
         return found(ItemState::Failed, format!("`{name}` is of the sandbox: list the credential of production instead"));
     }
-    let Some(facts) = of.ledger.current_facts() else { return nothing_submitted(name) };
+    let (Some(version), Some(facts)) = (&of.ledger.current, of.ledger.current_facts()) else { return nothing_submitted(name) };
     let Some(proof) = &facts.proof else { return found(ItemState::Failed, "nothing is known of its environment") };
     let reasons = proof.reasons();
     match proof.verdict {
@@ -160,7 +160,8 @@ fn production_keys(of: &CredentialFacts) -> Finding {
         Verdict::Mismatch => found(ItemState::Failed, reasons),
         Verdict::Undetermined => {
             let look = format!("compare them with those that {} shows for production", of.provider.title);
-            found(ItemState::NeedsPerson, format!("nothing tells these keys from the sandbox's: {look}"))
+            // With the version: who compared these keys hasn't compared the next ones.
+            found(ItemState::NeedsPerson, format!("nothing tells the keys of {version} from the sandbox's: {look}"))
         }
     }
 }

@@ -282,6 +282,21 @@ fn a_sign_off_is_bound_to_what_was_signed() {
 }
 
 #[test]
+fn who_compared_keys_compared_those_of_one_version() {
+    let mut facts = facts();
+    facts.credentials[0].ledger = Arc::new(ledger(Says::Nothing, 1));
+    let launch = sign(&report(&facts, &Launch::default(), digest), "Ana Souza");
+    let state = |facts: &Facts| report(facts, &launch, digest).find(&"production-keys".parse().unwrap()).unwrap().state;
+    assert_eq!(state(&facts), Confirmed);
+    change(&mut facts.credentials[0].ledger, |it| {
+        let known = it.versions.pop_first().unwrap().1;
+        it.versions.insert("v2-b".parse().unwrap(), known);
+        it.current = Some("v2-b".parse().unwrap());
+    });
+    assert_eq!(state(&facts), NeedsPerson);
+}
+
+#[test]
 fn a_failure_cannot_be_signed_away() {
     let mut facts = facts();
     let launch = sign(&report(&facts, &Launch::default(), digest), "Ana Souza");
