@@ -44,7 +44,7 @@ const SEES_NO_ADAPTERS: [&str; 2] = ["engine", "api"];
 const MAY_SEE: [(&str, &str, &str); 1] = [("api", "delivery::stream", "the API is the other end of this way of delivery")];
 
 /// Where secret bytes are read, how often, and why. Each new place is a decision.
-const MAY_EXPOSE: [(&str, usize, &str); 18] = [
+const MAY_EXPOSE: [(&str, usize, &str); 19] = [
     ("api/document.rs", 2, "the document of an application that may read it, and the version before it where that verifies"),
     ("cli/demo/application.rs", 1, "the demo's application uses its key"),
     ("cli/demo/loopback.rs", 2, "the demo's application calls the simulated provider"),
@@ -52,7 +52,8 @@ const MAY_EXPOSE: [(&str, usize, &str); 18] = [
     ("cli/demo/verdict.rs", 1, "the demo looks for its keys in everything that was written"),
     ("cli/get.rs", 3, "`get` prints what it was asked for"),
     ("cli/submit.rs", 2, "what a person submits, on its way to the socket"),
-    ("domain/environment.rs", 2, "the form of a value, and the host of an address within one, are evidence"),
+    ("domain/environment.rs", 2, "the form of a value, its claims, and the host of an address within one, are evidence"),
+    ("domain/fields.rs", 1, "whether a value has the form that is documented"),
     ("domain/material.rs", 9, "the type itself: checks, comparison, copies, and the JSON that the store keeps"),
     ("embedded/keys.rs", 1, "where the next key lies, which the former one seals so that nobody else can say it: a path"),
     ("engine/submit.rs", 1, "the id of a submitted key, where a public field is it"),

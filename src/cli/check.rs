@@ -13,11 +13,7 @@ use super::settings::{Settings, read_policies};
 use super::terminal::{GOOD, Terminal, counted};
 
 pub(super) fn check(path: Option<PathBuf>, settings: &Settings, terminal: Terminal) -> Result<ExitCode, Failure> {
-    let read = match path {
-        Some(path) => read_policies(&path, None),
-        None => settings.config().map(|config| read_policies(&config.policies, config.max_stale))?,
-    };
-    match read {
+    match read(path, settings)? {
         Ok(policies) if terminal.json => terminal.print_json(&json!({"problems": []})).map(|()| policies),
         Ok(policies) => terminal.print(&summary(&policies)).map(|()| policies),
         Err(problems) => return report(&problems, terminal),
@@ -25,7 +21,15 @@ pub(super) fn check(path: Option<PathBuf>, settings: &Settings, terminal: Termin
     Ok(ExitCode::SUCCESS)
 }
 
-fn report(problems: &Problems, terminal: Terminal) -> Result<ExitCode, Failure> {
+/// The folder that was named, or the configuration's.
+pub(super) fn read(path: Option<PathBuf>, settings: &Settings) -> Result<Result<Policies, Problems>, Failure> {
+    match path {
+        Some(path) => Ok(read_policies(&path, None)),
+        None => settings.config().map(|config| read_policies(&config.policies, config.max_stale)),
+    }
+}
+
+pub(super) fn report(problems: &Problems, terminal: Terminal) -> Result<ExitCode, Failure> {
     if terminal.json {
         terminal.print_json(problems)?;
     } else {

@@ -15,6 +15,7 @@ mod get;
 mod golden;
 mod golive;
 mod herds;
+mod judge;
 mod man;
 mod measures;
 mod pause;
@@ -72,10 +73,13 @@ enum Command {
     Run,
     /// See the whole job in about a minute: daemon, simulated provider and an application on this machine
     Demo(demo::DemoArguments),
-    /// Validate policies, offline
+    /// Validate policies, offline; with --credential, judge fields from standard input by them
     Check {
         /// A folder of policies [default: the configuration's, else ./policies]
         path: Option<PathBuf>,
+        /// Judge fields of this credential, one JSON object on standard input; nothing of them is kept or sent anywhere
+        #[arg(long, value_name = "NAME")]
+        credential: Option<Name>,
     },
     /// Show what will rotate when, why, what stands in the way, and the days on which many start
     Plan {
@@ -273,7 +277,8 @@ fn dispatch(arguments: Arguments, terminal: Terminal) -> Result<ExitCode, Failur
     match arguments.command {
         Command::Run => on_all_cores(run::run(settings.path())),
         Command::Demo(options) => on_all_cores(demo::demo(options, terminal)),
-        Command::Check { path } => check::check(path, &settings, terminal),
+        Command::Check { path, credential: None } => check::check(path, &settings, terminal),
+        Command::Check { path, credential: Some(name) } => asking(judge::judge(path, &name, &settings, terminal)),
         Command::Audit(AuditCommand::Verify { file }) => audit::verify_trail(file, &settings, terminal),
         Command::Backup { file } => asking(async { backup::backup(&file, &settings.client()?, terminal).await }),
         Command::Restore { file, force } => asking(backup::bring_back(file, force, &settings, terminal)),
@@ -349,6 +354,7 @@ mod tests {
             "keywright status S3CRETS3CRET",
             "keywright status a S3CRETS3CRET",
             "keywright status --S3CRETS3CRET",
+            "keywright check --credential S3CRETS3CRET",
             "keywright status --S3CRETS3CRET=1",
             "keywright plan --days S3CRETS3CRET",
             "keywright plan --days=S3CRETS3CRET",

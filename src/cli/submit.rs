@@ -20,10 +20,7 @@ use super::terminal::{GOOD, Terminal};
 const INPUT_LENGTH_MAX: usize = 128 << 10;
 
 pub(super) async fn submit(name: &Name, client: &Client, terminal: Terminal) -> Result<ExitCode, Failure> {
-    let material = if std::io::stdin().is_terminal() { ask(name).await? } else { read_object(std::io::stdin().lock())? };
-    if material.is_empty() {
-        return Err(Failure::failed("invalid-fields", "nothing was submitted", "no field was given"));
-    }
+    let material = bring(name).await?;
     terminal.remark(&format!("{name}: proving that the key belongs here; this can take a few minutes"));
     let call = Call {
         body: Some(submission(&material)),
@@ -37,6 +34,15 @@ pub(super) async fn submit(name: &Name, client: &Client, terminal: Terminal) -> 
         terminal.print(&sentence(name, &submitted))?
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The fields that a person brings: piped in, or typed without echo.
+pub(super) async fn bring(name: &Name) -> Result<Material, Failure> {
+    let material = if std::io::stdin().is_terminal() { ask(name).await? } else { read_object(std::io::stdin().lock())? };
+    if material.is_empty() {
+        return Err(Failure::failed("invalid-fields", "nothing was brought", "no field was given"));
+    }
+    Ok(material)
 }
 
 /// The body of the request, in memory that is wiped when the request is done.
@@ -82,7 +88,7 @@ async fn ask(name: &Name) -> Result<Material, Failure> {
     let prompt = tokio::task::spawn_blocking(move || prompt_fields(&question));
     tokio::select! {
         answered = prompt => answered.map_err(|_| Failure::failed("io", "the terminal can't be read", "reading it broke off"))?,
-        _ = tokio::signal::ctrl_c() => Err(Failure::failed("interrupted", "nothing was submitted", "interrupted while asking")),
+        _ = tokio::signal::ctrl_c() => Err(Failure::failed("interrupted", "nothing was brought", "interrupted while asking")),
     }
 }
 

@@ -7,9 +7,11 @@ pub mod access;
 pub mod credential;
 pub mod due;
 pub mod environment;
+pub mod fields;
 #[cfg(test)]
 mod fixtures;
 pub mod forecast;
+pub mod form;
 pub mod holders;
 pub mod ids;
 pub mod incident;
@@ -23,4 +25,5 @@ pub mod reason;
 pub mod recipe;
 pub mod rotation;
 pub mod span;
+pub mod template;
 pub mod windows;

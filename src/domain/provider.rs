@@ -10,9 +10,11 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::credential::Environment;
+use super::form::Form;
 use super::ids::{FieldName, KeyId, Name};
 use super::launch::LaunchItem;
 use super::recipe::Recipe;
+pub use super::template::{JsonTemplate, Piece, Template};
 
 /// A validated `Provider` document.
 #[derive(Debug, Clone)]
@@ -21,8 +23,7 @@ pub struct Provider {
     pub title: String,
     /// The provider has ceased operations: nothing new is enrolled, checks still work.
     pub retired: bool,
-    /// Base URL per environment: scheme, host and path without a closing slash; may hold `{variable}`.
-    pub environments: BTreeMap<Environment, Template>,
+    pub environments: BTreeMap<Environment, Site>,
     /// Variables of the templates, with their defaults.
     pub variables: BTreeMap<String, Option<Name>>,
     pub fields: BTreeMap<FieldName, Field>,
@@ -36,6 +37,24 @@ pub struct Provider {
     pub facts: Vec<Fact>,
     /// What its going-live list asks for, in its order.
     pub go_live: Vec<LaunchItem>,
+}
+
+/// Where an environment is reached. Base URLs have scheme, host and path, no closing slash, and may hold `{variable}`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Site {
+    /// `None`: it isn't known, and the configuration names it.
+    pub base: Option<Template>,
+    /// Further base URLs of the same environment.
+    pub aliases: Vec<Template>,
+    /// Where the token call goes, if elsewhere. Both environments may share it.
+    pub token: Option<Template>,
+}
+
+impl Site {
+    /// All addresses that are this environment's.
+    pub fn bases(&self) -> impl Iterator<Item = &Template> {
+        self.base.iter().chain(&self.aliases)
+    }
 }
 
 /// One fact of the description, with where it is from.
@@ -73,8 +92,7 @@ pub struct Field {
     pub bound: bool,
     /// Whether applications get it. Always false for [`FieldClass::Management`].
     pub served: bool,
-    /// Anchored pattern that a value of this environment, and of no other, matches. Empty: the form is no evidence.
-    pub patterns: BTreeMap<Environment, regex::Regex>,
+    pub form: Form,
     pub usage: Usage,
     /// How we make it, with [`Lifecycle::Generated`].
     pub recipe: Option<Recipe>,
@@ -190,76 +208,6 @@ pub enum Body {
     Json(JsonTemplate),
 }
 
-/// A JSON value whose texts are templates.
-#[derive(Debug, Clone)]
-pub enum JsonTemplate {
-    Text(Template),
-    Literal(serde_json::Value),
-    List(Vec<JsonTemplate>),
-    Object(Vec<(String, JsonTemplate)>),
-}
-
-/// A text with holes: `{name}` stands for a variable of the request. Which names exist depends on the place: base URLs
-/// and paths know the credential's variables and `{key_id}`; bodies also `{marker}`, `{operation_id}` and `{field:NAME}`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Template(pub Vec<Piece>);
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Piece {
-    Literal(String),
-    /// A credential's variable, or `key_id`, `marker`, `operation_id`.
-    Variable(String),
-    /// A field of the acting version.
-    Field(FieldName),
-}
-
-impl Template {
-    pub fn literal(text: &str) -> Template {
-        Template(vec![Piece::Literal(text.to_owned())])
-    }
-
-    /// # Errors
-    /// Names the brace or the name that is wrong.
-    pub fn parse(text: &str) -> Result<Template, String> {
-        let mut pieces = Vec::new();
-        let mut rest = text;
-        while let Some(open) = rest.find(['{', '}']) {
-            if rest.as_bytes()[open] == b'}' {
-                return Err("a `}` without its `{`".to_owned());
-            }
-            if open > 0 {
-                pieces.push(Piece::Literal(rest[..open].to_owned()));
-            }
-            let Some(length) = rest[open + 1..].find('}') else { return Err("a `{` without its `}`".to_owned()) };
-            let hole = &rest[open + 1..open + 1 + length];
-            pieces.push(match hole.strip_prefix("field:") {
-                Some(field) => Piece::Field(field.parse().map_err(|error| format!("`{{field:…}}`: {error}"))?),
-                None if !hole.is_empty() && hole.bytes().all(|b| b.is_ascii_lowercase() || b == b'_') => Piece::Variable(hole.to_owned()),
-                None => return Err("a `{…}` whose name isn't lower-case letters and underscores".to_owned()),
-            });
-            rest = &rest[open + length + 2..];
-        }
-        if !rest.is_empty() {
-            pieces.push(Piece::Literal(rest.to_owned()));
-        }
-        Ok(Template(pieces))
-    }
-
-    pub fn variables(&self) -> impl Iterator<Item = &str> {
-        self.0.iter().filter_map(|piece| match piece {
-            Piece::Variable(name) => Some(name.as_str()),
-            _ => None,
-        })
-    }
-
-    pub fn fields(&self) -> impl Iterator<Item = &FieldName> {
-        self.0.iter().filter_map(|piece| match piece {
-            Piece::Field(name) => Some(name),
-            _ => None,
-        })
-    }
-}
-
 /// The create call, and where its answer holds what.
 #[derive(Debug, Clone)]
 pub struct Create {
@@ -310,6 +258,21 @@ pub struct Rule {
     /// A JSON pointer and the value that must stand there.
     pub equals: Option<(String, serde_json::Value)>,
     pub meaning: Meaning,
+}
+
+impl Rule {
+    /// What an answer means: the first rule that fits decides, else what HTTP itself says. `body`: the JSON that it holds, if any.
+    pub fn decide(rules: &[Rule], status: u16, body: Option<&serde_json::Value>) -> Meaning {
+        let fits = |rule: &&Rule| {
+            let stands = |(pointer, value): &(String, serde_json::Value)| body.and_then(|body| body.pointer(pointer)) == Some(value);
+            rule.is_of(status) && rule.equals.as_ref().is_none_or(stands)
+        };
+        rules.iter().find(fits).map_or_else(|| Meaning::by_default(status), |rule| rule.meaning)
+    }
+
+    pub fn is_of(&self, status: u16) -> bool {
+        self.statuses.is_empty() || self.statuses.contains(&status)
+    }
 }
 
 /// What an answer means.
@@ -420,6 +383,17 @@ impl Provider {
         self.fields.get(field).is_some_and(|field| field.class == FieldClass::Management)
     }
 
+    /// A base URL with the variables of a credential, the defaults for the others.
+    pub fn render(&self, base: &Template, given: &BTreeMap<String, Name>) -> String {
+        let default = |name: &String| self.variables.get(name).and_then(Option::as_ref);
+        let text = |piece: &Piece| match piece {
+            Piece::Literal(text) => text.clone(),
+            Piece::Variable(name) => given.get(name).or_else(|| default(name)).map(ToString::to_string).unwrap_or_default(),
+            Piece::Field(_) => String::new(),
+        };
+        base.0.iter().map(text).collect::<String>().trim_end_matches('/').to_owned()
+    }
+
     /// Whether a lost reply to `create` can be searched for: by list and marker both.
     pub fn can_find_orphans(&self) -> bool {
         self.calls.list.as_ref().is_some_and(|list| list.marker.is_some())
@@ -468,20 +442,5 @@ impl Provider {
     /// Whether applications also get the previous version's fields while both are good.
     pub fn serves_previous(&self) -> bool {
         self.fields.values().any(|field| field.served && field.usage == Usage::Verify)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn templates_know_their_holes() {
-        let template = Template::parse("/t/{tenant}/{field:client_id}.json").unwrap();
-        assert_eq!(template.variables().collect::<Vec<_>>(), ["tenant"]);
-        assert_eq!(template.fields().count(), 1);
-        for bad in ["{", "}", "{}", "{Tenant}", "{a b}", "{field:}", "a}b{c}"] {
-            assert!(Template::parse(bad).is_err(), "{bad}");
-        }
     }
 }

@@ -1,7 +1,7 @@
 //! Why the engine refuses what it is asked. Closed: the API and the command line branch on the kind.
 
+pub use crate::domain::fields::FieldProblem;
 use crate::domain::ids::FieldName;
-use crate::domain::material::ValueProblem;
 
 /// Why a value isn't disclosed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -73,17 +73,6 @@ pub enum SubmitError {
     StoreUnavailable,
     #[error("the audit trail can't be written")]
     AuditUnavailable,
-}
-
-/// What is wrong with one submitted field.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum FieldProblem {
-    #[error("is missing")]
-    Missing,
-    #[error("isn't a field of this provider")]
-    Unknown,
-    #[error(transparent)]
-    Value(#[from] ValueProblem),
 }
 
 fn field_problems(problems: &[(FieldName, FieldProblem)]) -> String {

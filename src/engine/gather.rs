@@ -14,7 +14,7 @@ use crate::domain::ledger::{Fingerprint, Ledger};
 use crate::domain::material::Material;
 use crate::domain::mutants::{Mutant, is_on};
 use crate::domain::policy::{Application, Confirmation, Policies, RotationPolicy};
-use crate::domain::provider::{FieldClass, Piece, Provider, Template};
+use crate::domain::provider::{FieldClass, Provider};
 use crate::domain::rotation::Facts;
 use crate::issuers::Target;
 use crate::stores::Slot;
@@ -96,8 +96,8 @@ impl Engine {
         if let Some(url) = named {
             return BaseUrl { url: url.trim_end_matches('/').to_owned(), overridden: true };
         }
-        let template = context.provider.environments.get(&environment);
-        let url = template.map(|template| render_base(template, context)).unwrap_or_default();
+        let base = context.provider.environments.get(&environment).and_then(|site| site.base.as_ref());
+        let url = base.map(|base| context.provider.render(base, &context.credential.variables)).unwrap_or_default();
         BaseUrl { url, overridden: false }
     }
 
@@ -107,7 +107,8 @@ impl Engine {
         if let Some(url) = named {
             return Some(url.trim_end_matches('/').to_owned());
         }
-        context.provider.environments.get(&Environment::Sandbox).map(|template| render_base(template, context))
+        let base = context.provider.environments.get(&Environment::Sandbox).and_then(|site| site.base.as_ref());
+        base.map(|base| context.provider.render(base, &context.credential.variables))
     }
 
     pub(super) fn facts<'a>(
@@ -213,20 +214,4 @@ fn hits_in(cell: &Cell, policies: &Policies, credential: &Name, fingerprints: &[
     }
     hits.retain(|hit| !is_on(Mutant::FingerprintsIgnored) && (hit.revoked || hit.credential != *credential));
     hits
-}
-
-fn render_base(template: &Template, context: &Context) -> String {
-    let mut url = String::new();
-    for piece in &template.0 {
-        match piece {
-            Piece::Literal(text) => url.push_str(text),
-            Piece::Variable(name) => {
-                let given = context.credential.variables.get(name);
-                let value = given.or_else(|| context.provider.variables.get(name).and_then(Option::as_ref));
-                url.push_str(value.map_or("", Name::as_str));
-            }
-            Piece::Field(_) => {}
-        }
-    }
-    url.trim_end_matches('/').to_owned()
 }

@@ -8,14 +8,15 @@ use super::Engine;
 use super::administrator::{ADMINISTRATOR_MISSING, ADMINISTRATOR_REFUSED};
 use super::audit::Actor;
 use super::cell::{Cell, Work};
-use super::errors::{FieldProblem, SubmitError};
+use super::errors::SubmitError;
 use super::gather::Context;
 use super::verify::Verification;
 use super::views::Submitted;
 use crate::domain::environment::{Acceptance, Proof, Verdict};
-use crate::domain::ids::{FieldName, KeyId, Name, VersionId};
+use crate::domain::fields::misfits;
+use crate::domain::ids::{KeyId, Name, VersionId};
 use crate::domain::ledger::{Fingerprint, Ledger, Origin};
-use crate::domain::material::{Material, check_value};
+use crate::domain::material::Material;
 use crate::domain::mutants::{Mutant, is_on};
 use crate::domain::provider::SignedCall;
 use crate::domain::rotation::{AbandonReason, Event, Phase, Rotation};
@@ -304,11 +305,7 @@ fn judge(verification: &Verification) -> Result<(), SubmitError> {
 }
 
 fn check_fields(context: &Context, material: &Material) -> Result<(), SubmitError> {
-    let described = &context.provider.fields;
-    let unknown = material.iter().filter(|(name, _)| !described.contains_key(*name)).map(|(name, _)| (name.clone(), FieldProblem::Unknown));
-    let missing = described.keys().filter(|name| material.get(name).is_none()).map(|name| (name.clone(), FieldProblem::Missing));
-    let values = material.iter().filter_map(|(name, value)| Some((name.clone(), FieldProblem::Value(check_value(value).err()?))));
-    let problems: Vec<(FieldName, FieldProblem)> = unknown.chain(missing).chain(values).collect();
+    let problems = misfits(&context.provider, material);
     if problems.is_empty() { Ok(()) } else { Err(SubmitError::InvalidFields(problems)) }
 }
 

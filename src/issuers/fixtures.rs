@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::{Administrator, Target};
 use crate::domain::credential::Environment;
 use crate::domain::environment::BaseUrl;
+use crate::domain::form::Form;
 use crate::domain::ids::FieldName;
 use crate::domain::material::Material;
 use crate::domain::provider::*;
@@ -174,7 +175,7 @@ fn pointers(fields: &[&str]) -> BTreeMap<FieldName, String> {
 fn described(name: &str, class: FieldClass) -> (FieldName, Field) {
     (
         field(name),
-        Field { class, bound: true, served: class != FieldClass::Management, patterns: BTreeMap::new(), usage: Usage::Sign, recipe: None },
+        Field { class, bound: true, served: class != FieldClass::Management, form: Form::default(), usage: Usage::Sign, recipe: None },
     )
 }
 

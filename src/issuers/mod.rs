@@ -58,6 +58,14 @@ impl fmt::Debug for Administrator {
 }
 
 impl Target {
+    /// Where tokens are fetched: the description's own address for that, unless the configuration names where all is.
+    pub fn for_tokens(&self) -> Target {
+        let site = self.provider.environments.get(&self.environment).filter(|_| !self.base_url.overridden);
+        let url = site.and_then(|site| site.token.as_ref()).map(|base| self.provider.render(base, &self.variables));
+        let base_url = url.map_or_else(|| self.base_url.clone(), |url| BaseUrl { url, overridden: false });
+        Target { base_url, ..self.clone() }
+    }
+
     /// The administering credential, if it is the one that signs this call.
     pub fn administrator_for(&self, call: SignedCall) -> Option<&Administrator> {
         self.administrator.as_deref().filter(|_| self.provider.administrator_signs(call))

@@ -1,6 +1,12 @@
 //! The provider descriptions of `policies/providers/`, compiled in. A new one is a file there and a line here.
 
-use super::Source;
+use std::sync::{Arc, LazyLock};
+
+use super::links::Declared;
+use super::problem::{Place, Sink};
+use super::{Source, provider, read_head, tree};
+use crate::domain::ids::Name;
+use crate::domain::provider::Provider;
 
 const DESCRIPTIONS: [(&str, &str); 15] = [
     ("checkout.yaml", include_str!("../../policies/providers/checkout.yaml")),
@@ -23,4 +29,26 @@ const DESCRIPTIONS: [(&str, &str); 15] = [
 /// Named so that nobody looks for them in the folder.
 pub fn sources() -> Vec<Source> {
     DESCRIPTIONS.iter().map(|(file, text)| Source { file: format!("(built in)/{file}"), text: (*text).to_owned() }).collect()
+}
+
+/// Read once for each process: they are the same whatever the folder holds. Their examples are our own tests' to judge.
+static READ: LazyLock<Vec<(Name, Place, Arc<Provider>)>> = LazyLock::new(|| {
+    let sources = sources();
+    let sink = Sink::new(&sources);
+    let documents = sources.iter().enumerate().flat_map(|(index, source)| tree::documents(index, &source.text, &sink));
+    let read = documents.filter_map(|document| {
+        let head = read_head(&document, &sink)?;
+        let name = head.name?;
+        let provider = provider::read(&name.value, head.spec?, provider::Examples::ReadOnly, &sink)?;
+        Some((name.value, name.place, Arc::new(provider)))
+    });
+    read.collect()
+});
+
+/// The descriptions, by name, with places in the files that begin with this one.
+pub(super) fn declared(first_file: usize) -> impl Iterator<Item = (Name, Declared<Arc<Provider>>)> {
+    READ.iter().map(move |(name, place, provider)| {
+        let place = Place { file: first_file + place.file, ..*place };
+        (name.clone(), Declared { place, value: Some(Arc::clone(provider)) })
+    })
 }

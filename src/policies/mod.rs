@@ -88,11 +88,15 @@ pub fn parse(sources: &[Source], now: Timestamp) -> Result<Policies, Problems> {
     let all: Vec<&Source> = sources.iter().chain(&built_in).collect();
     let sink = Sink::new(all.iter().copied());
     let mut catalogue = Catalogue::default();
-    trees::each(&all, &sink, |index, documents| {
+    trees::each(&all[..own], &sink, |_, documents| {
         for document in documents {
-            read_document(&document, index >= own, &mut catalogue, &sink, now);
+            read_document(&document, &mut catalogue, &sink, now);
         }
     });
+    // A built-in description gives way to the folder's own.
+    for (name, declared) in builtin::declared(own) {
+        catalogue.providers.entry(name).or_insert(declared);
+    }
     let (credentials, applications) = catalogue.link(&sink);
     sink.finish()?;
     Ok(Policies {
@@ -123,8 +127,15 @@ fn digest_of(sources: &[&Source]) -> String {
     hex::encode(context.finish())
 }
 
-fn read_document(node: &Node, built_in: bool, catalogue: &mut Catalogue, sink: &Sink<'_>, now: Timestamp) {
-    let Some(fields) = Fields::of(node, sink) else { return };
+/// What all documents begin with.
+struct Head<'a> {
+    kind: Option<DocumentKind>,
+    name: Option<At<Name>>,
+    spec: Option<&'a Node>,
+}
+
+fn read_head<'a>(node: &'a Node, sink: &'a Sink<'a>) -> Option<Head<'a>> {
+    let fields = Fields::of(node, sink)?;
     let version = fields.need("apiVersion", "every document begins with `apiVersion: keywright.dev/v1alpha1`");
     if let Some(node) = version
         && text(node, sink).is_some_and(|version| version != API_VERSION)
@@ -138,7 +149,11 @@ fn read_document(node: &Node, built_in: bool, catalogue: &mut Catalogue, sink: &
     let name = fields.need("metadata", "`metadata: {name: …}`").and_then(|node| read_metadata(node, sink));
     let spec = fields.need("spec", "what the document says stands in `spec`");
     fields.done();
-    let Some(kind) = kind else { return };
+    Some(Head { kind, name, spec })
+}
+
+fn read_document(node: &Node, catalogue: &mut Catalogue, sink: &Sink<'_>, now: Timestamp) {
+    let Some(Head { kind: Some(kind), name, spec }) = read_head(node, sink) else { return };
     // Without a name the document is still read for its problems, under a name that no document can have a reference to.
     let (name, registered) = match name {
         Some(name) => (name, true),
@@ -149,11 +164,8 @@ fn read_document(node: &Node, built_in: bool, catalogue: &mut Catalogue, sink: &
     };
     match kind {
         DocumentKind::Provider => {
-            let value = spec.and_then(|spec| provider::read(&name.value, spec, sink)).map(Arc::new);
-            // A built-in description gives way to the folder's own.
-            if !(built_in && catalogue.providers.contains_key(&name.value)) {
-                declare(&mut catalogue.providers, name, registered, value, sink);
-            }
+            let value = spec.and_then(|spec| provider::read(&name.value, spec, provider::Examples::Judged, sink)).map(Arc::new);
+            declare(&mut catalogue.providers, name, registered, value, sink);
         }
         DocumentKind::RotationPolicy => {
             let value = spec.and_then(|spec| rotation::read(&name.value, spec, sink, now)).map(Arc::new);

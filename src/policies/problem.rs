@@ -69,6 +69,11 @@ impl<'a> Sink<'a> {
         self.problems.borrow_mut().extend(problems);
     }
 
+    /// How much was reported until now: what is built on a document waits until nothing is wrong with it.
+    pub(crate) fn reported(&self) -> usize {
+        self.problems.borrow().len()
+    }
+
     pub(crate) fn into_reported(self) -> Vec<Problem> {
         self.problems.into_inner()
     }

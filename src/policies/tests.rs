@@ -2,7 +2,9 @@
 
 mod fuzz;
 mod go_live;
+mod language;
 mod schema;
+mod table;
 
 use proptest::prelude::*;
 use rstest::rstest;
@@ -187,7 +189,7 @@ const WHOLE_PROVIDER: &str = r#"spec:
 #[case("authentication: token", "authentication: administrator", &[])]
 #[case("authentication: {management: manager}", "authentication: administrator", &[])]
 #[case("authentication: {basic: {username: id, password: secret}}", "authentication: administrator", &["14:57 bad-authentication"])]
-#[case("  calls:\n", "  calls:\n    probe: {method: GET, path: /p, authentication: administrator}\n", &["14:52 bad-authentication"])]
+#[case("  calls:\n", "  calls:\n    probe: {method: GET, path: /p, harmless: true, authentication: administrator}\n", &["14:68 bad-authentication"])]
 #[case("fields: {secret: /secret}", "fields: {password: /p}", &["15:126 no-new-secret", "15:127 undeclared-field"])]
 #[case("status: [404]", "status: [99, x]", &["16:111 bad-type", "16:115 bad-type"])]
 #[case("means: gone", "means: lost", &["16:157 bad-value"])]
@@ -369,12 +371,12 @@ fn a_pattern_is_anchored_on_both_sides_also_over_alternatives() {
     let text = head("Provider", "acme") + &WHOLE_PROVIDER.replace("^t_[a-z]+$", "^a|b$");
     let policies = parse(&[source("t.yaml", &text)], now()).unwrap();
     let provider = &policies.providers[&"acme".parse().unwrap()];
-    let pattern = &provider.fields[&"id".parse().unwrap()].patterns[&Environment::Sandbox];
+    let pattern = &provider.fields[&"id".parse().unwrap()].form.marks[&Environment::Sandbox].pattern;
     assert!(pattern.is_match("a") && pattern.is_match("b"));
     assert!(!pattern.is_match("ax") && !pattern.is_match("xb"));
     assert_eq!(
-        provider.environments[&Environment::Sandbox],
-        crate::domain::provider::Template::parse("https://{tenant}.acme.example").unwrap()
+        provider.environments[&Environment::Sandbox].base,
+        crate::domain::provider::Template::parse("https://{tenant}.acme.example").ok()
     );
 }
 

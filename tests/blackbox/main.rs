@@ -29,6 +29,7 @@ mod fakes_test;
 mod generated;
 mod golive;
 mod incident;
+mod judge;
 mod metrics;
 mod oidc_test;
 mod operators;

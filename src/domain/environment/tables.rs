@@ -4,6 +4,7 @@ use rstest::rstest;
 
 use super::*;
 use crate::domain::fixtures::{credential, proof, provider};
+use crate::domain::form::{Form, Mark};
 use crate::domain::material::Secret;
 use crate::domain::provider::{Field, Usage};
 
@@ -13,11 +14,13 @@ const LIVE: &str = "^acme_live_[a-z0-9]+$";
 const TEST: &str = "^acme_test_[a-z0-9]+$";
 
 fn described(class: FieldClass, patterns: &[(Environment, &str)]) -> Provider {
-    let patterns: BTreeMap<_, _> = patterns.iter().map(|(environment, text)| (*environment, regex::Regex::new(text).unwrap())).collect();
+    let mark = |text: &str| Mark { pattern: regex::Regex::new(text).unwrap(), unless_other: false };
+    let marks: BTreeMap<_, _> = patterns.iter().map(|(environment, text)| (*environment, mark(text))).collect();
+    let form = Form { marks, ..Form::default() };
     let mut provider = provider(true);
     provider
         .fields
-        .insert("client_id".parse().unwrap(), Field { class, bound: true, served: true, patterns, usage: Usage::Sign, recipe: None });
+        .insert("client_id".parse().unwrap(), Field { class, bound: true, served: true, form, usage: Usage::Sign, recipe: None });
     provider
 }
 

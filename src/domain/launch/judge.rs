@@ -245,6 +245,10 @@ fn base_url(of: &CredentialFacts) -> Finding {
         let why = format!("the configuration sends its calls to `{}`, not to the address of the description", host_of(url));
         return found(ItemState::NeedsPerson, format!("{why}: confirm that it leads to production"));
     }
+    if url.is_empty() {
+        let way_out = format!("name it in the configuration, under `providers: {{{}: {{production: …}}}}`", of.provider.name);
+        return found(ItemState::Failed, format!("the description knows no address: {way_out}"));
+    }
     let (state, why) = judge_url("its API", url, &sandbox_hosts(std::slice::from_ref(of)));
     found(state, why)
 }
@@ -253,7 +257,7 @@ fn base_url(of: &CredentialFacts) -> Finding {
 fn sandbox_hosts(credentials: &[CredentialFacts]) -> Vec<String> {
     let alone = |of: &CredentialFacts| {
         let sandbox = host_of(of.sandbox_url.as_deref()?);
-        (sandbox != host_of(&of.base_url.url)).then_some(sandbox)
+        (!sandbox.is_empty() && sandbox != host_of(&of.base_url.url)).then_some(sandbox)
     };
     credentials.iter().filter(|of| of.credential.environment == Environment::Production).filter_map(alone).collect()
 }

@@ -32,7 +32,7 @@ fn ledger(says: Says, generation: u64) -> Ledger {
 }
 
 fn field(usage: crate::domain::provider::Usage) -> Field {
-    Field { class: FieldClass::Secret, bound: true, served: true, patterns: Default::default(), usage, recipe: None }
+    Field { class: FieldClass::Secret, bound: true, served: true, form: Default::default(), usage, recipe: None }
 }
 
 /// One credential of production with all as it should be, whose description asks for each check.
@@ -124,6 +124,7 @@ const CASES: &[(&str, Edit, ItemState, &str)] = &[
     ("production-keys", |f| change(&mut f.credentials[0].ledger, |it| it.current = None), Failed, "keywright submit pay"),
     ("base-url", |_| {}, Passed, "api.acme.example"),
     ("base-url", |f| f.credentials[0].base_url.url = "https://acme.production.invalid".to_owned(), Failed, "means nothing outside"),
+    ("base-url", |f| f.credentials[0].base_url.url = String::new(), Failed, "under `providers: {acme: {production: …}}`"),
     (
         "base-url",
         |f| f.credentials[0].base_url = BaseUrl { url: "http://127.0.0.1:9002/v3".to_owned(), overridden: true },

@@ -44,6 +44,9 @@ pub(super) struct Base {
 /// # Errors
 /// [`IssuerError::Impossible`] if the address is none that a call may go to.
 pub(super) fn base(named: &BaseUrl) -> Result<Base, IssuerError> {
+    if named.url.is_empty() {
+        return Err(IssuerError::Impossible("the description names no address: name it under `providers` of the configuration"));
+    }
     let url = Url::parse(&named.url).map_err(|_| IssuerError::Impossible("the base URL is no URL"))?;
     if has_extras(&url) || url.query().is_some() {
         return Err(IssuerError::Impossible("the base URL holds more than scheme, host and path"));

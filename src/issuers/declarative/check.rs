@@ -29,6 +29,7 @@ impl DeclarativeIssuer {
     ) -> Result<TokenAnswer, IssuerError> {
         let call = target.provider.calls.token.as_ref().ok_or(IssuerError::Impossible("the description has no token call"))?;
         let signer = Signer { acting: material, subject: Some(material), token: None, administrator: None };
+        let target = &target.for_tokens();
         let reply = self.ask(target, "token", call, signer, Extras { pays_for_next, ..Extras::default() }).await?;
         let meaning = reply.meaning(&call.rules);
         let token = match meaning {

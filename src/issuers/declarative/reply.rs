@@ -32,19 +32,16 @@ pub(super) enum ReplyBody {
 impl Reply {
     /// The first rule that fits decides.
     pub(super) fn meaning(&self, rules: &[Rule]) -> Meaning {
-        for rule in rules {
-            if !rule.statuses.is_empty() && !rule.statuses.contains(&self.status) {
-                continue;
-            }
-            let Some((pointer, value)) = &rule.equals else { return rule.meaning };
-            match &self.body {
-                ReplyBody::Json(json) if json.pointer(pointer) == Some(value) => return rule.meaning,
+        match &self.body {
+            ReplyBody::Json(json) => Rule::decide(rules, self.status, Some(json)),
+            ReplyBody::Empty | ReplyBody::NotJson(_) => Rule::decide(rules, self.status, None),
+            ReplyBody::Broken(_) => match rules.iter().find(|rule| rule.is_of(self.status)) {
                 // Whether this rule fits can't be known, so nor can those after it.
-                ReplyBody::Broken(_) => return Meaning::Inconclusive,
-                _ => {}
-            }
+                Some(rule) if rule.equals.is_some() => Meaning::Inconclusive,
+                Some(rule) => rule.meaning,
+                None => Meaning::by_default(self.status),
+            },
         }
-        Meaning::by_default(self.status)
     }
 
     /// # Errors

@@ -8,7 +8,7 @@ use crate::domain::provider::{
 };
 
 use super::super::problem::Sink;
-use super::super::reader::{Fields, boolean, choice, entries, list, text, whole_number};
+use super::super::reader::{Fields, boolean, choice, entries, list, text, unsupported, whole_number};
 use super::super::tree::{Kind, Node};
 use super::Scope;
 use super::request::{self, CallKind, Place, pointer};
@@ -122,9 +122,28 @@ fn read_call(fields: &Fields<'_>, scope: &Scope<'_>, kind: CallKind, has_token: 
         .flatten()
         .and_then(|node| boolean(node, sink))
         .unwrap_or(false);
+    if kind == CallKind::Probe {
+        read_harmless(fields);
+    }
     let (path, url_field) = target?;
     let authentication = authentication?;
     Some(Call { method: method?, path, url_field, query, headers, authentication, body: body?, rules, access_token, proves_environment })
+}
+
+/// Whoever describes a probe says that it moves no money and locks no account: nothing else can tell.
+fn read_harmless(fields: &Fields<'_>) {
+    let sink = fields.sink;
+    let help = "`harmless: true`, if the call moves no money and counts as no failed login; else leave the probe out";
+    let Some(node) = fields.need("harmless", help) else { return };
+    if boolean(node, sink) == Some(false) {
+        sink.report(node.place, "harmful-probe", "a probe that does harm is never made", "describe another call, or leave the probe out");
+    }
+    // The other environment's keys are tried at this one's address by nobody, as long as nothing makes sure that they may be.
+    if let Some(node) = fields.get("otherHost")
+        && boolean(node, sink) == Some(true)
+    {
+        unsupported(sink, node.place, "otherHost: true");
+    }
 }
 
 /// `path`, or `urlField` for a management field that holds the whole address.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::domain::credential::Environment;
-use crate::domain::provider::{Template, Timing, Usage};
+use crate::domain::provider::{Site, Timing, Usage};
 use crate::domain::recipe::{ENTROPY_MIN_BITS, Encoding, LENGTH_MAX, Recipe, Writing};
 
 use super::super::problem::{Sink, shown};
@@ -106,8 +106,8 @@ pub(super) fn check_calls(fields: &Fields<'_>, sink: &Sink<'_>) {
 }
 
 /// A value of our own works in both, and nowhere until it is served.
-pub(super) fn environments() -> BTreeMap<Environment, Template> {
-    Environment::ALL.map(|environment| (environment, Template(Vec::new()))).into()
+pub(super) fn environments() -> BTreeMap<Environment, Site> {
+    Environment::ALL.map(|environment| (environment, Site::default())).into()
 }
 
 /// Nothing needs time to spread.

@@ -1,33 +1,35 @@
 //! `Provider` documents: the description language. Its reference for authors is `policies/providers/README.md`.
 
 mod calls;
+mod examples;
+mod fill;
+mod form;
 mod generate;
 mod go_live;
 mod limits;
 mod request;
+mod sites;
 
 use std::collections::BTreeMap;
 
-use regex::{Regex, RegexBuilder};
-
 use crate::domain::credential::Environment;
+use crate::domain::form::Form;
 use crate::domain::ids::{FieldName, Name};
-use crate::domain::provider::{Confidence, Fact, Field, FieldClass, Lifecycle, Provider, Template, Timing, Usage};
+use crate::domain::provider::{Confidence, Fact, Field, FieldClass, Lifecycle, Provider, Site, Timing, Usage};
 
 use super::problem::Sink;
 use super::reader::{Fields, boolean, choice, entries, list, text, unsupported};
-use super::tree::{Key, Node};
-use super::values::{ENVIRONMENTS, Scheme, check_url, name, span};
+use super::tree::Node;
+use super::values::{name, span};
 pub(super) use calls::{MEANINGS, METHODS, RULES_MAX};
 use calls::{read_calls, read_signs};
+pub(super) use examples::{CALLS, EXAMPLES_MAX, OUTCOMES};
+pub(super) use fill::KINDS;
+pub(super) use form::{PATTERN_LENGTH_MAX, SHAPE_CONFIDENCES};
 pub(super) use generate::{ALPHABET_MAX, ENCODINGS, PREFIX_LENGTH_MAX, USAGES};
 pub(super) use go_live::{ABOUT_CHARS_MAX, SOURCE_CHARS_MAX, TITLE_CHARS_MAX};
 use limits::read_limits;
 pub(super) use request::{OWN_HEADERS, RESERVED, TEMPLATE_LENGTH_MAX};
-
-/// What a pattern may need in memory once it is compiled, in bytes.
-const PATTERN_SIZE_MAX: usize = 1 << 18;
-pub(super) const PATTERN_LENGTH_MAX: usize = 1_000;
 
 pub(super) const CLASSES: [(&str, FieldClass); 3] =
     [("public", FieldClass::Public), ("secret", FieldClass::Secret), ("management", FieldClass::Management)];
@@ -41,7 +43,15 @@ struct Scope<'a> {
     sink: &'a Sink<'a>,
 }
 
-pub(super) fn read(name: &Name, node: &Node, sink: &Sink<'_>) -> Option<Provider> {
+/// Whether the examples of a description are held against it, too. Those that are compiled in were, by our own tests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Examples {
+    Judged,
+    ReadOnly,
+}
+
+pub(super) fn read(name: &Name, node: &Node, examples: Examples, sink: &Sink<'_>) -> Option<Provider> {
+    let before = sink.reported();
     let fields = Fields::of(node, sink)?;
     let title = fields.need("title", "what people call the provider").and_then(|node| text(node, sink));
     let retired = fields.get("retired").and_then(|node| boolean(node, sink)).unwrap_or(false);
@@ -66,8 +76,9 @@ pub(super) fn read(name: &Name, node: &Node, sink: &Sink<'_>) -> Option<Provider
     let limits = fields.get("limits").map(|node| read_limits(node, sink)).unwrap_or_default();
     let facts = fields.get("facts").map(|node| read_facts(node, sink)).unwrap_or_default();
     let go_live = fields.get("goLive").map(|node| go_live::read_list(node, sink)).unwrap_or_default();
+    let written = fields.get("examples").map(|node| examples::read_examples(node, &scope)).unwrap_or_default();
     fields.done();
-    Some(Provider {
+    let provider = Provider {
         name: name.clone(),
         title: title?.to_owned(),
         retired,
@@ -81,12 +92,16 @@ pub(super) fn read(name: &Name, node: &Node, sink: &Sink<'_>) -> Option<Provider
         limits,
         facts,
         go_live,
-    })
+    };
+    if examples == Examples::Judged && sink.reported() == before {
+        written.judge(&provider, sink);
+    }
+    Some(provider)
 }
 
-fn places(fields: &Fields<'_>, scope: &Scope<'_>) -> BTreeMap<Environment, Template> {
+fn places(fields: &Fields<'_>, scope: &Scope<'_>) -> BTreeMap<Environment, Site> {
     let help = "where they are: `sandbox: {base: …}` and `production: {base: …}`";
-    fields.need("environments", help).map(|node| read_environments(node, scope)).unwrap_or_default()
+    fields.need("environments", help).map(|node| sites::read_environments(node, scope)).unwrap_or_default()
 }
 
 fn lifecycle(node: &Node, sink: &Sink<'_>) -> Option<Lifecycle> {
@@ -119,57 +134,6 @@ fn read_variables(node: &Node, sink: &Sink<'_>) -> BTreeMap<String, Option<Name>
     variables
 }
 
-/// The entries of a mapping whose keys are environments.
-fn by_environment<'a>(node: &'a Node, sink: &Sink<'_>) -> Vec<(Environment, &'a Key, &'a Node)> {
-    let mut found = Vec::new();
-    for (key, node) in entries(node, sink).unwrap_or_default() {
-        match ENVIRONMENTS.iter().find(|(word, _)| *word == key.text) {
-            Some((_, environment)) => found.push((*environment, key, node)),
-            None => sink.report(key.place, "unknown-field", "unknown environment", "there are two: sandbox, production"),
-        }
-    }
-    found
-}
-
-fn read_environments(node: &Node, scope: &Scope<'_>) -> BTreeMap<Environment, Template> {
-    let sink = scope.sink;
-    let mut bases = BTreeMap::new();
-    for (environment, _, node) in by_environment(node, sink) {
-        let Some(fields) = Fields::of(node, sink) else { continue };
-        let base = fields.need("base", "for example `base: \"https://api.example.com/v3\"`");
-        fields.done();
-        if let Some(base) = base.and_then(|node| read_base(node, scope)) {
-            bases.insert(environment, base);
-        }
-    }
-    if entries(node, sink).is_some_and(<[_]>::is_empty) {
-        sink.report(node.place, "missing-field", "no environment is described", "describe `sandbox`, `production` or both");
-    }
-    bases
-}
-
-fn read_base(node: &Node, scope: &Scope<'_>) -> Option<Template> {
-    let sink = scope.sink;
-    let written = text(node, sink)?.trim_end_matches('/');
-    let template = request::template(node, written, scope, request::Place::Base)?;
-    // A label stands in for each hole: the values are labels too.
-    let sample: String = template
-        .0
-        .iter()
-        .map(|piece| match piece {
-            crate::domain::provider::Piece::Literal(text) => text.as_str(),
-            _ => "a",
-        })
-        .collect();
-    match check_url(&sample, Scheme::HttpsOrLoopback) {
-        Ok(()) => Some(template),
-        Err(reason) => {
-            sink.report(node.place, "bad-url", reason, "for example `https://api.example.com/v3`");
-            None
-        }
-    }
-}
-
 fn read_fields(node: &Node, sink: &Sink<'_>) -> BTreeMap<FieldName, Field> {
     let mut found = BTreeMap::new();
     let Some(entries) = entries(node, sink) else { return found };
@@ -180,14 +144,8 @@ fn read_fields(node: &Node, sink: &Sink<'_>) -> BTreeMap<FieldName, Field> {
             Ok(name) => {
                 whole &= field.is_some();
                 // Where the class is wrong, the name still counts, so that calls may refer to it.
-                let unknown = Field {
-                    class: FieldClass::Secret,
-                    bound: true,
-                    served: true,
-                    patterns: BTreeMap::new(),
-                    usage: Usage::Sign,
-                    recipe: None,
-                };
+                let unknown =
+                    Field { class: FieldClass::Secret, bound: true, served: true, form: Form::default(), usage: Usage::Sign, recipe: None };
                 found.insert(name, field.unwrap_or(unknown));
             }
             Err(error) => sink.report(key.place, "bad-name", error.to_string(), "for example `client_secret`"),
@@ -205,12 +163,16 @@ fn read_field(node: &Node, sink: &Sink<'_>) -> Option<Field> {
     let class = fields.need("class", "`public`, `secret` or `management`").and_then(|node| choice(node, sink, &CLASSES));
     let bound = fields.get("bound").and_then(|node| boolean(node, sink));
     let served = fields.get("served").map(|node| (node.place, boolean(node, sink)));
-    let patterns = fields.get("patterns").map(|node| read_patterns(node, sink)).unwrap_or_default();
+    let form = form::read_form(&fields);
     let usage = fields.get("use").and_then(|node| generate::read_usage(node, sink)).unwrap_or(Usage::Sign);
     // Where the recipe itself is wrong, that was told: the field counts as wrong too.
     let recipe = fields.get("generate").map(|node| generate::read_recipe(node, sink));
     fields.done();
     let class = class?.value;
+    if form.is_address && class != FieldClass::Public {
+        let help = "an address is no secret: give it `class: public`; addresses that manage a credential are judged anyway";
+        sink.report(node.place, "field-class", "a field of this class isn't judged as an address", help);
+    }
     if let Some((place, Some(true))) = served
         && class == FieldClass::Management
     {
@@ -222,40 +184,7 @@ fn read_field(node: &Node, sink: &Sink<'_>) -> Option<Field> {
         Some(read) => Some(read?),
         None => None,
     };
-    Some(Field { class, bound: bound.unwrap_or(class != FieldClass::Public), served, patterns, usage, recipe })
-}
-
-fn read_patterns(node: &Node, sink: &Sink<'_>) -> BTreeMap<Environment, Regex> {
-    let mut patterns: BTreeMap<Environment, Regex> = BTreeMap::new();
-    for (environment, _, node) in by_environment(node, sink) {
-        let Some(pattern) = text(node, sink).and_then(|written| compile(written, node, sink)) else { continue };
-        if patterns.values().any(|other| other.as_str() == pattern.as_str()) {
-            let help = "a pattern is evidence of its environment only where the other one doesn't fit: leave both out";
-            sink.report(node.place, "bad-pattern", "both environments have the same pattern", help);
-        }
-        patterns.insert(environment, pattern);
-    }
-    patterns
-}
-
-fn compile(written: &str, node: &Node, sink: &Sink<'_>) -> Option<Regex> {
-    let refuse = |message: &str| {
-        sink.report(node.place, "bad-pattern", message, "for example `^sk_test_[A-Za-z0-9]{24}$`");
-        None
-    };
-    if written.len() > PATTERN_LENGTH_MAX {
-        return refuse("a pattern has 1000 characters at most");
-    }
-    let Some(inner) = written.strip_prefix('^').and_then(|rest| rest.strip_suffix('$')) else {
-        return refuse("a pattern is anchored: it begins with `^` and ends with `$`");
-    };
-    let build = |pattern: &str| RegexBuilder::new(pattern).size_limit(PATTERN_SIZE_MAX).nest_limit(32).build();
-    // The inner part must stand alone, and is then held together: `^a|b$` would be anchored on one side each.
-    match build(inner).and_then(|_| build(&format!("^(?:{inner})$"))) {
-        Ok(pattern) => Some(pattern),
-        Err(regex::Error::CompiledTooBig(_)) => refuse("the pattern is too large: repeat less"),
-        Err(_) => refuse("this is no regular expression"),
-    }
+    Some(Field { class, bound: bound.unwrap_or(class != FieldClass::Public), served, form, usage, recipe })
 }
 
 /// `propagation`, `tokensOutlive`, `manualLead`.

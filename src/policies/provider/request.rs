@@ -71,7 +71,7 @@ pub(super) fn template(node: &Node, written: &str, scope: &Scope<'_>, place: Pla
     for field in template.fields() {
         match (scope.fields.get(field), place) {
             (Some(FieldClass::Public | FieldClass::Secret), Place::Content(_)) | (Some(FieldClass::Public), Place::Address(_)) => {}
-            (None, _) => undeclared(node, scope),
+            (None, _) => undeclared(node.place, scope),
             _ => {
                 let help = "secrets go into the authentication, the body or a header, management fields into `authentication`";
                 sink.report(node.place, "field-in-address", "this field has no place here", help);
@@ -81,9 +81,9 @@ pub(super) fn template(node: &Node, written: &str, scope: &Scope<'_>, place: Pla
     Some(template)
 }
 
-fn undeclared(node: &Node, scope: &Scope<'_>) {
+pub(super) fn undeclared(at: super::super::problem::Place, scope: &Scope<'_>) {
     let known: Vec<&str> = scope.fields.keys().map(FieldName::as_str).collect();
-    scope.sink.report(node.place, "undeclared-field", "no field of this name is described", format!("described are: {}", known.join(", ")));
+    scope.sink.report(at, "undeclared-field", "no field of this name is described", format!("described are: {}", known.join(", ")));
 }
 
 /// The name of a described field.
@@ -97,7 +97,7 @@ pub(super) fn field(node: &Node, scope: &Scope<'_>, allowed: &[FieldClass]) -> O
             None
         }
         None => {
-            undeclared(node, scope);
+            undeclared(node.place, scope);
             None
         }
     }

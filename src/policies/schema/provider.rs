@@ -3,8 +3,9 @@
 use serde_json::{Value, json};
 
 use super::super::provider::{
-    ABOUT_CHARS_MAX, ALPHABET_MAX, CLASSES, CONFIDENCES, ENCODINGS, MEANINGS, METHODS, OWN_HEADERS, PATTERN_LENGTH_MAX, PREFIX_LENGTH_MAX,
-    RESERVED, RULES_MAX, SOURCE_CHARS_MAX, TEMPLATE_LENGTH_MAX, TITLE_CHARS_MAX, USAGES,
+    ABOUT_CHARS_MAX, ALPHABET_MAX, CALLS, CLASSES, CONFIDENCES, ENCODINGS, EXAMPLES_MAX, KINDS, MEANINGS, METHODS, OUTCOMES, OWN_HEADERS,
+    PATTERN_LENGTH_MAX, PREFIX_LENGTH_MAX, RESERVED, RULES_MAX, SHAPE_CONFIDENCES, SOURCE_CHARS_MAX, TEMPLATE_LENGTH_MAX, TITLE_CHARS_MAX,
+    USAGES,
 };
 use super::super::values::ENVIRONMENTS;
 use super::{described, object, one_of, words};
@@ -19,7 +20,16 @@ pub(super) fn spec() -> Value {
     let text = json!({"$ref": "#/$defs/text"});
     let duration = json!({"$ref": "#/$defs/duration"});
     let header = json!({"$ref": "#/$defs/header"});
-    let environment = object(&["base"], json!({"base": described("https; plain http on loopback only.", json!({"$ref": "#/$defs/base"}))}));
+    let base = json!({"$ref": "#/$defs/base"});
+    let mut environment = object(
+        &[],
+        json!({
+            "base": described("https; plain http on loopback only. Without it the configuration names it under `providers`.", base.clone()),
+            "aliases": {"description": "Further base URLs of the same environment.", "type": "array", "items": base},
+            "token": described("Where the token call goes, if elsewhere.", base),
+        }),
+    );
+    environment["dependentRequired"] = json!({"aliases": ["base"], "token": ["base"]});
     let quota = object(
         &["calls", "per"],
         json!({"calls": {"type": "integer", "minimum": 1, "maximum": 1_000_000}, "per": described("The time that they are counted over.", duration.clone())}),
@@ -49,6 +59,7 @@ pub(super) fn spec() -> Value {
                 "share": {"description": "Our part of the quota. [50%]", "type": "string", "pattern": "^0*([1-9][0-9]?|100)%$"},
                 "limitHeader": header, "remainingHeader": header, "resetHeader": header,
             })),
+            "examples": examples(),
             "facts": {"description": "Where each part is known from.", "type": "array", "items": fact},
             "goLive": go_live(),
         }),
@@ -93,15 +104,25 @@ fn by_environment(at_least: u32, schema: Value) -> Value {
 }
 
 fn field() -> Value {
-    let pattern = json!({"description": "A regular expression from ^ to $ that fits the values of this environment, and not those of the other one.",
-        "type": "string", "maxLength": PATTERN_LENGTH_MAX, "pattern": r"^\^[\s\S]*\$$"});
+    let pattern = json!({"$ref": "#/$defs/pattern"});
+    let unmarked = object(&["pattern", "unless"], json!({"pattern": pattern, "unless": {"$ref": "#/$defs/environment"}}));
+    let shape = object(&["pattern", "confidence"], json!({"pattern": pattern, "confidence": words(&SHAPE_CONFIDENCES)}));
+    let claimed = json!({"type": "array", "items": {"type": ["string", "number", "boolean"]}});
+    let mut claims = object(&["claim"], json!({"claim": {"$ref": "#/$defs/pointer"}, "sandbox": claimed, "production": claimed}));
+    claims["anyOf"] = json!([{"required": ["sandbox"]}, {"required": ["production"]}]);
     let mut field = object(
         &["class"],
         json!({
             "class": described("`management` authorises changes of the credential itself and is never served.", words(&CLASSES)),
             "bound": {"description": "One value belongs to one environment and one credential. [true, for public: false]", "type": "boolean"},
             "served": {"description": "Whether applications get it. [true, for management: false]", "type": "boolean"},
-            "patterns": by_environment(0, pattern),
+            "patterns": described("What tells the values of one environment from those of the other; `unless` where no mark is the mark.",
+                by_environment(0, json!({"anyOf": [pattern, unmarked]}))),
+            "shape": described("What all values look like. Where that is documented, others are refused.", shape),
+            "lookAlikes": {"description": "Values of other providers that fit the patterns, too: they tell nothing.", "type": "object",
+                "propertyNames": {"pattern": "^[A-Za-z0-9 .,&-]{1,63}$"}, "additionalProperties": pattern},
+            "jwt": described("The claim that names the environment: read, never verified.", claims),
+            "address": {"description": "The value is a base URL, and is judged by where it lies. [false]", "type": "boolean"},
             "use": described("What applications do with it: `verify` gives them the previous one too. [sign]", words(&USAGES)),
             "generate": described("How we make it, with `lifecycle: generated`.", recipe()),
         }),
@@ -129,8 +150,13 @@ fn recipe() -> Value {
 
 fn calls() -> Value {
     let pointer = json!({"$ref": "#/$defs/pointer"});
+    let mut probe = json!({
+        "harmless": {"description": "It moves no money and counts as no failed login.", "const": true},
+        "otherHost": {"description": "Only `false` can be done yet.", "const": false},
+    });
     let proves = json!({"provesEnvironment": {"description": "A living key here proves the environment. [false]", "type": "boolean"}});
-    let mut token = proves.clone();
+    probe["provesEnvironment"] = proves["provesEnvironment"].clone();
+    let mut token = proves;
     token["accessToken"] = described("Where the access token stands.", pointer.clone());
     let values = json!({"type": "array", "minItems": 1, "items": {"$ref": "#/$defs/text"}});
     let paging = object(
@@ -158,11 +184,38 @@ fn calls() -> Value {
         &[],
         json!({
             "token": call(&["accessToken"], token),
-            "probe": call(&[], proves),
+            "probe": call(&["harmless"], probe),
             "create": call(&["keyId", "fields"], create),
             "list": call(&["items", "keyId"], list),
             "revoke": call(&[], json!({"authentication": administered})),
         }),
+    )
+}
+
+/// Held against the description by `check`.
+fn examples() -> Value {
+    let kinds = KINDS.map(|(kind, _)| kind).join("|");
+    let holes = format!(r"^([^{{}}]|\{{({kinds}):[1-9][0-9]{{0,2}}\}})*$");
+    let token = object(&["jwt"], json!({"jwt": {"not": {"type": "null"}}}));
+    let value = json!({"anyOf": [{"type": ["string", "number"], "pattern": holes}, token]});
+    let name = json!({"$ref": "#/$defs/name"});
+    let values = object(
+        &["fields", "environment", "verdict"],
+        json!({
+            "fields": {"description": "Holes such as {alnum:24} are filled, always alike.", "type": "object", "additionalProperties": value},
+            "variables": {"type": "object", "additionalProperties": name},
+            "environment": {"$ref": "#/$defs/environment"},
+            "verdict": words(&OUTCOMES),
+        }),
+    );
+    let reply = object(
+        &["call", "status", "means"],
+        json!({"call": words(&CALLS), "status": {"type": "integer", "minimum": 100, "maximum": 599}, "body": {"not": {"type": "null"}}, "means": words(&MEANINGS)}),
+    );
+    let array = |items| json!({"type": "array", "maxItems": EXAMPLES_MAX, "items": items});
+    described(
+        "What values and replies mean: held against the description.",
+        object(&[], json!({"values": array(values), "replies": array(reply)})),
     )
 }
 
@@ -190,7 +243,7 @@ fn call(required: &[&str], own: Value) -> Value {
     call
 }
 
-pub(super) fn shared() -> [(&'static str, Value); 10] {
+pub(super) fn shared() -> [(&'static str, Value); 11] {
     let field = json!({"$ref": "#/$defs/field"});
     let value = json!({"type": ["string", "number", "boolean"]});
     let statuses = json!({"description": "Without it the rule fits all.", "type": "array", "minItems": 1, "items": {"type": "integer", "minimum": 100, "maximum": 599}});
@@ -219,6 +272,10 @@ pub(super) fn shared() -> [(&'static str, Value); 10] {
                 {"pattern": r"^/[!-\x22$&->@-\x5b\x5d-~]*$"},
                 {"not": {"pattern": r"//|/\.\.?(/|$)"}},
             ]}),
+        ),
+        (
+            "pattern",
+            json!({"description": "A regular expression from ^ to $.", "type": "string", "maxLength": PATTERN_LENGTH_MAX, "pattern": r"^\^[\s\S]*\$$"}),
         ),
         (
             "header",

@@ -9,7 +9,7 @@ use super::super::tree::{self, Kind, Node};
 use super::*;
 
 /// What a schema can see. The other codes need a look at other documents, or at more than the form of a value.
-const STRUCTURAL: [&str; 21] = [
+const STRUCTURAL: [&str; 22] = [
     "bad-api-version",
     "bad-authentication",
     "bad-body",
@@ -27,6 +27,7 @@ const STRUCTURAL: [&str; 21] = [
     "bad-value",
     "cron-fields",
     "duplicate-entry",
+    "harmful-probe",
     "management-served",
     "missing-recipe",
     "not-generated",

@@ -6,6 +6,7 @@ mod bad_replies;
 mod contract;
 mod fuzz;
 mod gates;
+mod headers;
 mod meanings;
 mod pages;
 mod raw;
