@@ -27,8 +27,13 @@ fn refused(problem: &Problem) -> Judged {
 }
 
 fn requests() -> Target {
-    let names =
-        [("{name}", "dinie-production"), ("{version}", "v2-4f0c9a1b"), ("{application}", "payments-api"), ("{instance}", "pod-1.ns_A")];
+    let names = [
+        ("{name}", "dinie-production"),
+        ("{version}", "v2-4f0c9a1b"),
+        ("{application}", "payments-api"),
+        ("{instance}", "pod-1.ns_A"),
+        ("{item}", "dinie-production.retries"),
+    ];
     let path = |endpoint: &Endpoint| names.iter().fold(endpoint.path.to_owned(), |path, (hole, name)| path.replace(hole, name));
     let plain = ENDPOINTS.iter().map(|endpoint| format!("{} {}", endpoint.method, path(endpoint)));
     let queries =
@@ -117,6 +122,7 @@ fn is_path_of(endpoint: &Endpoint, path: &str, route: &Route) -> bool {
     let is_seen = |name: &str| seen.contains(&format!("{name:?}"));
     let same = |(ours, theirs): (&&str, &&str)| match *ours {
         "{instance}" => is_instance(theirs) && !matches!(*theirs, "." | "..") && is_seen(theirs),
+        "{item}" => theirs.splitn(2, '.').all(is_label) && is_seen(theirs),
         hole if hole.starts_with('{') => is_label(theirs) && is_seen(theirs),
         word => word == *theirs,
     };

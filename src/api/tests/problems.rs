@@ -5,8 +5,8 @@ use super::*;
 use crate::api::Slug;
 use crate::domain::material::ValueProblem;
 use crate::engine::errors::{
-    ConfirmError, FieldProblem, ForgetError, PauseError, ReadError, ReleaseError, ReportError, RevokeError, RollbackError, RotateError,
-    SubmitError,
+    ConfirmError, FieldProblem, ForgetError, LaunchError, PauseError, ReadError, ReleaseError, ReportError, RevokeError, RollbackError,
+    RotateError, SubmitError,
 };
 
 #[test]
@@ -25,6 +25,7 @@ async fn what_the_engine_refuses_to_read_is_named() {
     for (error, status, slug) in [
         (ReadError::Forbidden, 403, "forbidden"),
         (ReadError::NoVersion, 503, "no-version"),
+        (ReadError::NotLive, 503, "not-ready"),
         (ReadError::TooManyInstances, 429, "too-many"),
         (ReadError::StoreUnavailable, 503, "store-unavailable"),
         (ReadError::AuditUnavailable, 503, "audit-unavailable"),
@@ -153,6 +154,19 @@ async fn what_the_engine_refuses_in_an_incident_is_named() {
         *it.fake.forget.lock().unwrap() = Some(error);
         it.call(BOSS, "DELETE /v1/credentials/one", "", "").await.refused(status, slug);
     }
+    for (error, status, slug) in [
+        (LaunchError::UnknownApplication, 404, "not-found"),
+        (LaunchError::UnknownItem, 404, "not-found"),
+        (LaunchError::AmbiguousItem, 400, "bad-request"),
+        (LaunchError::Judged("it failed"), 400, "bad-request"),
+        (LaunchError::Unavailable, 503, "store-unavailable"),
+        (LaunchError::AuditUnavailable, 503, "audit-unavailable"),
+    ] {
+        *it.fake.launch.lock().unwrap() = Some(error);
+        it.send(BOSS, "PUT /v1/golive/app/confirmations/retries", r#"{"by":"Ana Souza"}"#).await.refused(status, slug);
+        it.call(BOSS, "DELETE /v1/golive/app/confirmations/retries", "", "").await.refused(status, slug);
+    }
+    it.get(BOSS, "/v1/golive/nobody").await.refused(404, "not-found");
     for (error, status, slug) in [
         (PauseError::Unknown, 404, "not-found"),
         (PauseError::Unavailable, 503, "store-unavailable"),

@@ -1,6 +1,7 @@
 //! Whether an address is one that production can use: what can't be reached from outside, and names that sound like a rehearsal.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+// From `core`: forms of addresses, and nothing that could reach one.
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::super::environment::origin_of;
 use super::ItemState;

@@ -152,7 +152,7 @@ fn production_keys(of: &CredentialFacts) -> Finding {
     if of.credential.environment == Environment::Sandbox {
         return found(ItemState::Failed, format!("`{name}` is of the sandbox: list the credential of production instead"));
     }
-    let Some(facts) = of.ledger.current_facts() else { return nothing_submitted(name) };
+    let (Some(version), Some(facts)) = (&of.ledger.current, of.ledger.current_facts()) else { return nothing_submitted(name) };
     let Some(proof) = &facts.proof else { return found(ItemState::Failed, "nothing is known of its environment") };
     let reasons = proof.reasons();
     match proof.verdict {
@@ -160,7 +160,8 @@ fn production_keys(of: &CredentialFacts) -> Finding {
         Verdict::Mismatch => found(ItemState::Failed, reasons),
         Verdict::Undetermined => {
             let look = format!("compare them with those that {} shows for production", of.provider.title);
-            found(ItemState::NeedsPerson, format!("nothing tells these keys from the sandbox's: {look}"))
+            // With the version: who compared these keys hasn't compared the next ones.
+            found(ItemState::NeedsPerson, format!("nothing tells the keys of {version} from the sandbox's: {look}"))
         }
     }
 }
@@ -244,6 +245,10 @@ fn base_url(of: &CredentialFacts) -> Finding {
         let why = format!("the configuration sends its calls to `{}`, not to the address of the description", host_of(url));
         return found(ItemState::NeedsPerson, format!("{why}: confirm that it leads to production"));
     }
+    if url.is_empty() {
+        let way_out = format!("name it in the configuration, under `providers: {{{}: {{production: …}}}}`", of.provider.name);
+        return found(ItemState::Failed, format!("the description knows no address: {way_out}"));
+    }
     let (state, why) = judge_url("its API", url, &sandbox_hosts(std::slice::from_ref(of)));
     found(state, why)
 }
@@ -252,7 +257,7 @@ fn base_url(of: &CredentialFacts) -> Finding {
 fn sandbox_hosts(credentials: &[CredentialFacts]) -> Vec<String> {
     let alone = |of: &CredentialFacts| {
         let sandbox = host_of(of.sandbox_url.as_deref()?);
-        (sandbox != host_of(&of.base_url.url)).then_some(sandbox)
+        (!sandbox.is_empty() && sandbox != host_of(&of.base_url.url)).then_some(sandbox)
     };
     credentials.iter().filter(|of| of.credential.environment == Environment::Production).filter_map(alone).collect()
 }

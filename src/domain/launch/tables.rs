@@ -124,6 +124,7 @@ const CASES: &[(&str, Edit, ItemState, &str)] = &[
     ("production-keys", |f| change(&mut f.credentials[0].ledger, |it| it.current = None), Failed, "keywright submit pay"),
     ("base-url", |_| {}, Passed, "api.acme.example"),
     ("base-url", |f| f.credentials[0].base_url.url = "https://acme.production.invalid".to_owned(), Failed, "means nothing outside"),
+    ("base-url", |f| f.credentials[0].base_url.url = String::new(), Failed, "under `providers: {acme: {production: …}}`"),
     (
         "base-url",
         |f| f.credentials[0].base_url = BaseUrl { url: "http://127.0.0.1:9002/v3".to_owned(), overridden: true },
@@ -279,6 +280,21 @@ fn a_sign_off_is_bound_to_what_was_signed() {
         assert_eq!((judged.state, judged.is_outdated()), (NeedsPerson, true), "{id}");
         assert!(judged.evidence.last().unwrap().contains("it has changed since"), "{judged:?}");
     }
+}
+
+#[test]
+fn who_compared_keys_compared_those_of_one_version() {
+    let mut facts = facts();
+    facts.credentials[0].ledger = Arc::new(ledger(Says::Nothing, 1));
+    let launch = sign(&report(&facts, &Launch::default(), digest), "Ana Souza");
+    let state = |facts: &Facts| report(facts, &launch, digest).find(&"production-keys".parse().unwrap()).unwrap().state;
+    assert_eq!(state(&facts), Confirmed);
+    change(&mut facts.credentials[0].ledger, |it| {
+        let known = it.versions.pop_first().unwrap().1;
+        it.versions.insert("v2-b".parse().unwrap(), known);
+        it.current = Some("v2-b".parse().unwrap());
+    });
+    assert_eq!(state(&facts), NeedsPerson);
 }
 
 #[test]
