@@ -16,6 +16,7 @@ pub mod errors;
 mod forget;
 mod gather;
 mod health;
+mod hindrance;
 mod holdings;
 mod incident;
 mod launch;

@@ -6,7 +6,6 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::Engine;
-use super::administrator::ADMINISTRATOR_REFUSED;
 use super::audit::Actor;
 use super::backoff::wait_after;
 use super::cell::{Cell, Work};
@@ -49,35 +48,6 @@ pub(super) const REVOKING: [SignedCall; 3] = [SignedCall::Disable, SignedCall::R
 
 fn one(event: Event) -> Outcome {
     Ok(vec![Performed::plain(event)])
-}
-
-impl From<StoreError> for Hindrance {
-    fn from(error: StoreError) -> Hindrance {
-        let code = match error {
-            StoreError::Damaged { .. } => "store-damaged",
-            StoreError::Unavailable(_) => "store-unavailable",
-            StoreError::Throttled { .. } => "store-throttled",
-            _ => "store-refused",
-        };
-        let retry_after = if let StoreError::Throttled { retry_after } = error { Some(retry_after) } else { None };
-        Hindrance { retry_after, ..Hindrance::new(code, error.to_string()) }
-    }
-}
-
-impl From<IssuerError> for Hindrance {
-    fn from(error: IssuerError) -> Hindrance {
-        let code = match error {
-            IssuerError::Unauthenticated => "provider-unauthenticated",
-            IssuerError::AdministratorRefused => ADMINISTRATOR_REFUSED,
-            IssuerError::Refused { .. } | IssuerError::Impossible(_) => "provider-refused",
-            IssuerError::Full => "no-free-slot",
-            IssuerError::Throttled { .. } => "provider-throttled",
-            IssuerError::Unreachable(_) => "provider-unreachable",
-            IssuerError::Unclear(_) | IssuerError::BadValue => "provider-unclear",
-        };
-        let retry_after = if let IssuerError::Throttled { retry_after } = error { retry_after } else { None };
-        Hindrance { retry_after, ..Hindrance::new(code, error.to_string()) }
-    }
 }
 
 impl Engine {

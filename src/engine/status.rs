@@ -413,11 +413,8 @@ fn problems_of(cell: &Cell, context: &Context, standing: &Standing, now: Timesta
     if ledger.unverified && ledger.refused_since.is_none() {
         add("unverified", "it came back from a backup and isn't served before it was verified again".to_owned());
     }
-    let former = cell.former_keys();
-    if !former.is_empty() {
-        let keys = former.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-        let why = "made by this installation before it was restored, or by a copy of it that lives on";
-        add("former-key", format!("{} has living keys that were {why} ({keys}): revoke there what nobody uses", context.provider.title));
+    if let Some((code, message)) = former_key_problem(cell, context) {
+        add(code, message);
     }
     if !ledger.possible_orphans.is_empty() {
         let count = ledger.possible_orphans.len();
@@ -436,4 +433,12 @@ fn problems_of(cell: &Cell, context: &Context, standing: &Standing, now: Timesta
         add(trouble.code, trouble.message);
     }
     problems
+}
+
+fn former_key_problem(cell: &Cell, context: &Context) -> Option<(&'static str, String)> {
+    let keys: Vec<String> = cell.former_keys().iter().map(ToString::to_string).collect();
+    let why = "made by this installation before it was restored, or by a copy of it that lives on";
+    let message =
+        format!("{} has living keys that were {why} ({}): revoke there what nobody uses", context.provider.title, keys.join(", "));
+    (!keys.is_empty()).then_some(("former-key", message))
 }

@@ -129,7 +129,8 @@ fn proved(of: &CredentialFacts) -> Finding {
         return found(ItemState::Failed, "it came back from a backup, and wasn't verified again yet");
     }
     let Some(proof) = &facts.proof else { return found(ItemState::Failed, "nothing is known of its environment") };
-    let served = of.provider.fields.iter().filter(|(_, field)| field.served).map(|(name, _)| name);
+    // What has another field's value is as whole as that one.
+    let served = of.provider.fields.iter().filter(|(_, field)| field.served && field.is.is_none()).map(|(name, _)| name);
     let Some(kept) = &of.fields else { return found(ItemState::Failed, "what is kept of it can't be read now: try again") };
     let missing: Vec<String> = served.filter(|field| !kept.contains(*field)).map(|field| format!("`{field}`")).collect();
     if !missing.is_empty() {

@@ -70,10 +70,16 @@ pub(super) fn spec() -> Value {
             "goLive": go_live(),
         }),
     );
+    spec["allOf"] = by_lifecycle();
+    spec
+}
+
+/// What each way of coming and going asks for, and what it leaves no room for.
+fn by_lifecycle() -> Value {
     let lives = |word: &str| json!({"properties": {"lifecycle": {"const": word}}, "required": ["lifecycle"]});
     let one_secret = json!({"properties": {"lifecycle": {"enum": ["rotate", "replace"]}}, "required": ["lifecycle"]});
     let create = |part: Value| json!({"properties": {"calls": {"properties": {"create": part}}}});
-    spec["allOf"] = json!([
+    json!([
         // One secret: the key stays, and is neither listed nor revoked.
         {
             "if": one_secret,
@@ -92,8 +98,7 @@ pub(super) fn spec() -> Value {
             "then": {"properties": {"environments": false, "calls": false, "fields": {"additionalProperties": {"required": ["generate"]}}}},
             "else": {"required": ["environments"], "properties": {"fields": {"additionalProperties": {"properties": {"generate": false}}}}},
         },
-    ]);
-    spec
+    ])
 }
 
 fn go_live() -> Value {

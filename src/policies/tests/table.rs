@@ -16,13 +16,15 @@ use crate::domain::provider::{Field, Provider};
 /// What becomes of a value that is: of this environment, of the other one, cut, longer by letters, longer by other characters,
 /// with a space, with a control character, of no form. M match, X mismatch, U undetermined, I invalid; `-` depends on the value.
 /// The third column: what values look like where the description says nothing of it.
-const ROWS: [(&str, &str, &str, &str); 28] = [
+const ROWS: [(&str, &str, &str, &str); 34] = [
     ("dinie", "client_id", "", "MXMMUUUU"),
     ("dinie", "client_secret", "dinie_cs_live_[A-Za-z0-9]{32}", "UUUUUUUU"),
     ("dinie-webhook", "id", "[a-z0-9]{20}", "UUUUUUUU"),
     ("dinie-webhook", "secret", "", "UUU-IIII"),
     ("tap", "secret_key", "", "MXUUUUUU"),
     ("tap", "public_key", "", "MXUUUUUU"),
+    // It has the other field's value: nobody brings it.
+    ("tap", "webhook_key", "[a-z0-9]{24}", "IIIIIIII"),
     ("fincode", "token", "[A-Za-z0-9_-]{64}", "UUUUUUUU"),
     ("okra", "client_token", "[a-z0-9]{24}", "UUUUUUUU"),
     ("okra", "public_key", "[a-z0-9]{32}", "UUUUUUUU"),
@@ -35,12 +37,17 @@ const ROWS: [(&str, &str, &str, &str); 28] = [
     ("plaid", "client_id", "", "UUIIIIII"),
     ("plaid", "secret", "", "UUIIIIII"),
     ("okta", "client_id", "[A-Za-z0-9]{20}", "UUUUUUUU"),
+    ("okta", "secret_id", "[A-Za-z0-9]{20}", "UUUUUUUU"),
     ("okta", "client_secret", "[A-Za-z0-9_-]{64}", "UUUUUUUU"),
     ("twilio", "account_sid", "", "UUIIIIII"),
     ("twilio", "auth_token", "[0-9a-f]{32}", "UUUUUUUU"),
     ("slack", "bot_token", "", "UUUUUIII"),
     ("webhook-secret", "signing_secret", "whsec_[A-Za-z0-9+/]{43}=", "UUUUUUUU"),
     ("oauth-initial-access", "initial_access_token", "[A-Za-z0-9_-]{43}", "UUUUUUUU"),
+    ("glewlwyd", "client_id", "[A-Za-z0-9_-]{20}", "UUUUUUUU"),
+    ("glewlwyd", "client_secret", "[A-Za-z0-9_-]{43}", "UUUUUUUU"),
+    ("glewlwyd", "registration_access_token", "[A-Za-z0-9_-]{43}", "UUUUUUUU"),
+    ("glewlwyd", "registration_client_uri", "https://glewlwyd\\.ENVIRONMENT\\.invalid/api/oidc/register/[a-z0-9]{20}", "UXUUUUUU"),
     ("oauth-registration", "client_id", "[A-Za-z0-9_-]{20}", "UUUUUUUU"),
     ("oauth-registration", "client_secret", "[A-Za-z0-9_-]{43}", "UUUUUUUU"),
     ("oauth-registration", "registration_access_token", "[A-Za-z0-9_-]{43}", "UUUUUUUU"),
@@ -227,11 +234,13 @@ fn a_whole_credential_is_its_environments_or_is_refused() {
     let mut table = Table::new();
     for (name, provider) in table.policies.providers.clone() {
         let free = |field: &FieldName| ROWS.iter().find(|row| row.0 == name.as_str() && row.1 == field.as_str()).unwrap().2;
+        let brought = |field: &&FieldName| provider.fields[*field].is.is_none();
         let marked = provider.fields.values().any(|field| !field.form.marks.is_empty());
         for (environment, other) in Environment::ALL.map(|own| (own, own.other())) {
             let values: Vec<(FieldName, [String; 2])> = provider
                 .fields
                 .iter()
+                .filter(|(field, _)| brought(field))
                 .map(|(field, described)| (field.clone(), [environment, other].map(|of| table.value(described, free(field), of))))
                 .collect();
             let whole: Vec<(&FieldName, &str)> = values.iter().map(|(field, [own, _])| (field, own.as_str())).collect();

@@ -82,7 +82,8 @@ impl World {
             let facts = &self.ledger.versions[is.version];
             assert!(!facts.is_going() && facts.proof.is_some(), "I10, I18: {} is served", is.version);
             let key = &self.bytes[is.version];
-            assert!(self.alive.contains(key) || self.killed_outside.contains(key), "I3, I6: what is served is accepted");
+            let alive = self.alive.contains(key) || self.killed_outside.contains(key);
+            assert!(alive || self.is_being_replaced(), "I3, I6: what is served is accepted");
         }
     }
 
