@@ -48,6 +48,10 @@ impl std::ops::AddAssign for Rollouts {
 impl Known {
     /// A promotion is durable: whether its version goes step by step, as the contract tells it.
     pub fn begin_rollout(&mut self, at: Duration) {
+        // The first version, too, counts from what its twin had then.
+        if self.plan.as_ref().is_some_and(|plan| plan.origin != Origin::RolledBack) {
+            self.rehearsed = self.rehearsal;
+        }
         let (Some(plan), Some(new), Some(old)) = (&self.plan, &self.candidate, &self.old) else { return self.rolling = None };
         let key = |version: &VersionId| self.versions.get(version).map(|version| version.key.clone());
         let hurried = self.is_hurried() || self.refused_told || self.unverified || self.turned.is_some() || self.back.is_some();
@@ -64,9 +68,6 @@ impl Known {
             stopped: None,
             hastened: false,
         });
-        if plan.origin != Origin::RolledBack {
-            self.rehearsed = self.rehearsal;
-        }
     }
 
     /// What the events of a rollout make of it.
@@ -74,6 +75,7 @@ impl Known {
         match event {
             Event::Planned { plan } => self.rehearsal = plan.twin_rotations,
             Event::Rehearsed { rotations } => self.rehearsal = *rotations,
+            Event::TermsTightened { terms } => self.plan.iter_mut().for_each(|plan| plan.terms = *terms),
             Event::Compromised { .. } | Event::RevocationAsked { .. } | Event::Restored => self.hasten(),
             Event::Abandoning { reason } if self.back.is_some() => self.gives_up = Some(*reason),
             Event::Forgotten => self.rolling = None,
