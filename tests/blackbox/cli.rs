@@ -169,6 +169,8 @@ async fn status_and_plan_have_the_contracts_shape() {
             // Beside the contract's.
             "account",
             "incident",
+            "request",
+            "rollout",
             "paused_since",
         ],
     );

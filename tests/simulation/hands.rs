@@ -8,6 +8,7 @@ use keywright::engine::errors::{ForgetError, RevokeError};
 use super::deeds::Deed;
 use super::life::{Life, operator};
 use super::setting::secs;
+use crate::scene::truly;
 
 /// How often a call is made again that failed for want of a store, a journal or an audit trail.
 const TRIES: usize = 50;
@@ -50,6 +51,10 @@ impl Life {
             let mut inner = self.scene.lock();
             inner.note(|| "the backup comes back".to_owned());
             inner.model.come_back(known, installation);
+            // Revoked a moment ago, and not everywhere yet: whoever asks is told that it lives. The backup knows nothing of its end.
+            let ending = inner.model.revoked.iter().filter(|key| self.scene.issuer.accepts(key, truly(inner.at)));
+            let ending: Vec<_> = ending.cloned().collect();
+            inner.model.outside.extend(ending);
             let policies = self.policies.clone();
             inner.model.set_policies(&policies);
             let at = inner.at;
