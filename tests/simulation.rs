@@ -50,7 +50,7 @@ const SEEDS_BY_HAND: u64 = 40;
 /// Lives that each fault of ours has to be noticed in.
 const MUTANT_SEEDS: u64 = 300;
 /// Faults that show where a person makes and removes the keys.
-const OF_PERSONS: [Mutant; 2] = [Mutant::RemovalBelieved, Mutant::RemovalGivenUp];
+const OF_PERSONS: [Mutant; 3] = [Mutant::RemovalBelieved, Mutant::RemovalGivenUp, Mutant::RolledBackToDoomed];
 /// Lines of the trace that are printed of a life that failed.
 const TAIL: usize = 40;
 

@@ -83,6 +83,12 @@ impl Life {
     pub fn remove(&mut self, name: &Name) {
         let Some((version, key)) = self.old_of(name) else { return };
         let doomed = self.scene.lock().model.known[name].versions[&version].doomed;
+        if doomed && !self.calm && self.rng.chance(20) {
+            // Too late: whoever was asked to remove a key may have done so.
+            let back = self.call(async |engine| engine.roll_back(operator(), name).await);
+            let refused = !matches!(back, Some(Ok(_)));
+            self.scene.lock().require(refused, "I10", || format!("{name}: there is a way back to {version}, whose removal was asked for"));
+        }
         if !doomed || (!self.calm && self.rng.chance(40)) {
             return;
         }

@@ -154,7 +154,9 @@ impl Life {
     }
 
     fn roll_back(&mut self) {
-        let name = self.one_in_overlap();
+        let drawn = self.one_in_overlap();
+        // Whoever is just too late is the one to refuse: that is rare by chance alone.
+        let name = self.one_that_is_going().unwrap_or(drawn);
         let old = self.old_of(&name);
         let Some(back) = self.call(async |engine| engine.roll_back(operator(), &name).await) else { return };
         self.scene.note(|| format!("{name}: rolled back: {back:?}"));
@@ -163,6 +165,17 @@ impl Life {
         let known = &inner.model.known[&name];
         let fits = known.current.as_ref() == Some(&back.version) && known.current_key() == old.as_ref().map(|(_, key)| key);
         inner.require(fits, "I10", || format!("{name}: {} was said to be the way back to {old:?}", back.version));
+    }
+
+    /// A credential whose old key's end has begun, and isn't done.
+    fn one_that_is_going(&self) -> Option<Name> {
+        let inner = self.scene.lock();
+        let going = |name: &Name| {
+            let known = &inner.model.known[name];
+            let old = known.old.as_ref().and_then(|old| known.versions.get(old));
+            old.is_some_and(|old| old.doomed && !old.ended)
+        };
+        inner.model.known.keys().find(|name| going(name)).cloned()
     }
 
     pub fn old_of(&self, name: &Name) -> Option<(VersionId, KeyId)> {

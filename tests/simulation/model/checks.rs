@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use keywright::domain::ids::{KeyId, Name, VersionId};
 use keywright::domain::ledger::{Ledger, Origin};
 use keywright::domain::policy::RotationPolicy;
-use keywright::domain::rotation::{Event, apply};
+use keywright::domain::rotation::{AbandonReason, Event, apply};
 use keywright::issuers::memory::{MemoryIssuer, SimKey};
 
 use super::{Known, Version};
@@ -61,7 +61,12 @@ impl Known {
                 self.versions.values_mut().filter(|version| Some(&version.key) == key.as_ref()).for_each(|version| version.doomed = true);
             }
             Event::Revoked { .. } => self.versions.values_mut().filter(|version| version.doomed).for_each(|version| version.ended = true),
-            Event::Abandoning { .. } => self.abandoning = true,
+            Event::Abandoning { reason } => {
+                self.abandoning = true;
+                let minted = self.plan.as_ref().is_some_and(|plan| plan.origin == Origin::Minted);
+                let gone = minted && *reason == AbandonReason::SealedCopyDamaged;
+                return gone.then(|| ("I11", "no sealed copy is left of what was issued".to_owned()));
+            }
             Event::Abandoned { .. } => {
                 if self.back.is_some() {
                     self.way_back_failed();
