@@ -68,6 +68,7 @@ impl Inner {
 
     /// Whose key may die under it, by the policy's leave: nobody counts, it was served the new one and that is enough, or it is named.
     pub fn excuse(&mut self, name: &Name, key: &KeyId, confirmation: Confirmation) {
+        let at = self.at;
         let Model { copies, known, records, .. } = &mut self.model;
         let known = &known[name];
         for ((application, copy), state) in copies.iter_mut().filter(|(_, copy)| copy.credential == *name) {
@@ -78,6 +79,8 @@ impl Inner {
                 Confirmation::Observed => served,
                 Confirmation::Required => false,
             };
+            // Whose lease is over, or was and was struck from the book, loses it, also if it is heard of again before the key is dead.
+            let leave = leave || state.forgotten(at) || state.held.is_empty();
             if leave || known.stragglers.contains(&(application.clone(), Some(copy.clone()))) {
                 state.excused.insert(key.clone());
             }
