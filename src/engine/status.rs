@@ -34,6 +34,8 @@ pub(super) struct Standing {
     pub(super) blockers: Vec<Blocker>,
     /// Of the twin, where the policy asks for a rehearsal.
     pub(super) rehearses_with: Option<Name>,
+    /// That twin has no key: it was never brought, or was forgotten.
+    pub(super) twin_missing: bool,
 }
 
 impl Standing {
@@ -103,7 +105,9 @@ impl Engine {
         let gathered = self.gather(context, &ledger);
         // What only the driving task knows makes no difference to what is shown.
         let decision = decide(&self.facts(context, &ledger, &Work::default(), &gathered));
-        Standing { decision, blockers: gathered.blockers, rehearses_with: context.twin_to_rehearse().cloned() }
+        let twin = context.twin_to_rehearse();
+        let twin_missing = twin.and_then(|twin| self.cell(twin)).is_some_and(|twin| twin.ledger().current.is_none());
+        Standing { decision, blockers: gathered.blockers, rehearses_with: twin.cloned(), twin_missing }
     }
 
     fn credential_status(&self, cell: &Cell, context: &Context, standing: &Standing) -> CredentialStatus {
@@ -357,13 +361,18 @@ fn failure_problem(ledger: &Ledger, context: &Context, now: Timestamp) -> Option
 fn rehearsal_problem(standing: &Standing) -> Option<(&'static str, String)> {
     let twin = standing.rehearses_with.as_ref()?;
     Some(if standing.waits_for_rehearsal()? {
-        (
-            "rehearsal-failed",
-            format!("it is due, and its sandbox twin `{twin}` couldn't be rotated: see why there; the current key stays until it was"),
-        )
+        rehearsal_failed(twin)
+    } else if standing.twin_missing {
+        let bring = "submit one there, or name another `twin`";
+        ("rehearsal", format!("it is due, and its sandbox twin `{twin}` has no key to rehearse with: {bring}"))
     } else {
         ("rehearsal", format!("it is due, and waits until its sandbox twin `{twin}` has rotated"))
     })
+}
+
+fn rehearsal_failed(twin: &Name) -> (&'static str, String) {
+    let why = "couldn't be rotated: see why there; the current key stays until it was";
+    ("rehearsal-failed", format!("it is due, and its sandbox twin `{twin}` {why}"))
 }
 
 fn problems_of(cell: &Cell, context: &Context, standing: &Standing, now: Timestamp) -> Vec<StatusProblem> {

@@ -187,6 +187,14 @@ const TWIN: &str = "dinie-sandbox";
 
 /// Production rehearses; both have a version.
 async fn with_twin() -> Scene {
+    let scene = with_twin_to_come().await;
+    let (_, material) = scene.world.issuer.enrol(Environment::Sandbox, "made by hand");
+    scene.engine.submit(operator(), &name(TWIN), material).await.unwrap();
+    scene
+}
+
+/// Production rehearses, and the twin's key isn't there yet.
+async fn with_twin_to_come() -> Scene {
     let text = documents(&[
         ("spread: 1s", "spread: 1s, rehearse: sandbox"),
         (
@@ -195,8 +203,6 @@ async fn with_twin() -> Scene {
         ),
     ]);
     let scene = Scene::new(&text).await;
-    let (_, material) = scene.world.issuer.enrol(Environment::Sandbox, "made by hand");
-    scene.engine.submit(operator(), &name(TWIN), material).await.unwrap();
     scene.engine.release(operator(), &name(APPLICATION), None).await.unwrap();
     scene
 }
@@ -252,4 +258,18 @@ async fn a_twin_that_fails_past_the_deadline_leaves_the_old_key_alive_and_overdu
     scene.engine.compromised(operator(), &name(CREDENTIAL), Duration::from_secs(600)).await.unwrap();
     scene.live(30).await;
     assert!(!scene.alive(&scene.first.0));
+}
+
+#[tokio::test]
+async fn a_twin_without_a_key_is_named_with_the_way_out_and_once_it_has_one_the_rehearsal_goes_on() {
+    let scene = with_twin_to_come().await;
+    scene.live(3_700).await;
+    assert!(scene.alive(&scene.first.0) && generation(&scene.engine, CREDENTIAL) == 1);
+    let problem = status(&scene.engine).problems.into_iter().find(|problem| problem.code == "rehearsal").unwrap();
+    assert!(problem.message.contains(TWIN) && problem.message.contains("submit one there"), "{problem:?}");
+    let (_, material) = scene.world.issuer.enrol(Environment::Sandbox, "made by hand");
+    scene.engine.submit(operator(), &name(TWIN), material).await.unwrap();
+    scene.live(1_200).await;
+    assert_eq!(generation(&scene.engine, CREDENTIAL), 2, "{:#?}", status(&scene.engine));
+    assert!(!scene.alive(&scene.first.0) && !codes(&scene.engine).contains(&"rehearsal".to_owned()));
 }

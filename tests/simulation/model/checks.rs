@@ -246,7 +246,10 @@ impl Inner {
                     policy.canary_wait_max() + policy.rollout_time() + policy.terms.overlap.as_duration() * 4 + settle_slack(policy);
                 let stopped = self.model.known.values().filter_map(|known| known.stopped_at).max();
                 let deadline = stopped.map_or(deadline, |stopped| deadline.max(truly(stopped + again)));
-                if now > deadline.max(truly(settled)) && !never_ours {
+                // Without its twin it can't be rehearsed: a person forgot that, and has to bring it back.
+                let twin = self.model.twins.get(name).filter(|_| policy.rehearse).map(|twin| &self.model.known[twin]);
+                let twin_lost = twin.is_some_and(|twin| twin.forgotten && twin.current.is_none());
+                if now > deadline.max(truly(settled)) && !never_ours && !twin_lost {
                     late = Some(format!("{name}: {version} ({}) outlives its deadline {deadline}", key.key_id));
                 }
             }
