@@ -410,6 +410,12 @@ impl World {
         living.filter(|key_id| !self.foreign.contains(key_id)).collect()
     }
 
+    /// How many secrets of those live: a key may have several.
+    pub fn secrets_living(&self) -> usize {
+        let living = self.issuer.living(Environment::Production);
+        living.iter().filter(|(key_id, _)| !self.foreign.contains(key_id)).count()
+    }
+
     pub fn alive_now(&self, key_id: &KeyId) -> bool {
         self.issuer.accepts(key_id, self.clocks.theirs.now())
     }
