@@ -97,7 +97,8 @@ impl Engine {
         };
         let clock = (!self.seams.clock.now().trusted).then(clock_untrusted);
         let paused = self.all_paused().map(all_paused);
-        problems.iter().map(own).chain(clock).chain(paused).collect()
+        let away = self.store_problem();
+        problems.iter().map(own).chain(clock).chain(paused).chain(away).collect()
     }
 
     pub(super) fn standing(&self, cell: &Cell, context: &Context) -> Standing {

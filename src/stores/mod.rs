@@ -2,9 +2,11 @@
 //!
 //! The truth about stages is the store's. What native readers of a store see as current is always the promoted version.
 
+mod cached;
 pub mod contract;
 pub mod embedded;
 mod faulty;
+mod kept;
 mod labels;
 pub mod memory;
 mod paced;
@@ -21,6 +23,7 @@ use crate::domain::credential::Environment;
 use crate::domain::ids::{Name, VersionId};
 use crate::domain::material::Material;
 
+pub use cached::{Cached, Kept, Now};
 pub use faulty::Faulty;
 pub use paced::{Paced, StoreShare};
 pub use promotion::{Apart, Append, Promoter, Promotion, PromotionError};
@@ -57,6 +60,27 @@ impl VersionBytes {
     pub fn same_as(&self, other: &VersionBytes) -> bool {
         self.served.same_as(&other.served) && self.management.same_as(&other.management)
     }
+}
+
+/// What a read for an application brings.
+#[derive(Debug)]
+pub struct Reading {
+    pub bytes: VersionBytes,
+    /// The store is away, and this was kept of it.
+    pub stale: bool,
+}
+
+/// Whether a store answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Availability {
+    /// As far as is known.
+    Here,
+    Away {
+        /// Since its last answer; `None`: it never gave one.
+        stale_for: Option<Duration>,
+        /// That is within the bound for what applications get.
+        is_servable: bool,
+    },
 }
 
 /// What a store may answer instead of success. Closed, and free of material: the engine branches on it.
@@ -118,4 +142,15 @@ pub trait SecretStore: Send + Sync {
 
     /// Credentials that have at least one version here, by name, at most `limit` after `after`.
     async fn list(&self, after: Option<&Name>, limit: usize) -> Result<Vec<Name>, StoreError>;
+
+    /// As [`SecretStore::read`], for applications: where the store is away, what was kept of it, within a bound. A store that keeps
+    /// nothing has nothing else to say.
+    async fn read_to_serve(&self, slot: &Slot, version: &VersionId) -> Result<Reading, StoreError> {
+        Ok(Reading { bytes: self.read(slot, version).await?, stale: false })
+    }
+
+    /// Whether it answered last.
+    fn availability(&self) -> Availability {
+        Availability::Here
+    }
 }
