@@ -30,6 +30,11 @@ impl Secret {
         std::str::from_utf8(self.expose()).ok()
     }
 
+    /// In bytes.
+    pub fn length(&self) -> usize {
+        self.expose().len()
+    }
+
     /// A second copy, asked for by name because each copy is one more place in memory.
     pub fn duplicate(&self) -> Secret {
         Secret::new(self.expose())

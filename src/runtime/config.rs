@@ -1,5 +1,7 @@
 //! The configuration file: as written, then valid, with the same strictness and the same problems as the policies.
 
+mod aws;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -15,6 +17,7 @@ use crate::policies::reader::{At, Fields, choice, entries, list, text};
 use crate::policies::tree::{self, Key, Node};
 use crate::policies::values::{ENVIRONMENTS, Scheme, base_url, identity_of, span};
 use crate::policies::{Problems, Source, read_sources};
+use crate::stores::aws::AwsSettings;
 
 use super::tls::TlsFiles;
 
@@ -59,12 +62,14 @@ pub struct Listen {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StoreConfig {
     Embedded { directory: PathBuf },
+    /// The journal, which no such store can keep, lies in the embedded file in `directory`.
+    Aws { directory: PathBuf, settings: AwsSettings },
 }
 
 /// Where rotations are journaled.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum JournalConfig {
-    /// In the file of the embedded store.
+    /// In the embedded file, which is also the embedded store's.
     BesideStore,
 }
 
@@ -99,10 +104,19 @@ impl Config {
         }
     }
 
+    /// Whoever moves the data moves all of it; each file can still be named by itself.
+    fn put_data_in(&mut self, directory: &Path) {
+        self.key = directory.join("keywright.key");
+        self.audit = directory.join("audit.jsonl");
+        self.listen.socket = directory.join("keywright.sock");
+        self.store = StoreConfig::Embedded { directory: directory.to_owned() };
+    }
+
     /// The folder that the daemon creates with mode 0700.
     pub fn data_directory(&self) -> &Path {
-        let StoreConfig::Embedded { directory } = &self.store;
-        directory
+        match &self.store {
+            StoreConfig::Embedded { directory } | StoreConfig::Aws { directory, .. } => directory,
+        }
     }
 }
 
@@ -149,19 +163,22 @@ fn read_fields(fields: &Fields<'_>, folder: &Path, uid: u32, config: &mut Config
     if let Some(path) = fields.get("policies").and_then(|node| path(node, folder, sink)) {
         config.policies = path;
     }
-    if let Some(directory) = fields.get("store").and_then(|node| read_store(node, folder, sink, &mut config.store_limits)) {
-        let directory = directory.value.unwrap_or_else(|| config.data_directory().to_owned());
-        // Whoever moves the data moves all of it; each file can still be named by itself.
-        config.key = directory.join("keywright.key");
-        config.audit = directory.join("audit.jsonl");
-        config.listen.socket = directory.join("keywright.sock");
-        config.store = StoreConfig::Embedded { directory };
+    let store = fields.get("store").and_then(|node| read_store(node, folder, sink, &mut config.store_limits));
+    if let Some(StoreWritten::Embedded(At { value: Some(directory), .. })) = &store {
+        config.put_data_in(directory);
     }
     if let Some(journal) = fields.get("journal").and_then(|node| read_embedded(Fields::of(node, sink)?, folder, &["kubernetes"]))
-        && journal.value.is_some_and(|directory| directory != config.data_directory())
+        && let Some(directory) = journal.value.filter(|directory| directory != config.data_directory())
     {
-        let help = "leave `journal` out: the embedded journal is in the file of the embedded store, so that both commit together";
-        sink.report(journal.place, "journal-elsewhere", "the embedded journal isn't beside the store", help);
+        if matches!(store, Some(StoreWritten::Aws(_))) {
+            config.put_data_in(&directory);
+        } else {
+            let help = "leave `journal` out: the embedded journal is in the file of the embedded store, so that both commit together";
+            sink.report(journal.place, "journal-elsewhere", "the embedded journal isn't beside the store", help);
+        }
+    }
+    if let Some(StoreWritten::Aws(settings)) = store {
+        config.store = StoreConfig::Aws { directory: config.data_directory().to_owned(), settings };
     }
     if let Some(file) = fields.get("key").and_then(|node| read_file_field(node, folder, sink)) {
         config.key = file;
@@ -202,11 +219,27 @@ fn join(folder: &Path, written: &str) -> PathBuf {
     if joined.as_os_str().is_empty() { PathBuf::from(".") } else { joined }
 }
 
-fn read_store(node: &Node, folder: &Path, sink: &Sink<'_>, limits: &mut Limits) -> Option<At<Option<PathBuf>>> {
+/// The store that was chosen.
+enum StoreWritten {
+    /// With the directory, if it was named.
+    Embedded(At<Option<PathBuf>>),
+    Aws(AwsSettings),
+}
+
+fn read_store(node: &Node, folder: &Path, sink: &Sink<'_>, limits: &mut Limits) -> Option<StoreWritten> {
     let fields = Fields::of(node, sink)?;
     let (quota, share) = read_quota_and_share(&fields, sink);
     *limits = Limits { quota, share, ..Limits::default() };
-    read_embedded(fields, folder, &["aws", "vault"])
+    let Some(aws) = fields.get("aws") else {
+        return read_embedded(fields, folder, &["vault"]).map(StoreWritten::Embedded);
+    };
+    fields.unsupported("vault");
+    if let Some(other) = fields.key("embedded") {
+        sink.report(other.place, "two-stores", "there is one store", "name `embedded` or `aws`, not both");
+        fields.get("embedded");
+    }
+    fields.done();
+    aws::read_aws(aws, sink).map(StoreWritten::Aws)
 }
 
 /// `{embedded: {directory}}`; the other kinds are named as not yet possible.
@@ -375,6 +408,24 @@ cache: {maxStale: 1h}
     }
 
     #[test]
+    fn values_may_lie_at_aws_and_the_journal_in_a_folder() {
+        let config = parsed("store: {aws: {region: eu-central-1, prefix: team/keywright, kmsKey: alias/k}}\n").unwrap();
+        let settings = AwsSettings {
+            region: Some("eu-central-1".to_owned()),
+            prefix: "team/keywright".to_owned(),
+            endpoint: None,
+            kms_key: Some("alias/k".to_owned()),
+        };
+        assert_eq!(config.store, StoreConfig::Aws { directory: "/etc/keywright/data".into(), settings });
+        assert_eq!(config.key, Path::new("/etc/keywright/data/keywright.key"));
+        let config = parsed("store: {aws: {endpoint: \"http://127.0.0.1:5000/\"}}\njournal: {embedded: {directory: /var/k}}\n").unwrap();
+        let StoreConfig::Aws { directory, settings } = &config.store else { panic!("{:?}", config.store) };
+        assert_eq!((directory.as_path(), settings.prefix.as_str()), (Path::new("/var/k"), "keywright"));
+        assert_eq!(settings.endpoint.as_deref(), Some("http://127.0.0.1:5000"));
+        assert_eq!((config.data_directory(), config.audit.as_path()), (Path::new("/var/k"), Path::new("/var/k/audit.jsonl")));
+    }
+
+    #[test]
     fn tls_opens_other_addresses_and_its_files_stand_beside_the_configuration() {
         let config = parsed("listen: {address: \"0.0.0.0:8750\", tls: {certificate: ./tls/c.pem, key: /run/k.pem}}\n").unwrap();
         assert_eq!(config.listen.address.to_string(), "0.0.0.0:8750");
@@ -397,7 +448,9 @@ cache: {maxStale: 1h}
     #[case("polices: x", &["1:1 unknown-field"])]
     #[case("policies: ''", &["1:11 bad-path"])]
     #[case("a: 1\n---\nb: 2\n", &["1:1 unknown-field", "3:1 one-document"])]
-    #[case("store: {aws: {region: x}}", &["1:9 unsupported"])]
+    #[case("store: {aws: {region: EU, prefix: /a, endpoint: \"http://a.example\", kmsKey: '', zone: b}}", &["1:22 bad-value", "1:34 bad-value", "1:48 bad-url", "1:76 bad-value", "1:80 unknown-field"])]
+    #[case("store: {aws: {prefix: a//b}, embedded: {}}", &["1:23 bad-value", "1:30 two-stores"])]
+    #[case("store: {vault: {address: x}, aws: {}}", &["1:9 unsupported"])]
     #[case("store: {vault: {}, embedded: {}}", &["1:9 unsupported"])]
     #[case("store: {}", &["1:8 missing-field"])]
     #[case("store: {embedded: {}, quota: {calls: 50, per: 1s}, share: 101%}", &["1:59 bad-share"])]

@@ -31,7 +31,15 @@ pub fn shapes() -> Vec<(&'static str, String)> {
 ///
 /// # Panics
 /// Where the store doesn't keep the contract.
-pub async fn contract<S: SecretStore>(mut make: impl FnMut() -> S) {
+pub async fn contract<S: SecretStore>(make: impl FnMut() -> S) {
+    contract_within(make, usize::MAX).await;
+}
+
+/// The same for a store that takes so many bytes of a version at most, as JSON: what is longer is refused.
+///
+/// # Panics
+/// Where the store doesn't keep the contract.
+pub async fn contract_within<S: SecretStore>(mut make: impl FnMut() -> S, bytes_max: usize) {
     stages_follow_the_versions(&make()).await;
     every_call_may_be_repeated(&make()).await;
     promotion_is_compare_and_set(&make()).await;
@@ -39,7 +47,8 @@ pub async fn contract<S: SecretStore>(mut make: impl FnMut() -> S) {
     a_version_never_changes(&make()).await;
     forgetting_spares_current_alone(&make()).await;
     clearing_leaves_nothing_and_no_label_returns(&make()).await;
-    every_shape_comes_back(&make()).await;
+    every_shape_comes_back(&make(), bytes_max).await;
+    what_was_current_is_told_by_version_not_by_bytes(&make()).await;
     management_lies_apart(&make()).await;
     credentials_and_environments_are_apart(&make()).await;
     names_reach_their_limits(&make()).await;
@@ -159,6 +168,22 @@ async fn no_label_returns(store: &impl SecretStore) {
     assert_ne!(store.stages(&slot).await.unwrap().pending, Some(version("v5")));
 }
 
+/// A way back writes the old bytes as a new version: who still compares with the old version's name has missed something.
+async fn what_was_current_is_told_by_version_not_by_bytes(store: &impl SecretStore) {
+    let slot = slot("dinie");
+    promote_in_turn(store, &slot, &["v1", "v2"]).await;
+    store.put_pending(&slot, &version("v3"), &bytes("v1")).await.unwrap();
+    store.promote(&slot, &version("v3"), Some(&version("v2"))).await.unwrap();
+    assert!(has(store, &slot, "v3", "v1").await && has(store, &slot, "v1", "v1").await);
+    store.put_pending(&slot, &version("v4"), &bytes("v4")).await.unwrap();
+    for stale in ["v1", "v2"] {
+        let outcome = store.promote(&slot, &version("v4"), Some(&version(stale))).await;
+        assert_eq!(outcome, Err(StoreError::CurrentChanged { credential: slot.credential.clone(), version: version("v4") }));
+    }
+    assert_eq!(store.stages(&slot).await.unwrap(), stages(Some("v4"), Some("v3"), Some("v2")));
+    store.promote(&slot, &version("v4"), Some(&version("v3"))).await.unwrap();
+}
+
 async fn a_version_never_changes(store: &impl SecretStore) {
     let slot = slot("dinie");
     let mut with_management = bytes("one");
@@ -214,9 +239,16 @@ async fn clearing_leaves_nothing_and_no_label_returns(store: &impl SecretStore) 
     assert!(has(store, &cleared, "v4", "v4").await && has(store, &cleared, "v5", "v5").await);
 }
 
-async fn every_shape_comes_back(store: &impl SecretStore) {
+/// Shortens a value so that it fits with the rest of its JSON; the long shape has one byte per character.
+fn fitting(value: String, bytes_max: usize) -> String {
+    let excess = bytes(&value).served.to_json().length().saturating_sub(bytes_max);
+    value[..value.len() - excess].to_owned()
+}
+
+async fn every_shape_comes_back(store: &impl SecretStore, bytes_max: usize) {
     let slot = slot("dinie");
     for (shape, value) in shapes() {
+        let value = fitting(value, bytes_max);
         let name = format!("v-{shape}");
         store.put_pending(&slot, &version(&name), &bytes(&value)).await.unwrap();
         assert!(has(store, &slot, &name, &value).await, "{shape}");
@@ -234,6 +266,15 @@ async fn every_shape_comes_back(store: &impl SecretStore) {
     for (shape, value) in shapes() {
         many.served.insert(shape.parse().unwrap(), Secret::from(value.clone()));
         many.management.insert(shape.parse().unwrap(), Secret::from(value));
+    }
+    if many.served.to_json().length() > bytes_max {
+        let before = store.stages(&slot).await.unwrap();
+        let outcome = store.put_pending(&slot, &version("many"), &many).await;
+        assert!(matches!(outcome, Err(StoreError::Refused { .. })), "{outcome:?}");
+        assert_eq!(store.stages(&slot).await.unwrap(), before, "what is refused changes nothing");
+        for part in [&mut many.served, &mut many.management] {
+            part.insert("long".parse().unwrap(), Secret::from("canary-short".to_owned()));
+        }
     }
     store.put_pending(&slot, &version("many"), &many).await.unwrap();
     assert!(store.read(&slot, &version("many")).await.unwrap().same_as(&many));

@@ -2,6 +2,7 @@
 //!
 //! The truth about stages is the store's. What native readers of a store see as current is always the promoted version.
 
+pub mod aws;
 mod cached;
 pub mod contract;
 pub mod embedded;
@@ -9,6 +10,7 @@ mod faulty;
 mod kept;
 mod labels;
 pub mod memory;
+pub mod native_contract;
 mod paced;
 mod promotion;
 #[cfg(test)]
@@ -101,6 +103,9 @@ pub enum StoreError {
     /// Our share of its quota is used up. It wasn't sent.
     #[error("our share of the store's quota is used up")]
     Throttled { retry_after: Duration },
+    /// The store can't do it for a reason of its own, however often it is asked. Nothing was done.
+    #[error("the store can't keep `{credential}`: {reason}")]
+    Refused { credential: Name, reason: &'static str },
     /// Nothing can be said about whether it took effect.
     #[error("the store can't be reached: {0}")]
     Unavailable(&'static str),

@@ -28,18 +28,20 @@ impl StoreShare {
         StoreShare { rate: Rate::new(calls, per, Duration::ZERO), began: Instant::now() }
     }
 
-    fn count(&self) {
+    pub(super) fn count(&self) {
         // Applications come first: what a read finds used up, the next write waits for.
         let _ = self.rate.take(1, self.began.elapsed());
     }
 
-    async fn wait(&self) -> Result<(), StoreError> {
+    /// # Errors
+    /// How long it would have to wait, where that is too long.
+    pub(super) async fn wait(&self) -> Result<(), Duration> {
         let until = self.began.elapsed() + WAIT_MAX;
         loop {
             let now = self.began.elapsed();
             let Err(wait) = self.rate.take(1, now) else { return Ok(()) };
             if now + wait > until {
-                return Err(StoreError::Throttled { retry_after: wait });
+                return Err(wait);
             }
             tokio::time::sleep(wait).await;
         }
@@ -63,6 +65,10 @@ impl<S> Paced<S> {
     pub fn new(inner: S, share: Arc<StoreShare>) -> Paced<S> {
         Paced { inner, share }
     }
+
+    async fn turn(&self) -> Result<(), StoreError> {
+        self.share.wait().await.map_err(|retry_after| StoreError::Throttled { retry_after })
+    }
 }
 
 #[async_trait]
@@ -73,7 +79,7 @@ impl<S: SecretStore> SecretStore for Paced<S> {
     }
 
     async fn put_pending(&self, slot: &Slot, version: &VersionId, bytes: &VersionBytes) -> Result<(), StoreError> {
-        self.share.wait().await?;
+        self.turn().await?;
         self.inner.put_pending(slot, version, bytes).await
     }
 
@@ -83,17 +89,17 @@ impl<S: SecretStore> SecretStore for Paced<S> {
     }
 
     async fn promote(&self, slot: &Slot, version: &VersionId, replacing: Option<&VersionId>) -> Result<(), StoreError> {
-        self.share.wait().await?;
+        self.turn().await?;
         self.inner.promote(slot, version, replacing).await
     }
 
     async fn forget(&self, slot: &Slot, version: &VersionId) -> Result<(), StoreError> {
-        self.share.wait().await?;
+        self.turn().await?;
         self.inner.forget(slot, version).await
     }
 
     async fn clear(&self, slot: &Slot, versions: &BTreeSet<VersionId>) -> Result<(), StoreError> {
-        self.share.wait().await?;
+        self.turn().await?;
         self.inner.clear(slot, versions).await
     }
 
@@ -106,7 +112,7 @@ impl<S: SecretStore> SecretStore for Paced<S> {
 #[async_trait]
 impl<S: Promoter> Promoter for Paced<S> {
     async fn promote_with(&self, promotion: Promotion<'_>, append: Append<'_>) -> Result<Position, PromotionError> {
-        self.share.wait().await?;
+        self.turn().await?;
         self.inner.promote_with(promotion, append).await
     }
 }

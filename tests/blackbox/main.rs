@@ -17,6 +17,7 @@ mod support;
 
 mod acceptance;
 mod api;
+mod aws_test;
 mod backup;
 mod barrier;
 mod board;

@@ -13,16 +13,16 @@ use crate::support::scanner::Scanner;
 use crate::support::site::Site;
 use crate::support::wire::{Ask, Events, Target};
 
-const CREDENTIAL: &str = "oauth-sandbox";
+pub(super) const CREDENTIAL: &str = "oauth-sandbox";
 
-struct Client {
-    id: String,
-    secret: String,
-    version: String,
+pub(super) struct Client {
+    pub(super) id: String,
+    pub(super) secret: String,
+    pub(super) version: String,
 }
 
 /// The next version on the stream, which must not be one of `known`, and nothing but the two fields.
-async fn next_version(events: &mut Events, known: &[Client]) -> Client {
+pub(super) async fn next_version(events: &mut Events, known: &[Client]) -> Client {
     for _ in 0..20 {
         let event = events.wait_for("credential", Duration::from_secs(40)).await.expect("a new version is pushed");
         let document: Value = serde_json::from_str(&event.data).expect("JSON");
@@ -39,7 +39,7 @@ async fn next_version(events: &mut Events, known: &[Client]) -> Client {
     panic!("the same version again and again");
 }
 
-async fn confirm(target: &Target, token: &str, client: &Client) {
+pub(super) async fn confirm(target: &Target, token: &str, client: &Client) {
     let proof = confirmation_proof(&client.secret, CREDENTIAL, &client.version, "pod-1");
     let body = json!({
         "credential": CREDENTIAL,
@@ -88,7 +88,7 @@ async fn a_real_servers_client_is_rotated_twice() {
 }
 
 /// Both work until the new one is confirmed; then the old one dies.
-async fn takes_over(daemon: &Daemon, server: &Oidc, bearer: &str, old: &Client, new: &Client) {
+pub(super) async fn takes_over(daemon: &Daemon, server: &Oidc, bearer: &str, old: &Client, new: &Client) {
     assert_ne!(new.id, old.id, "the server makes a new client");
     assert_eq!(server.token_status(&new.id, &new.secret).await, 200);
     assert_eq!(server.token_status(&old.id, &old.secret).await, 200, "nobody has confirmed the new one yet");
@@ -106,7 +106,7 @@ async fn takes_over(daemon: &Daemon, server: &Oidc, bearer: &str, old: &Client, 
 }
 
 /// No secret of these clients, and none of the others, stands in what the daemon wrote.
-fn keeps_secrets(daemon: &Daemon, clients: &[Client], others: &[(&str, &str)]) {
+pub(super) fn keeps_secrets(daemon: &Daemon, clients: &[Client], others: &[(&str, &str)]) {
     let secrets = clients.iter().map(|client| ("a client's secret", client.secret.as_str()));
     let canaries: Vec<Canary> = secrets.chain(others.iter().copied()).map(|(what, value)| Canary::whole(what, value)).collect();
     let scanner = Scanner::new(&canaries);
@@ -117,7 +117,7 @@ fn keeps_secrets(daemon: &Daemon, clients: &[Client], others: &[(&str, &str)]) {
 }
 
 /// The fields of a client, as they are submitted.
-fn fields_of(client: &Value) -> Value {
+pub(super) fn fields_of(client: &Value) -> Value {
     let names = ["client_id", "client_secret", "registration_access_token", "registration_client_uri"];
     Value::Object(names.iter().map(|name| ((*name).to_owned(), client[*name].clone())).collect())
 }
@@ -205,7 +205,7 @@ async fn problems(daemon: &Daemon) -> Vec<String> {
     problems.iter().map(|problem| problem["code"].as_str().expect("a code").to_owned()).collect()
 }
 
-async fn wait_for_problem(daemon: &Daemon, code: &str) {
+pub(super) async fn wait_for_problem(daemon: &Daemon, code: &str) {
     for _ in 0..100 {
         if problems(daemon).await.iter().any(|known| known == code) {
             return;
@@ -215,7 +215,7 @@ async fn wait_for_problem(daemon: &Daemon, code: &str) {
     panic!("`{code}` isn't told: {:?}\n{}", problems(daemon).await, daemon.log_tail());
 }
 
-async fn wait_till_steady(daemon: &Daemon) {
+pub(super) async fn wait_till_steady(daemon: &Daemon) {
     for _ in 0..100 {
         if daemon.status(CREDENTIAL).await["phase"] == "steady" {
             return;

@@ -3,6 +3,8 @@
 //! Everything here is written from the contract and from the providers' public facts, never from `src`.
 
 pub(crate) mod app;
+#[allow(dead_code, reason = "shared with tests/aws, which takes a server away")]
+pub(crate) mod aws;
 pub(crate) mod canaries;
 #[allow(dead_code, reason = "shared with tests/canary.rs, which plants in more places")]
 pub(crate) mod controls;

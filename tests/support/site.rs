@@ -17,6 +17,8 @@ pub(crate) struct Site {
     /// Provider name to its lines of `environment: url`.
     providers: BTreeMap<String, Vec<String>>,
     documents: Vec<String>,
+    /// What stands behind `store:`.
+    pub(crate) store: String,
     pub(crate) extra_config: String,
     /// What the address is served with, and what clients trust.
     pub(crate) authority: Option<Authority>,
@@ -29,6 +31,7 @@ impl Site {
             address: free_address(),
             providers: BTreeMap::new(),
             documents: Vec::new(),
+            store: "{embedded: {directory: ./data}}".to_owned(),
             extra_config: String::new(),
             authority: None,
         }
@@ -100,13 +103,13 @@ impl Site {
         let tls = if self.authority.is_some() { ", tls: {certificate: ./tls/chain.pem, key: ./tls/key.pem}" } else { "" };
         format!(
             "policies: ./policies\n\
-             store: {{embedded: {{directory: ./data}}}}\n\
+             store: {}\n\
              journal: {{embedded: {{directory: ./data}}}}\n\
              key: {{file: ./data/keywright.key}}\n\
              audit: {{file: ./data/audit.jsonl}}\n\
              listen: {{socket: ./data/keywright.sock, address: \"{}\"{tls}}}\n\
              {providers}{}",
-            self.address, self.extra_config
+            self.store, self.address, self.extra_config
         )
     }
 

@@ -1,0 +1,100 @@
+//! Whole rotations with AWS Secrets Manager as the store, on moto and on LocalStack, while boto3 looks at the value all the time.
+
+use serde_json::{Value, json};
+
+use super::oidc_test::{CREDENTIAL, Client, confirm, fields_of, keeps_secrets, next_version, takes_over, wait_for_problem, wait_till_steady};
+use crate::support::aws::{CREDENTIALS, LocalStack, Moto, Reader};
+use crate::support::daemon::Daemon;
+use crate::support::oidc::Oidc;
+use crate::support::site::Site;
+use crate::support::wire::Events;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn values_are_kept_on_moto() {
+    let moto = Moto::start().await;
+    // Its plain answer stays on the old version after a label moved; the stage is what a plain call means.
+    rotated_twice(&moto.endpoint, "AWSCURRENT").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn values_are_kept_on_localstack() {
+    let localstack = LocalStack::start().await;
+    rotated_twice(&localstack.endpoint, "plain").await;
+}
+
+/// A daemon whose store is there, with one client of a real OAuth server.
+async fn installed(endpoint: &str) -> (Oidc, Daemon, Value, String) {
+    let server = Oidc::start().await;
+    let first = server.register().await;
+    let mut site = Site::new();
+    site.store = format!("{{aws: {{endpoint: \"{endpoint}\", prefix: team/keywright}}}}");
+    site.provider("oauth-registration", "sandbox", &server.issuer);
+    site.rotation("still", "maxAge: 90d, overlap: 1s, spread: 1s");
+    site.credential(CREDENTIAL, "oauth-registration", "sandbox", "still");
+    let token = site.application("payments", "sandbox", &[CREDENTIAL], "lease: 1s");
+    (server, Daemon::start_with(site, &CREDENTIALS).await, first, format!("Bearer {token}"))
+}
+
+async fn rotated_twice(endpoint: &str, stage: &str) {
+    let (server, mut daemon, first, bearer) = installed(endpoint).await;
+    let address = format!("team/keywright/sandbox/{CREDENTIAL}");
+    let reader = Reader::start(endpoint, &address, stage);
+    daemon.submit(CREDENTIAL, &fields_of(&first)).await;
+    let headers = [("authorization", bearer.as_str()), ("keywright-instance", "pod-1")];
+    let mut clients: Vec<Client> = Vec::new();
+    for killed in [None, Some(false), Some(true)] {
+        if killed.is_some() {
+            daemon.cli(&["rotate", CREDENTIAL]).await.assert_code(0);
+        }
+        if killed == Some(true) {
+            // Somewhere in the rotation; the next life takes it up.
+            daemon.kill().await;
+            daemon.again().await;
+        }
+        let mut events = Events::open(&daemon.site.tcp(), "/v1/events", &headers).await.expect("it answers").expect("a stream");
+        let new = next_version(&mut events, &clients).await;
+        match clients.last() {
+            None => confirm(&daemon.site.tcp(), &bearer, &new).await,
+            Some(old) => takes_over(&daemon, &server, &bearer, old, &new).await,
+        }
+        clients.push(new);
+        wait_till_steady(&daemon).await;
+    }
+    let (seen, looks) = reader.seen().await;
+    assert!(looks > 20, "it looked {looks} times");
+    let nothing = json!({"error": "ResourceNotFoundException"});
+    let values: Vec<Value> = seen.iter().filter(|line| **line != nothing).map(value_of).collect();
+    let promoted: Vec<Value> = clients.iter().map(|client| json!({"client_id": client.id, "client_secret": client.secret})).collect();
+    assert_eq!(values, promoted, "each promoted value in its turn, and nothing else");
+    assert!(seen.iter().skip_while(|line| **line == nothing).all(|line| line.get("value").is_some()), "once there, it is always there");
+    let management = first["registration_access_token"].as_str().expect("a token");
+    keeps_secrets(&daemon, &clients, &[("the registration access token", management)]);
+    daemon.cli(&["audit", "verify"]).await.assert_code(0);
+}
+
+/// The new key is sealed into the journal while its store is away, and goes there when it is back: nothing is made twice.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_is_away_is_waited_for() {
+    let mut moto = Moto::start().await;
+    let (server, daemon, first, bearer) = installed(&moto.endpoint).await;
+    daemon.submit(CREDENTIAL, &fields_of(&first)).await;
+    let headers = [("authorization", bearer.as_str()), ("keywright-instance", "pod-1")];
+    let mut events = Events::open(&daemon.site.tcp(), "/v1/events", &headers).await.expect("it answers").expect("a stream");
+    let old = next_version(&mut events, &[]).await;
+    confirm(&daemon.site.tcp(), &bearer, &old).await;
+    moto.stop().await;
+    daemon.cli(&["rotate", CREDENTIAL]).await.assert_code(0);
+    wait_for_problem(&daemon, "store-unavailable").await;
+    assert_eq!(server.token_status(&old.id, &old.secret).await, 200, "the old key lives");
+    moto.again().await;
+    let known = [old];
+    let new = next_version(&mut events, &known).await;
+    takes_over(&daemon, &server, &bearer, &known[0], &new).await;
+    wait_till_steady(&daemon).await;
+    keeps_secrets(&daemon, &[new], &[("the first secret", &known[0].secret)]);
+}
+
+fn value_of(line: &Value) -> Value {
+    let text = line["value"].as_str().unwrap_or_else(|| panic!("a native reader got {line}"));
+    serde_json::from_str(text).expect("a flat object")
+}
