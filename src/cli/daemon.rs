@@ -22,11 +22,12 @@ use crate::journal::{Anchor, Journal};
 use crate::policies::Problems;
 use crate::runtime::audit::{AuditFile, Head, Leading, STARTED, VerifyError, last_leading, verify};
 use crate::runtime::clock::{SystemClock, wall_now};
-use crate::runtime::config::Config;
+use crate::runtime::config::{Config, StoreConfig};
 use crate::runtime::metrics::Metrics;
 use crate::runtime::reload::{LOOK_EVERY, Watch};
 use crate::runtime::shutdown::Shutdown;
-use crate::stores::{Paced, Promoter, SecretStore, StoreShare};
+use crate::stores::vault::VaultStore;
+use crate::stores::{Apart, Paced, Promoter, SecretStore, StoreShare};
 
 use super::backup::StoreSnapshots;
 use super::certificate::Tls;
@@ -91,12 +92,29 @@ struct Opened {
 }
 
 /// The store, and what promotes in it: within our share of its quota, where the configuration names one.
-fn stores(opened: &Opened, config: &Config) -> (Arc<dyn SecretStore>, Arc<dyn Promoter>) {
+fn stores(opened: &Opened, config: &Config) -> Result<(Arc<dyn SecretStore>, Arc<dyn Promoter>), Failure> {
     let limits = &config.store_limits;
-    let store = opened.embedded.store();
-    let Some((calls, quota)) = limits.own_calls().zip(limits.quota) else { return (Arc::new(store.clone()), Arc::new(store)) };
-    let share = Arc::new(StoreShare::new(calls, quota.per));
-    (Arc::new(Paced::new(store.clone(), Arc::clone(&share))), Arc::new(Paced::new(store, share)))
+    let share = limits.own_calls().zip(limits.quota).map(|(calls, quota)| Arc::new(StoreShare::new(calls, quota.per)));
+    Ok(match &config.store {
+        StoreConfig::Embedded { .. } => {
+            let store = opened.embedded.store();
+            let Some(share) = share else { return Ok((Arc::new(store.clone()), Arc::new(store))) };
+            (Arc::new(Paced::new(store.clone(), Arc::clone(&share))), Arc::new(Paced::new(store, share)))
+        }
+        StoreConfig::Vault { settings, .. } => {
+            let store = VaultStore::open(settings.clone()).map_err(|error| cannot_start("Vault can't be used as the store", &error))?;
+            apart(opened, store, share)
+        }
+    })
+}
+
+/// A store elsewhere: the journal stays in the embedded file.
+fn apart(opened: &Opened, store: impl SecretStore + 'static, share: Option<Arc<StoreShare>>) -> (Arc<dyn SecretStore>, Arc<dyn Promoter>) {
+    let store: Arc<dyn SecretStore> = match share {
+        Some(share) => Arc::new(Paced::new(store, share)),
+        None => Arc::new(store),
+    };
+    (Arc::clone(&store), Arc::new(Apart::new(store, Arc::new(opened.embedded.journal()))))
 }
 
 /// Opens, starts and serves. Ready when this returns.
@@ -108,7 +126,7 @@ pub(super) async fn start_daemon(config: Config, shutdown: Shutdown) -> Result<D
     let hub = Arc::new(StreamHub::new());
     let metrics = Metrics::new();
     let issuer = Arc::new(DeclarativeIssuer::new(provider_timeout(&opened.policies)));
-    let (store, promoter) = stores(&opened, &config);
+    let (store, promoter) = stores(&opened, &config)?;
     let seams = Seams {
         store,
         journal: Arc::new(opened.embedded.journal()),

@@ -1,5 +1,7 @@
 //! The configuration file: as written, then valid, with the same strictness and the same problems as the policies.
 
+mod vault;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -15,6 +17,7 @@ use crate::policies::reader::{At, Fields, choice, entries, list, text};
 use crate::policies::tree::{self, Key, Node};
 use crate::policies::values::{ENVIRONMENTS, Scheme, base_url, identity_of, span};
 use crate::policies::{Problems, Source, read_sources};
+use crate::stores::vault::VaultSettings;
 
 use super::tls::TlsFiles;
 
@@ -58,13 +61,20 @@ pub struct Listen {
 /// Where values are kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StoreConfig {
-    Embedded { directory: PathBuf },
+    Embedded {
+        directory: PathBuf,
+    },
+    /// The journal, which no such store can keep, lies in the embedded file in `directory`.
+    Vault {
+        directory: PathBuf,
+        settings: VaultSettings,
+    },
 }
 
 /// Where rotations are journaled.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum JournalConfig {
-    /// In the file of the embedded store.
+    /// In the embedded file, which is also the embedded store's.
     BesideStore,
 }
 
@@ -99,10 +109,19 @@ impl Config {
         }
     }
 
+    /// Whoever moves the data moves all of it; each file can still be named by itself.
+    fn put_data_in(&mut self, directory: &Path) {
+        self.key = directory.join("keywright.key");
+        self.audit = directory.join("audit.jsonl");
+        self.listen.socket = directory.join("keywright.sock");
+        self.store = StoreConfig::Embedded { directory: directory.to_owned() };
+    }
+
     /// The folder that the daemon creates with mode 0700.
     pub fn data_directory(&self) -> &Path {
-        let StoreConfig::Embedded { directory } = &self.store;
-        directory
+        match &self.store {
+            StoreConfig::Embedded { directory } | StoreConfig::Vault { directory, .. } => directory,
+        }
     }
 }
 
@@ -149,19 +168,22 @@ fn read_fields(fields: &Fields<'_>, folder: &Path, uid: u32, config: &mut Config
     if let Some(path) = fields.get("policies").and_then(|node| path(node, folder, sink)) {
         config.policies = path;
     }
-    if let Some(directory) = fields.get("store").and_then(|node| read_store(node, folder, sink, &mut config.store_limits)) {
-        let directory = directory.value.unwrap_or_else(|| config.data_directory().to_owned());
-        // Whoever moves the data moves all of it; each file can still be named by itself.
-        config.key = directory.join("keywright.key");
-        config.audit = directory.join("audit.jsonl");
-        config.listen.socket = directory.join("keywright.sock");
-        config.store = StoreConfig::Embedded { directory };
+    let store = fields.get("store").and_then(|node| read_store(node, folder, sink, &mut config.store_limits));
+    if let Some(StoreWritten::Embedded(At { value: Some(directory), .. })) = &store {
+        config.put_data_in(directory);
     }
     if let Some(journal) = fields.get("journal").and_then(|node| read_embedded(Fields::of(node, sink)?, folder, &["kubernetes"]))
-        && journal.value.is_some_and(|directory| directory != config.data_directory())
+        && let Some(directory) = journal.value.filter(|directory| directory != config.data_directory())
     {
-        let help = "leave `journal` out: the embedded journal is in the file of the embedded store, so that both commit together";
-        sink.report(journal.place, "journal-elsewhere", "the embedded journal isn't beside the store", help);
+        if matches!(store, Some(StoreWritten::Vault(_))) {
+            config.put_data_in(&directory);
+        } else {
+            let help = "leave `journal` out: the embedded journal is in the file of the embedded store, so that both commit together";
+            sink.report(journal.place, "journal-elsewhere", "the embedded journal isn't beside the store", help);
+        }
+    }
+    if let Some(StoreWritten::Vault(settings)) = store {
+        config.store = StoreConfig::Vault { directory: config.data_directory().to_owned(), settings };
     }
     if let Some(file) = fields.get("key").and_then(|node| read_file_field(node, folder, sink)) {
         config.key = file;
@@ -202,11 +224,27 @@ fn join(folder: &Path, written: &str) -> PathBuf {
     if joined.as_os_str().is_empty() { PathBuf::from(".") } else { joined }
 }
 
-fn read_store(node: &Node, folder: &Path, sink: &Sink<'_>, limits: &mut Limits) -> Option<At<Option<PathBuf>>> {
+/// The store that was chosen.
+enum StoreWritten {
+    /// With the directory, if it was named.
+    Embedded(At<Option<PathBuf>>),
+    Vault(VaultSettings),
+}
+
+fn read_store(node: &Node, folder: &Path, sink: &Sink<'_>, limits: &mut Limits) -> Option<StoreWritten> {
     let fields = Fields::of(node, sink)?;
     let (quota, share) = read_quota_and_share(&fields, sink);
     *limits = Limits { quota, share, ..Limits::default() };
-    read_embedded(fields, folder, &["aws", "vault"])
+    let Some(vault) = fields.get("vault") else {
+        return read_embedded(fields, folder, &["aws"]).map(StoreWritten::Embedded);
+    };
+    fields.unsupported("aws");
+    if let Some(other) = fields.key("embedded") {
+        sink.report(other.place, "two-stores", "there is one store", "name `embedded` or `vault`, not both");
+        fields.get("embedded");
+    }
+    fields.done();
+    vault::read_vault(vault, folder, sink).map(StoreWritten::Vault)
 }
 
 /// `{embedded: {directory}}`; the other kinds are named as not yet possible.
@@ -398,7 +436,7 @@ cache: {maxStale: 1h}
     #[case("policies: ''", &["1:11 bad-path"])]
     #[case("a: 1\n---\nb: 2\n", &["1:1 unknown-field", "3:1 one-document"])]
     #[case("store: {aws: {region: x}}", &["1:9 unsupported"])]
-    #[case("store: {vault: {}, embedded: {}}", &["1:9 unsupported"])]
+    #[case("store: {vault: {}, embedded: {}}", &["1:16 missing-field", "1:16 missing-field", "1:20 two-stores"])]
     #[case("store: {}", &["1:8 missing-field"])]
     #[case("store: {embedded: {}, quota: {calls: 50, per: 1s}, share: 101%}", &["1:59 bad-share"])]
     #[case("store: {embedded: {}, quota: {calls: 50, per: 1s}, share: 1%}", &["1:30 share-too-small"])]

@@ -18,6 +18,8 @@ pub(crate) struct Site {
     providers: BTreeMap<String, Vec<String>>,
     documents: Vec<String>,
     pub(crate) extra_config: String,
+    /// What stands behind `store:`.
+    pub(crate) store: String,
     /// What the address is served with, and what clients trust.
     pub(crate) authority: Option<Authority>,
 }
@@ -30,6 +32,7 @@ impl Site {
             providers: BTreeMap::new(),
             documents: Vec::new(),
             extra_config: String::new(),
+            store: "{embedded: {directory: ./data}}".to_owned(),
             authority: None,
         }
     }
@@ -100,13 +103,13 @@ impl Site {
         let tls = if self.authority.is_some() { ", tls: {certificate: ./tls/chain.pem, key: ./tls/key.pem}" } else { "" };
         format!(
             "policies: ./policies\n\
-             store: {{embedded: {{directory: ./data}}}}\n\
+             store: {}\n\
              journal: {{embedded: {{directory: ./data}}}}\n\
              key: {{file: ./data/keywright.key}}\n\
              audit: {{file: ./data/audit.jsonl}}\n\
              listen: {{socket: ./data/keywright.sock, address: \"{}\"{tls}}}\n\
              {providers}{}",
-            self.address, self.extra_config
+            self.store, self.address, self.extra_config
         )
     }
 
