@@ -4,6 +4,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -40,8 +41,8 @@ pub type Now = Arc<dyn Fn() -> Moment + Send + Sync>;
 pub struct Cached {
     inner: Arc<dyn SecretStore>,
     kept: Arc<dyn Kept>,
-    /// How long after the store's last answer kept values are served.
-    max_stale: Duration,
+    /// Seconds after the store's last answer for which kept values are served.
+    max_stale: AtomicU64,
     now: Now,
     state: Mutex<State>,
     returned: Notify,
@@ -74,12 +75,21 @@ impl Cached {
         let ago = |at: Timestamp| Duration::try_from(wall.duration_since(at)).unwrap_or_default();
         let answered = answered_at.map(|at| (running, ago(at)));
         let state = State { answered, is_away: false, noted: None, known: BTreeSet::new() };
-        Cached { inner, kept, max_stale, now, state: Mutex::new(state), returned: Notify::new() }
+        Cached { inner, kept, max_stale: AtomicU64::new(max_stale.as_secs()), now, state: Mutex::new(state), returned: Notify::new() }
     }
 
     /// Ends when a store that was away answers again. For one who waits at a time.
     pub async fn returned(&self) {
         self.returned.notified().await;
+    }
+
+    /// Another bound, in whole seconds, because the policies changed.
+    pub fn set_bound(&self, max_stale: Duration) {
+        self.max_stale.store(max_stale.as_secs(), Ordering::Relaxed);
+    }
+
+    fn bound(&self) -> Duration {
+        Duration::from_secs(self.max_stale.load(Ordering::Relaxed))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -96,7 +106,7 @@ impl Cached {
         let (was_away, note) = {
             let mut state = self.state();
             state.answered = Some((running, Duration::ZERO));
-            let every = NOTE_EVERY_MAX.min(self.max_stale / 20);
+            let every = NOTE_EVERY_MAX.min(self.bound() / 20);
             let note = state.noted.is_none_or(|last| running.saturating_sub(last) >= every);
             if note {
                 state.noted = Some(running);
@@ -202,7 +212,7 @@ impl SecretStore for Cached {
             Err(refused @ (StoreError::Unavailable(_) | StoreError::Throttled { .. })) => refused,
             Err(other) => return Err(other),
         };
-        if self.stale_for().is_none_or(|age| age > self.max_stale) {
+        if self.stale_for().is_none_or(|age| age > self.bound()) {
             return Err(refused);
         }
         let served = self.kept.recall(slot, version).await.map_err(|_| refused)?;
@@ -214,7 +224,7 @@ impl SecretStore for Cached {
             return Availability::Here;
         }
         let stale_for = self.stale_for();
-        Availability::Away { stale_for, is_servable: stale_for.is_some_and(|age| age <= self.max_stale) }
+        Availability::Away { stale_for, is_servable: stale_for.is_some_and(|age| age <= self.bound()) }
     }
 }
 

@@ -15,6 +15,7 @@ mod paced;
 mod promotion;
 #[cfg(test)]
 mod tests;
+pub mod vault;
 
 use std::collections::BTreeSet;
 use std::time::Duration;

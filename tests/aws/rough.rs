@@ -143,7 +143,8 @@ async fn a_quota_is_kept_with_all_repetitions() {
         insist(async || store.promote(&slot(), &new, old.as_ref()).await).await;
     }
     let written: Vec<Instant> = proxy.calls().into_iter().filter(|(_, name)| is_write(name)).map(|(at, _)| at).collect();
-    let most = written.iter().map(|from| written.iter().filter(|at| *at >= from && at.duration_since(*from) < Duration::from_secs(1)).count());
+    let most =
+        written.iter().map(|from| written.iter().filter(|at| *at >= from && at.duration_since(*from) < Duration::from_secs(1)).count());
     let most = most.max().unwrap_or_default();
     assert!(most <= CALLS, "{most} writes within a second");
     assert!(written.len() > 20, "{} writes", written.len());
