@@ -16,7 +16,7 @@ use crate::support::dinie::Dinie;
 use crate::support::dinie::truth::Owner;
 use crate::support::vault::{Fault, Mode as VaultMode, ROOT, Vault};
 use crate::support::wire::{Ask, Target};
-use crate::world::{PRODUCTION, Plan, QUICK, SANDBOX, STILL, World};
+use crate::world::{PRODUCTION, Plan, SANDBOX, STILL, World};
 
 const SECRET_ID: &str = "secret-id-made-for-a-test-Q7f2Zk19";
 const READER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/servers/python/vault_reader.py");
@@ -79,7 +79,7 @@ impl Watch {
         let Some(key) = state.truth.by_secret(secret).filter(|key| key.client_id == id) else {
             return self.violation("no pair of this provider's".to_owned());
         };
-        if !key.alive(began) {
+        if key.revoked.is_some_and(|revoked| revoked <= began) {
             self.violation(format!("a dead key: {}", key.name));
         }
         // What the daemon made is current only after the provider took it, asked with it.

@@ -142,10 +142,16 @@ async fn somebody_elses_write_in_the_middle_of_a_promotion_comes_before_it() {
 
 #[tokio::test]
 async fn with_lost_replies_and_faults_the_contract_is_kept() {
-    for (every, fault) in [(3, Fault::LosesReply), (4, Fault::Fails), (5, Fault::Garbles)] {
+    for (seed, fault) in [(1, Fault::LosesReply), (2, Fault::Fails), (3, Fault::Garbles)] {
         let world = World::start().await;
-        let count = AtomicUsize::new(0);
-        world.vault.plan(move |_| count.fetch_add(1, Ordering::Relaxed).is_multiple_of(every).then_some(fault));
+        // Every fourth request or so, drawn: in step with our calls it would be the same one for ever.
+        let mut state = 0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(seed);
+        world.vault.plan(move |_| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state.is_multiple_of(4).then_some(fault)
+        });
         let mut make = each_apart(world.settings());
         contract(|| Patient(make())).await;
     }

@@ -176,7 +176,7 @@ mod tests {
     #[case("{address: \"https://v\", auth: {token: made-for-a-test}}", &["bad-type"])]
     #[case("{address: \"https://v\", auth: {}}", &["bad-auth"])]
     #[case("{address: \"https://v\", auth: {token: {file: t}, kubernetes: {role: r}}}", &["bad-auth"])]
-    #[case("{address: \"https://v\", auth: {appRole: {roleId: \"a b\"}}}", &["bad-value", "missing-field"])]
+    #[case("{address: \"https://v\", auth: {appRole: {roleId: \"a b\"}}}", &["missing-field", "bad-value"])]
     #[case("{address: \"https://v\", verify: false, auth: {token: {file: t}}}", &["unknown-field"])]
     fn what_is_wrong_is_told(#[case] vault: &str, #[case] expected: &[&str]) {
         let problems = parsed(vault).unwrap_err();

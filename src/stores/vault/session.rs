@@ -213,6 +213,7 @@ impl Session {
 
     /// Renews in time, for as long as the session is there.
     pub(super) async fn keep(session: Weak<Session>) {
+        let mut said = false;
         loop {
             let Some((due, changed)) =
                 session.upgrade().map(|it| (it.current().and_then(|token| token.renew_at()), Arc::clone(&it.changed)))
@@ -230,11 +231,15 @@ impl Session {
                 () = changed.notified() => continue,
             }
             let Some(it) = session.upgrade() else { return };
-            if it.renew().await.is_err() {
-                tracing::warn!("the token for Vault can't be renewed; it is tried again");
-                drop(it);
+            let renewed = it.renew().await;
+            drop(it);
+            if renewed.is_err() {
+                if !said {
+                    tracing::warn!("the token for Vault can't be renewed; it is tried again");
+                }
                 tokio::time::sleep(RENEW_AGAIN).await;
             }
+            said = renewed.is_err();
         }
     }
 }
