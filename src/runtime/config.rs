@@ -61,9 +61,14 @@ pub struct Listen {
 /// Where values are kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StoreConfig {
-    Embedded { directory: PathBuf },
+    Embedded {
+        directory: PathBuf,
+    },
     /// The journal, which no such store can keep, lies in the embedded file in `directory`.
-    Aws { directory: PathBuf, settings: AwsSettings },
+    Aws {
+        directory: PathBuf,
+        settings: AwsSettings,
+    },
 }
 
 /// Where rotations are journaled.

@@ -65,8 +65,6 @@ fn version(text: &str) -> VersionId {
 
 /// The management part is never in what a native reader sees.
 fn bytes(value: &str) -> VersionBytes {
-    let one = |field: &str, value: &str| -> Material {
-        [(field.parse().unwrap(), Secret::from(value.to_owned()))].into_iter().collect()
-    };
+    let one = |field: &str, value: &str| -> Material { [(field.parse().unwrap(), Secret::from(value.to_owned()))].into_iter().collect() };
     VersionBytes { served: one("client_secret", value), management: one("registration_token", "canary-management") }
 }

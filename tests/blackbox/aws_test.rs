@@ -2,7 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::oidc_test::{CREDENTIAL, Client, confirm, fields_of, keeps_secrets, next_version, takes_over, wait_for_problem, wait_till_steady};
+use super::oidc_test::{
+    CREDENTIAL, Client, confirm, fields_of, keeps_secrets, next_version, takes_over, wait_for_problem, wait_till_steady,
+};
 use crate::support::aws::{CREDENTIALS, LocalStack, Moto, Reader};
 use crate::support::daemon::Daemon;
 use crate::support::oidc::Oidc;

@@ -24,7 +24,8 @@ pub(super) fn read_aws(node: &Node, sink: &Sink<'_>) -> Option<AwsSettings> {
     };
     let region = word("region", is_region, "this is no region of AWS", "for example `eu-central-1`");
     let help = "for example `keywright` or `team/payments`; environment and path follow";
-    let prefix = word("prefix", is_prefix, "a prefix has letters, digits and `/_+=.@-`, no `/` at its ends, and 128 characters at most", help);
+    let prefix =
+        word("prefix", is_prefix, "a prefix has letters, digits and `/_+=.@-`, no `/` at its ends, and 128 characters at most", help);
     let help = "its id, its ARN, or an alias: `alias/keywright`";
     let kms_key = word("kmsKey", is_kms_key, "this is no id, ARN or alias of a KMS key", help);
     let endpoint = fields.get("endpoint").and_then(|node| base_url(node, sink, Scheme::HttpsOrLoopback));

@@ -82,8 +82,15 @@ impl Refusal {
             "ResourceNotFoundException" => Refusal::Missing,
             "ResourceExistsException" => Refusal::Exists,
             "InvalidParameterException" | "InvalidRequestException" => Refusal::Conflict,
-            "ThrottlingException" | "Throttling" | "ThrottledException" | "TooManyRequestsException" | "RequestLimitExceeded"
-            | "RequestThrottled" | "RequestThrottledException" | "SlowDown" | "BandwidthLimitExceeded" => Refusal::Throttled(THROTTLED_FOR),
+            "ThrottlingException"
+            | "Throttling"
+            | "ThrottledException"
+            | "TooManyRequestsException"
+            | "RequestLimitExceeded"
+            | "RequestThrottled"
+            | "RequestThrottledException"
+            | "SlowDown"
+            | "BandwidthLimitExceeded" => Refusal::Throttled(THROTTLED_FOR),
             "AccessDeniedException" | "AccessDenied" => Refusal::Unavailable("it denies access: a permission is missing"),
             "UnrecognizedClientException"
             | "InvalidClientTokenId"
@@ -277,7 +284,8 @@ impl Calls {
         loop {
             self.count();
             let asked = self.client.list_secrets().max_results(100).set_next_token(page);
-            let asked = asked.filters(filter(FilterNameStringType::Name, prefix)).filters(filter(FilterNameStringType::TagKey, CREDENTIAL_TAG));
+            let asked =
+                asked.filters(filter(FilterNameStringType::Name, prefix)).filters(filter(FilterNameStringType::TagKey, CREDENTIAL_TAG));
             let listed = asked.send().await.map_err(|error| Refusal::of(&error))?;
             for entry in listed.secret_list() {
                 let credential = entry.tags().iter().find(|tag| tag.key() == Some(CREDENTIAL_TAG)).and_then(Tag::value);

@@ -133,8 +133,7 @@ impl AwsStore {
 
     /// Before anything of them is taken away, so that a late write finds it said.
     pub(super) async fn remember(&self, slot: &Slot, pair: &Pair, versions: impl Iterator<Item = &VersionId>) -> Result<(), StoreError> {
-        let (secret, described) =
-            if pair.native.is_live() { (self.native(slot), &pair.native) } else { (self.apart(slot), &pair.apart) };
+        let (secret, described) = if pair.native.is_live() { (self.native(slot), &pair.native) } else { (self.apart(slot), &pair.apart) };
         if !described.is_live() {
             return Ok(());
         }
