@@ -68,15 +68,15 @@ async fn an_empty_secret_with_our_tags_is_filled() {
 }
 
 #[tokio::test]
-async fn a_label_that_a_rotation_function_left_on_an_empty_version_is_no_obstacle() {
+async fn a_label_that_a_rotation_function_left_behind_is_no_obstacle() {
     let moto = Moto::start().await;
     let place = Place::on(&moto.endpoint);
     let (store, name) = (place.fresh(), place.address(&slot()));
     store.put_pending(&slot(), &version("v1"), &bytes("v1")).await.unwrap();
     store.promote(&slot(), &version("v1"), None).await.unwrap();
-    // What `RotateSecret` does first; then nothing is written.
+    // As a function leaves it that stopped half-way.
     let stuck = "stuck-by-a-rotation-function-0001";
-    let put = place.client().put_secret_value().secret_id(&name).client_request_token(stuck).secret_string("");
+    let put = place.client().put_secret_value().secret_id(&name).client_request_token(stuck).secret_string("not-yet");
     put.version_stages("AWSPENDING").send().await.unwrap();
     assert_eq!(store.stages(&slot()).await.unwrap(), Stages { current: Some(version("v1")), ..Stages::default() });
     store.put_pending(&slot(), &version("v2"), &bytes("v2")).await.unwrap();

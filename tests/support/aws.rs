@@ -82,7 +82,6 @@ impl LocalStack {
                 ("SKIP_SSL_CERT_DOWNLOAD", "1"),
                 ("DNS_ADDRESS", "0"),
                 ("FILESYSTEM_ROOT", home),
-                ("TMPDIR", home),
                 ("HOME", home),
                 ("PATH", "/usr/bin:/bin"),
             ])
