@@ -19,7 +19,7 @@ use crate::support::wire::{Ask, Target};
 use crate::world::{PRODUCTION, Plan, SANDBOX, STILL, World};
 
 const SECRET_ID: &str = "secret-id-made-for-a-test-Q7f2Zk19";
-const READER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/servers/python/vault_reader.py");
+const READER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/servers/vault/reader.py");
 
 /// A Vault with a role for the daemon, and a folder with its secret id.
 struct Server {
@@ -135,7 +135,7 @@ struct Hvac {
 impl Hvac {
     fn start(server: &Server, path: &str, watch: Arc<Watch>) -> Self {
         let target = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("cargo's temporary folder is in `target`");
-        let python = target.join("tests/python/bin/python");
+        let python = target.join("tests/vault/hvac/bin/python");
         assert!(python.exists(), "{} is missing: run the test command `tests/run`, which installs it", python.display());
         let mut child = Command::new(python)
             .args([READER, &server.vault.url(), ROOT, path, "0.05"])
