@@ -1,9 +1,21 @@
 //! Vault's KV engine, version 2, as a store. Native readers find the promoted version at `<prefix>/<environment>/<path>`, and nothing
 //! else there; all that isn't promoted lies apart, below `<prefix>/keywright-pending/`.
 //!
-//! Vault has no transaction over two paths, and what native readers see can't say which version it is. So a promotion writes its
-//! intent into the record of stages first, with the number that Vault will give to the native version; that write of the native
-//! value compares, too; then the record says that it is done. Who finds an intent completes it before anything else.
+//! It keeps a record of stages per credential (`record.rs`, the same pure `Labels` as the other stores), the parts of each version
+//! until it is forgotten, and the native value. Every write is a compare-and-set on data, because metadata has none; custom metadata isn't used. What
+//! native readers see can't say which version it is, and Vault has no transaction over two paths. So `promotion.rs` writes the intent into
+//! the record, with the number that Vault will give to the native version; then the native value, which compares with the number
+//! before; then the end into the record. **The native write is what promotes.** Who finds an intent completes it first (`settled`), so an
+//! answer about stages is never overtaken by a promotion that was begun. An intent for a version that is to be forgotten is made impossible: what
+//! native readers have is written once more, so that a late write finds its number taken. For a first version there is nothing to
+//! write once more: there the intent is only taken back.
+//!
+//! `read` of the current version reads the native path, so drift is seen there; a number that isn't ours and no newer record mean that
+//! somebody else wrote it. Versions of the native path are destroyed one by one and their numbers stay taken, because a path that starts at
+//! 1 again would take a late write. Requests are those of `vaultrs`; `wire.rs` sends them itself, because the library's client follows
+//! redirects with the token, uses ambient proxies, reads without a bound and hides headers (`Retry-After`). A refusal is told by status, never by
+//! text. `session.rs` holds the token: one login for many callers, renewal two thirds into the lease, a new login after a 403, once a
+//! second at most.
 
 mod kv;
 mod promotion;
