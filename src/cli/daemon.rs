@@ -91,8 +91,11 @@ struct Opened {
     anchor: Option<Anchor>,
 }
 
-/// The store, and what promotes in it: within our share of its quota, where the configuration names one.
-fn stores(opened: &Opened, config: &Config) -> Result<(Arc<dyn SecretStore>, Arc<dyn Promoter>), Failure> {
+/// The store, and what promotes in it.
+type Stores = (Arc<dyn SecretStore>, Arc<dyn Promoter>);
+
+/// Within our share of the store's quota, where the configuration names one.
+fn stores(opened: &Opened, config: &Config) -> Result<Stores, Failure> {
     let limits = &config.store_limits;
     let share = limits.own_calls().zip(limits.quota).map(|(calls, quota)| Arc::new(StoreShare::new(calls, quota.per)));
     Ok(match &config.store {
@@ -109,7 +112,7 @@ fn stores(opened: &Opened, config: &Config) -> Result<(Arc<dyn SecretStore>, Arc
 }
 
 /// A store elsewhere: the journal stays in the embedded file.
-fn apart(opened: &Opened, store: impl SecretStore + 'static, share: Option<Arc<StoreShare>>) -> (Arc<dyn SecretStore>, Arc<dyn Promoter>) {
+fn apart(opened: &Opened, store: impl SecretStore + 'static, share: Option<Arc<StoreShare>>) -> Stores {
     let store: Arc<dyn SecretStore> = match share {
         Some(share) => Arc::new(Paced::new(store, share)),
         None => Arc::new(store),

@@ -75,7 +75,7 @@ pub enum StoreError {
     IsCurrent { credential: Name, version: VersionId },
     #[error("what the store holds of `{credential}` is damaged: restore it from a backup, or submit the credential again")]
     Damaged { credential: Name },
-    /// Our share of its quota is used up. It wasn't sent.
+    /// Our share of its quota is used up, or it says so itself. Nothing was done.
     #[error("our share of the store's quota is used up")]
     Throttled { retry_after: Duration },
     /// Nothing can be said about whether it took effect.
