@@ -1,10 +1,18 @@
 //! The Vault store against a Vault of ours, and against a real one where `KEYWRIGHT_TEST_VAULT_ADDR` and `KEYWRIGHT_TEST_VAULT_TOKEN`
 //! name it: the contract of all stores, what native readers see at every point, logins, outages.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a failed unwrap in a test is a failed test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    reason = "a failed unwrap in a test is a failed test, and the fake has a clock of its own"
+)]
 #![allow(missing_debug_implementations, dead_code, reason = "the fake is shared with the black-box tests")]
 
 #[path = "support/vault/mod.rs"]
 mod fake;
+#[path = "vault/lives.rs"]
+mod lives;
 #[path = "vault/logins.rs"]
 mod logins;
 #[path = "vault/outages.rs"]

@@ -101,7 +101,7 @@ pub enum StoreError {
     IsCurrent { credential: Name, version: VersionId },
     #[error("what the store holds of `{credential}` is damaged: restore it from a backup, or submit the credential again")]
     Damaged { credential: Name },
-    /// Our share of its quota is used up. It wasn't sent.
+    /// Our share of its quota is used up, or it says so itself. Nothing was done.
     #[error("our share of the store's quota is used up")]
     Throttled { retry_after: Duration },
     /// The store can't do it for a reason of its own, however often it is asked. Nothing was done.

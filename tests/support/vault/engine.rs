@@ -14,6 +14,8 @@ pub(super) struct Engine {
     /// 0: the default.
     pub(super) max_versions: usize,
     cas_required: bool,
+    /// All that was ever written, and where.
+    written: Vec<(String, Value)>,
 }
 
 #[derive(Default)]
@@ -142,6 +144,7 @@ impl Engine {
 
     pub(super) fn put(&mut self, path: &str, data: Value) {
         let kept = if self.max_versions == 0 { MAX_VERSIONS } else { self.max_versions };
+        self.written.push((path.to_owned(), data.clone()));
         let key = self.keys.entry(path.to_owned()).or_default();
         key.current += 1;
         key.versions.insert(key.current, Version { data: Some(data), created: Timestamp::now(), deleted: None, destroyed: false });
@@ -203,6 +206,10 @@ impl Engine {
     pub(super) fn latest(&self, path: &str) -> Option<&Value> {
         let key = self.keys.get(path)?;
         key.versions.get(&key.current).filter(|version| version.is_readable())?.data.as_ref()
+    }
+
+    pub(super) fn ever_at(&self, path: &str) -> Vec<Value> {
+        self.written.iter().filter(|(at, _)| at == path).map(|(_, data)| data.clone()).collect()
     }
 
     pub(super) fn paths_with_bytes(&self) -> Vec<String> {

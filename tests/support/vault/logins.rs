@@ -82,7 +82,7 @@ impl Logins {
     }
 
     fn describe_auth(&self, token: &str) -> Value {
-        let lease = self.tokens.get(token).and_then(|token| token.ends).map_or(0, |ends| left(ends));
+        let lease = self.tokens.get(token).and_then(|token| token.ends).map_or(0, left);
         json!({
             "client_token": token, "accessor": "made-for-a-test", "policies": ["default", "keywright"],
             "token_policies": ["default", "keywright"], "metadata": {}, "lease_duration": lease, "renewable": lease > 0,

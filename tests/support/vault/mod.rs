@@ -152,6 +152,11 @@ impl Vault {
         self.with_engine(|engine| engine.latest(path).cloned())
     }
 
+    /// All that a plain read of the path could ever give.
+    pub(crate) fn ever_at(&self, path: &str) -> Vec<Value> {
+        self.with_engine(|engine| engine.ever_at(path))
+    }
+
     /// The paths that hold bytes, whatever version of them.
     pub(crate) fn paths_with_bytes(&self) -> Vec<String> {
         self.with_engine(|engine| engine.paths_with_bytes())
