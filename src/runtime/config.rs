@@ -453,7 +453,7 @@ cache: {maxStale: 1h}
     #[case("polices: x", &["1:1 unknown-field"])]
     #[case("policies: ''", &["1:11 bad-path"])]
     #[case("a: 1\n---\nb: 2\n", &["1:1 unknown-field", "3:1 one-document"])]
-    #[case("store: {aws: {region: EU, prefix: /a, endpoint: \"http://a.example\", kmsKey: '', zone: b}}", &["1:22 bad-value", "1:34 bad-value", "1:48 bad-url", "1:76 bad-value", "1:80 unknown-field"])]
+    #[case("store: {aws: {region: EU, prefix: /a, endpoint: \"http://a.example\", kmsKey: '', zone: b}}", &["1:23 bad-value", "1:35 bad-value", "1:49 bad-url", "1:77 bad-value", "1:81 unknown-field"])]
     #[case("store: {aws: {prefix: a//b}, embedded: {}}", &["1:23 bad-value", "1:30 two-stores"])]
     #[case("store: {vault: {address: x}, aws: {}}", &["1:9 unsupported"])]
     #[case("store: {vault: {}, embedded: {}}", &["1:9 unsupported"])]
