@@ -97,8 +97,8 @@ async fn whatever_call_is_the_last_one_the_next_process_goes_on() {
     let writes = |name: &str| !matches!(name, "DescribeSecret" | "GetSecretValue");
     let points: Vec<usize> = proxy.calls().iter().enumerate().filter(|(_, (_, name))| writes(name)).map(|(number, _)| number).collect();
     assert!(points.len() > 30, "{} writes", points.len());
-    // All take some minutes: here every fifth, beginning with another one each time.
-    let stride = std::env::var("KEYWRIGHT_CRASH_STRIDE").ok().and_then(|stride| stride.parse().ok()).unwrap_or(5).max(1);
+    // All take some minutes: here every seventh, beginning with another one each time.
+    let stride = std::env::var("KEYWRIGHT_CRASH_STRIDE").ok().and_then(|stride| stride.parse().ok()).unwrap_or(7).max(1);
     let first = uuid::Uuid::new_v4().as_bytes()[0] as usize % stride;
     let chosen: Vec<&usize> = points.iter().skip(first).step_by(stride).collect();
     let mut crashed = 0;

@@ -1,5 +1,7 @@
 //! Whole rotations with AWS Secrets Manager as the store, on moto and on LocalStack, while boto3 looks at the value all the time.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use super::oidc_test::{
@@ -50,11 +52,15 @@ async fn rotated_twice(endpoint: &str, stage: &str) {
         }
         if killed == Some(true) {
             // Somewhere in the rotation; the next life takes it up.
+            while daemon.status(CREDENTIAL).await["phase"] == "steady" {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
             daemon.kill().await;
             daemon.again().await;
         }
         let mut events = Events::open(&daemon.site.tcp(), "/v1/events", &headers).await.expect("it answers").expect("a stream");
-        let new = next_version(&mut events, &clients).await;
+        let pushed = tokio::time::timeout(Duration::from_secs(35), next_version(&mut events, &clients)).await;
+        let Ok(new) = pushed else { panic!("{killed:?}: {}\n{}", daemon.status(CREDENTIAL).await, daemon.log_tail()) };
         match clients.last() {
             None => confirm(&daemon.site.tcp(), &bearer, &new).await,
             Some(old) => takes_over(&daemon, &server, &bearer, old, &new).await,

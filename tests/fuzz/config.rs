@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use keywright::policies::{Problems, Source};
-use keywright::runtime::config::{Config, parse};
+use keywright::runtime::config::{Config, StoreConfig, parse};
 
 use crate::harness::problems::{CANARY, repeats_a_key, wrong_with};
 use crate::harness::{Judged, Target, Verdict, YAML, broken};
@@ -22,11 +22,12 @@ cache: {maxStale: 5m}
 "#;
 const SHORT: &str = "# nothing\n";
 const TLS: &str = "listen: {address: \"0.0.0.0:8750\", tls: {certificate: ./tls/chain.pem, key: ./tls/key.pem}}\n";
+const AWS: &str = "store: {aws: {region: eu-central-1, prefix: team/keywright, endpoint: \"http://127.0.0.1:5000\", kmsKey: alias/k}}\njournal: {embedded: {directory: /var/k}}\n";
 const TOKEN: &str = "operators:\n  - {token: {sha256: 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08}, may: [status]}\n  - {unix: {uid: 1000}, may: [status, rotate]}\n";
 const KNOWN: &[&str] = &["policies", "store", "journal", "key", "audit", "listen", "operators", "providers", "cache"];
 
 fn config() -> Target {
-    let corpus = [FULL, SHORT, TLS, TOKEN].map(|text| text.as_bytes().to_vec()).into();
+    let corpus = [FULL, SHORT, TLS, AWS, TOKEN].map(|text| text.as_bytes().to_vec()).into();
     let words =
         ["policies: a\n", "store", "embedded", "directory", "0.0.0.0:1", "https://a/b", "http://a/", "uid: 7", "may: []", CANARY, "x: "];
     Target::new("config", corpus, &[YAML, &words]).costing(2)
@@ -56,6 +57,14 @@ fn judge(read: impl Fn(&Source) -> Result<Config, Problems>, input: &[u8]) -> Ju
     };
     if let Some(base) = bases.into_iter().find(|base| !is_safe(base)) {
         return broken(format!("a provider is called without TLS: {base}"));
+    }
+    if let StoreConfig::Aws { settings, .. } = &config.store {
+        if settings.endpoint.iter().any(|endpoint| !is_safe(endpoint)) {
+            return broken("values go out without TLS");
+        }
+        if settings.prefix.split('/').any(str::is_empty) || settings.prefix.contains(char::is_whitespace) {
+            return broken("a prefix that isn't a part of a name");
+        }
     }
     if config.listen.socket.as_os_str().len() > 107 && source.text.contains("socket") {
         return broken("the path of the socket is too long for the system");
