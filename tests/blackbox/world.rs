@@ -96,12 +96,17 @@ impl World {
 
     /// Till each environment has seen so many of our keys die.
     pub(crate) async fn wait_for_revocations(&mut self, each: usize, limit: Duration) {
+        self.wait_for_revocations_in((each, each), limit).await;
+    }
+
+    /// The same with a number for the sandbox and one for production.
+    pub(crate) async fn wait_for_revocations_in(&mut self, each: (usize, usize), limit: Duration) {
         let (sandbox, production) = (self.sandbox.clone(), self.production.clone());
-        let enough = || sandbox.revoked_of_ours() >= each && production.revoked_of_ours() >= each;
+        let enough = || sandbox.revoked_of_ours() >= each.0 && production.revoked_of_ours() >= each.1;
         if !crate::support::eventually(limit, enough).await {
             let status = self.daemon.cli(&["status", "--json"]).await;
             panic!(
-                "not {each} revocations in {limit:?}\nsandbox:{}\nproduction:{}\nstatus: {}\n{}",
+                "not {each:?} revocations in {limit:?}\nsandbox:{}\nproduction:{}\nstatus: {}\n{}",
                 self.sandbox.lock().truth.report(),
                 self.production.lock().truth.report(),
                 status.out(),
