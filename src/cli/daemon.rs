@@ -29,7 +29,7 @@ use crate::runtime::reload::{LOOK_EVERY, Watch};
 use crate::runtime::shutdown::Shutdown;
 use crate::stores::aws::AwsStore;
 use crate::stores::vault::VaultStore;
-use crate::stores::{Apart, Cached, Paced, Promoter, SecretStore, StoreShare};
+use crate::stores::{Apart, Availability, Cached, Paced, Promoter, SecretStore, StoreShare};
 
 use super::backup::StoreSnapshots;
 use super::certificate::Tls;
@@ -39,6 +39,8 @@ use super::rewrap::StoreRewraps;
 use super::settings::read_policies;
 use super::terminal::counted;
 
+/// How often a store that is away is asked whether it is back.
+const ASK_AWAY_EVERY: Duration = Duration::from_secs(5);
 /// How often repeated disclosures are written down (I17).
 const FLUSH_EVERY: Duration = Duration::from_secs(60);
 
@@ -331,12 +333,19 @@ async fn check_trail(path: PathBuf, anchor: Option<Anchor>, audit: Arc<AuditFile
     }
 }
 
-/// What waited for a store that was away goes on as soon as it answers.
+/// What waited for a store that was away goes on as soon as it answers. Meanwhile it is asked now and then, because the patience of
+/// those who wait grows, and readers are served without it.
 async fn follow_store(cached: Arc<Cached>, engine: Arc<Engine>, shutdown: Shutdown) {
     loop {
         tokio::select! {
             () = shutdown.begun() => return,
             () = cached.returned() => engine.store_returned().await,
+            () = tokio::time::sleep(ASK_AWAY_EVERY) => {
+                if cached.availability() != Availability::Here {
+                    // Whether it answers is noted by the call itself.
+                    let _ = cached.list(None, 1).await;
+                }
+            }
         }
     }
 }
