@@ -121,8 +121,9 @@ impl Engine {
     /// Lists the provider's keys. Living ones with our marker that the journal doesn't know are ours, and are given up.
     pub(super) async fn survey(&self, work: &mut Work, context: &Context, ledger: &Ledger) -> Outcome {
         if !context.provider.can_find_orphans() && context.provider.slots.is_none() {
-            // Where nobody can look for a key, none is intended that nobody could sign for.
+            // Where nobody can look for a key, none is intended that nobody could sign for, or while the store is away.
             self.signed_target(context, &[SignedCall::Create]).await?;
+            let _lends_fields = self.acting(work, context, ledger).await?;
             work.seen = Some(BTreeSet::new());
             return Ok(Vec::new());
         }
