@@ -2,7 +2,7 @@
 //!
 //! Only what is served comes from here. Steps of a rotation ask the store itself, and wait for it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use tokio::sync::Notify;
 
-use super::{Availability, Reading, SecretStore, Slot, Stages, StoreError, VersionBytes};
+use super::{Availability, Mark, Native, Reading, SecretStore, Slot, Stages, StoreError, VersionBytes};
 use crate::domain::ids::{Name, VersionId};
 use crate::domain::material::Material;
 use crate::domain::rotation::Moment;
@@ -202,6 +202,21 @@ impl SecretStore for Cached {
 
     async fn list(&self, after: Option<&Name>, limit: usize) -> Result<Vec<Name>, StoreError> {
         let answer = self.inner.list(after, limit).await;
+        self.told(answer).await
+    }
+
+    async fn native(&self, slot: &Slot) -> Result<Option<Native>, StoreError> {
+        let answer = self.inner.native(slot).await;
+        self.told(answer).await
+    }
+
+    async fn adopt(&self, slot: &Slot) -> Result<(), StoreError> {
+        let answer = self.inner.adopt(slot).await;
+        self.told(answer).await
+    }
+
+    async fn marks(&self, slots: &[Slot]) -> Result<Option<BTreeMap<Name, Mark>>, StoreError> {
+        let answer = self.inner.marks(slots).await;
         self.told(answer).await
     }
 

@@ -7,6 +7,7 @@ mod cached;
 pub mod contract;
 pub mod embedded;
 mod faulty;
+pub mod foreign_contract;
 mod kept;
 mod labels;
 pub mod memory;
@@ -17,7 +18,7 @@ mod promotion;
 mod tests;
 pub mod vault;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -72,6 +73,22 @@ pub struct Reading {
     /// The store is away, and this was kept of it.
     pub stale: bool,
 }
+
+/// What native readers have at a slot, whoever put it there.
+#[derive(Debug)]
+pub struct Native {
+    /// Names it for [`SecretStore::promote`], which then replaces exactly this. Not a version of ours: somebody else's, called so
+    /// that no two values have one name.
+    pub version: VersionId,
+    /// `None`: it isn't a flat object of texts.
+    pub served: Option<Material>,
+    /// The place is ours. Else somebody made it who knows nothing of us, and only [`SecretStore::adopt`] makes it ours.
+    pub is_managed: bool,
+}
+
+/// Which value native readers have, told without the value: as long as nobody changes that, it is the same.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Mark(pub String);
 
 /// Whether a store answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -148,6 +165,29 @@ pub trait SecretStore: Send + Sync {
 
     /// Credentials that have at least one version here, by name, at most `limit` after `after`.
     async fn list(&self, after: Option<&Name>, limit: usize) -> Result<Vec<Name>, StoreError>;
+
+    /// What native readers have now; `None`: nothing. [`SecretStore::stages`] calls the same version current, where the place is ours,
+    /// and [`SecretStore::read`] goes on to give what a version of ours was written with.
+    async fn native(&self, slot: &Slot) -> Result<Option<Native>, StoreError> {
+        let Some(version) = self.stages(slot).await?.current else { return Ok(None) };
+        match self.read(slot, &version).await {
+            Ok(bytes) => Ok(Some(Native { version, served: Some(bytes.served), is_managed: true })),
+            Err(StoreError::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Makes a place ours in which somebody else's value lies: the value stays, and can be replaced from then on. A repeated call is
+    /// a no-op, and so is one where the place is ours or empty.
+    async fn adopt(&self, _slot: &Slot) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    /// A mark for each of these slots in which native readers find something, in as few calls as the store knows. `None`: nobody
+    /// else can write here.
+    async fn marks(&self, _slots: &[Slot]) -> Result<Option<BTreeMap<Name, Mark>>, StoreError> {
+        Ok(None)
+    }
 
     /// As [`SecretStore::read`], for applications: where the store is away, what was kept of it, within a bound. A store that keeps
     /// nothing has nothing else to say.
