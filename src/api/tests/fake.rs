@@ -286,6 +286,11 @@ impl Service for Fake {
         Ok(Submitted { name: name.clone(), version: version(1), proof: Proof { verdict: Verdict::Match, evidence: vec![] } })
     }
 
+    async fn adopt(&self, actor: Actor, name: &Name, brought: Material) -> Result<Submitted, SubmitError> {
+        self.note(format!("adopt {name}"));
+        self.submit(actor, name, brought).await
+    }
+
     async fn rotate(&self, order: Order, name: &Name) -> Result<OperationId, RotateError> {
         self.note(format!("rotate {name} {order:?}"));
         let id = OperationId::new(InstallationId(uuid::Uuid::nil()), name, 1, 1);
