@@ -85,7 +85,7 @@ impl Engine {
         }
         problems.extend(self.provider_problems());
         let providers = self.providers_of(cells.iter().map(AsRef::as_ref));
-        Some(Status { credentials, problems, providers, next })
+        Some(Status { credentials, problems, providers, store: self.store_status(), next })
     }
 
     fn own_problems(&self) -> Vec<StatusProblem> {
