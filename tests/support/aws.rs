@@ -60,6 +60,8 @@ impl Moto {
 pub(crate) struct LocalStack {
     pub(crate) endpoint: String,
     _child: Child,
+    // It ends when this closes.
+    _input: ChildStdin,
     _folder: tempfile::TempDir,
 }
 
@@ -71,8 +73,8 @@ impl LocalStack {
         let home = folder.path().to_str().expect("a plain path");
         // Given an address of IPv4, it would listen on all of them.
         let listen = format!("[::1]:{port}");
-        let child = Command::new(program("localstack"))
-            .args(["-m", "localstack.runtime.main"])
+        let mut child = Command::new(program("localstack"))
+            .arg(format!("{SERVERS}/localstack_server.py"))
             .env_clear()
             .envs([
                 ("GATEWAY_LISTEN", listen.as_str()),
@@ -86,13 +88,14 @@ impl LocalStack {
                 ("PATH", "/usr/bin:/bin"),
             ])
             .current_dir(folder.path())
-            .stdin(Stdio::null())
+            .stdin(Stdio::piped())
             .stdout(log.try_clone().expect("the same file"))
             .stderr(log)
             .kill_on_drop(true)
             .spawn()
             .expect("LocalStack starts");
-        let server = Self { endpoint: format!("http://{listen}"), _child: child, _folder: folder };
+        let input = child.stdin.take().expect("standard input is piped");
+        let server = Self { endpoint: format!("http://{listen}"), _child: child, _input: input, _folder: folder };
         let start = Instant::now();
         while tokio::net::TcpStream::connect(&listen).await.is_err() {
             assert!(start.elapsed() < READY_LIMIT, "LocalStack isn't ready within {READY_LIMIT:?}");
