@@ -108,6 +108,8 @@ async fn all_points_recover_in_memory(
         Scenario::ByHand,
         Scenario::Rotated,
         Scenario::Replaced,
+        Scenario::Secondary,
+        Scenario::SecondaryBack,
         Scenario::Disabled,
         Scenario::RolledOut,
         Scenario::CanaryFailed
@@ -130,6 +132,8 @@ async fn all_points_recover_in_the_embedded_file(
         Scenario::ByHand,
         Scenario::Rotated,
         Scenario::Replaced,
+        Scenario::Secondary,
+        Scenario::SecondaryBack,
         Scenario::Disabled,
         Scenario::RolledOut,
         Scenario::CanaryFailed

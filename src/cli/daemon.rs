@@ -14,6 +14,7 @@ use crate::domain::policy::Policies;
 use crate::domain::span::Span;
 use crate::embedded::Embedded;
 use crate::engine::audit::{Action, Actor, Audit};
+use crate::engine::clock::Clock;
 use crate::engine::{Engine, Options, Seams};
 use crate::issuers::declarative::DeclarativeIssuer;
 use crate::issuers::dispatch::Dispatch;
@@ -27,7 +28,8 @@ use crate::runtime::metrics::Metrics;
 use crate::runtime::reload::{LOOK_EVERY, Watch};
 use crate::runtime::shutdown::Shutdown;
 use crate::stores::aws::AwsStore;
-use crate::stores::{Apart, Paced, Promoter, SecretStore, StoreShare};
+use crate::stores::vault::VaultStore;
+use crate::stores::{Apart, Availability, Cached, Paced, Promoter, SecretStore, StoreShare};
 
 use super::backup::StoreSnapshots;
 use super::certificate::Tls;
@@ -37,6 +39,8 @@ use super::rewrap::StoreRewraps;
 use super::settings::read_policies;
 use super::terminal::counted;
 
+/// How often a store that is away is asked whether it is back.
+const ASK_AWAY_EVERY: Duration = Duration::from_secs(5);
 /// How often repeated disclosures are written down (I17).
 const FLUSH_EVERY: Duration = Duration::from_secs(60);
 
@@ -91,23 +95,52 @@ struct Opened {
     anchor: Option<Anchor>,
 }
 
+/// The store, as the engine uses it.
+struct Stores {
+    store: Arc<dyn SecretStore>,
+    promoter: Arc<dyn Promoter>,
+    /// Where the store is elsewhere: what is kept of it.
+    cached: Option<Arc<Cached>>,
+}
+
+/// How long kept values are served while the store is away: as configured, else an hour at most, and half of the shortest overlap,
+/// so that nobody gets a key that has ended meanwhile (I6).
+fn stale_bound(configured: Option<Span>, policies: &Policies) -> Duration {
+    const MOST: Duration = Duration::from_secs(3_600);
+    let shortest = policies.shortest_overlap().map_or(MOST, |overlap| overlap.as_duration() / 2);
+    configured.map_or(shortest.min(MOST), Span::as_duration)
+}
+
 /// The store, and what promotes in it: within our share of its quota, where the configuration names one.
-async fn stores(opened: &Opened, config: &Config) -> (Arc<dyn SecretStore>, Arc<dyn Promoter>) {
+async fn stores(opened: &Opened, config: &Config) -> Result<Stores, Failure> {
     let limits = &config.store_limits;
     let share = limits.own_calls().zip(limits.quota).map(|(calls, quota)| Arc::new(StoreShare::new(calls, quota.per)));
-    match &config.store {
+    let elsewhere: Arc<dyn SecretStore> = match &config.store {
         StoreConfig::Embedded { .. } => {
             let store = opened.embedded.store();
-            let Some(share) = share else { return (Arc::new(store.clone()), Arc::new(store)) };
-            (Arc::new(Paced::new(store.clone(), Arc::clone(&share))), Arc::new(Paced::new(store, share)))
+            // It is here or nothing is: there is nothing to keep beside it.
+            let Some(share) = share else { return Ok(Stores { store: Arc::new(store.clone()), promoter: Arc::new(store), cached: None }) };
+            let (store, promoter) = (Paced::new(store.clone(), Arc::clone(&share)), Paced::new(store, share));
+            return Ok(Stores { store: Arc::new(store), promoter: Arc::new(promoter), cached: None });
         }
         // It paces itself: one call to it is several to AWS.
-        StoreConfig::Aws { settings, .. } => {
-            let store: Arc<dyn SecretStore> = Arc::new(AwsStore::new(settings, share).await);
-            // The journal stays in the embedded file.
-            (Arc::clone(&store), Arc::new(Apart::new(store, Arc::new(opened.embedded.journal()))))
+        StoreConfig::Aws { settings, .. } => Arc::new(AwsStore::new(settings, share).await),
+        StoreConfig::Vault { settings, .. } => {
+            let store = VaultStore::open(settings.clone()).map_err(|error| cannot_start("Vault can't be used as the store", &error))?;
+            match share {
+                Some(share) => Arc::new(Paced::new(store, share)),
+                None => Arc::new(store),
+            }
         }
-    }
+    };
+    let clock = Arc::clone(&opened.clock);
+    let bound = stale_bound(config.max_stale, &opened.policies);
+    let cached = Cached::open(elsewhere, Arc::new(opened.embedded.store()), bound, Arc::new(move || clock.now()));
+    let cached = Arc::new(cached.await.map_err(|error| cannot_start("what was kept of the store can't be read", &error))?);
+    let store: Arc<dyn SecretStore> = Arc::clone(&cached) as _;
+    // The journal stays in the embedded file.
+    let promoter = Arc::new(Apart::new(Arc::clone(&store), Arc::new(opened.embedded.journal())));
+    Ok(Stores { store, promoter, cached: Some(cached) })
 }
 
 /// Opens, starts and serves. Ready when this returns.
@@ -119,14 +152,14 @@ pub(super) async fn start_daemon(config: Config, shutdown: Shutdown) -> Result<D
     let hub = Arc::new(StreamHub::new());
     let metrics = Metrics::new();
     let issuer = Arc::new(DeclarativeIssuer::new(provider_timeout(&opened.policies)));
-    let (store, promoter) = stores(&opened, &config).await;
+    let Stores { store, promoter, cached } = stores(&opened, &config).await?;
     let seams = Seams {
         store,
         journal: Arc::new(opened.embedded.journal()),
         promoter,
         issuer: Arc::new(Dispatch::new(Arc::clone(&issuer) as _, Arc::new(GeneratedIssuer))),
         audit: Arc::clone(&opened.audit) as _,
-        clock: opened.clock,
+        clock: Arc::clone(&opened.clock) as _,
         delivery: Arc::clone(&hub) as _,
         meter: Arc::new(Counting(metrics.clone())),
         keyring: opened.embedded.keyring(),
@@ -156,7 +189,10 @@ pub(super) async fn start_daemon(config: Config, shutdown: Shutdown) -> Result<D
     if let Some(tls) = opened.tls {
         tasks.spawn(tls.follow(Arc::clone(&engine)));
     }
-    tasks.spawn(follow_policies(config.policies, config.max_stale, opened.watch, engine));
+    if let Some(cached) = cached.clone() {
+        tasks.spawn(follow_store(cached, Arc::clone(&engine), shutdown.clone()));
+    }
+    tasks.spawn(follow_policies(config.policies, config.max_stale, opened.watch, engine, cached));
     tasks.spawn(flush_repeats(Arc::clone(&opened.audit), shutdown.clone()));
     tokio::spawn(check_trail(config.audit.clone(), opened.anchor, Arc::clone(&opened.audit), Arc::clone(&checked)));
     ready.store(true, Ordering::Release);
@@ -297,13 +333,31 @@ async fn check_trail(path: PathBuf, anchor: Option<Anchor>, audit: Arc<AuditFile
     }
 }
 
+/// What waited for a store that was away goes on as soon as it answers. Meanwhile it is asked now and then, because the patience of
+/// those who wait grows, and readers are served without it.
+async fn follow_store(cached: Arc<Cached>, engine: Arc<Engine>, shutdown: Shutdown) {
+    loop {
+        tokio::select! {
+            () = shutdown.begun() => return,
+            () = cached.returned() => engine.store_returned().await,
+            () = tokio::time::sleep(ASK_AWAY_EVERY) => {
+                if cached.availability() != Availability::Here {
+                    // Whether it answers is noted by the call itself.
+                    let _ = cached.list(None, 1).await;
+                }
+            }
+        }
+    }
+}
+
 /// Bad policies leave the last good ones in force, loudly.
-async fn follow_policies(folder: PathBuf, max_stale: Option<Span>, mut watch: Watch, engine: Arc<Engine>) {
+async fn follow_policies(folder: PathBuf, max_stale: Option<Span>, mut watch: Watch, engine: Arc<Engine>, cached: Option<Arc<Cached>>) {
     const CODE: &str = "policies-invalid";
     while watch.next().await.is_some() {
         match look_up_policies(&folder, max_stale).await {
             Ok(Ok(policies)) => {
                 tracing::info!(digest = policies.digest, "policies were read again");
+                cached.iter().for_each(|cached| cached.set_bound(stale_bound(max_stale, &policies)));
                 if policies.digest != engine.policies().digest {
                     engine.set_policies(policies).await;
                 }

@@ -104,7 +104,7 @@ pub(crate) fn provider(lists: bool) -> Provider {
         environments: BTreeMap::new(),
         variables: BTreeMap::new(),
         fields: BTreeMap::new(),
-        calls: Calls { token: None, probe: None, create: Some(create), list: lists.then_some(list), disable: None, revoke: Some(call()) },
+        calls: Calls { create: Some(create), list: lists.then_some(list), revoke: Some(call()), ..Calls::default() },
         signs: None,
         lifecycle: Lifecycle::Pairs,
         manual: Default::default(),

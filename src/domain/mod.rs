@@ -22,6 +22,7 @@ pub mod material;
 pub mod mutants;
 pub mod policy;
 pub mod provider;
+pub mod quota;
 pub mod reason;
 pub mod recipe;
 pub mod rollout;

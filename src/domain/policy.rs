@@ -153,4 +153,10 @@ impl Policies {
     pub fn shortest_max_age(&self) -> Option<Span> {
         self.credentials.values().filter_map(|credential| self.rotation_of(credential)).map(|policy| policy.max_age).min()
     }
+
+    /// Of the overlaps in use; where the provider leaves none, no bound of ours would help.
+    pub fn shortest_overlap(&self) -> Option<Span> {
+        let overlaps = self.credentials.values().filter_map(|credential| self.rotation_of(credential)).map(|policy| policy.terms.overlap);
+        overlaps.filter(|overlap| *overlap != Span::ZERO).min()
+    }
 }

@@ -15,6 +15,7 @@ use super::ids::{FieldName, KeyId, Name};
 use super::launch::LaunchItem;
 use super::manual::Manual;
 use super::material::{Material, Secret};
+pub use super::quota::{Limits, Quota};
 use super::recipe::Recipe;
 use super::succession::OverlapBounds;
 pub use super::template::{JsonTemplate, Piece, Template};
@@ -128,6 +129,9 @@ pub enum Lifecycle {
     Rotate,
     /// There is one secret, and a call replaces it: the old one dies with that call (minted).
     Replace,
+    /// There is a primary secret, and at most a secondary one beside it, which a call makes: both work until another call promotes
+    /// the secondary one, and the old one dies with that (minted).
+    Promote,
     /// A person makes and removes keys in the provider's dashboard.
     Manual,
     /// We make the values ourselves, and nobody but our applications uses them (chosen).
@@ -146,6 +150,11 @@ pub struct Calls {
     /// Ends a key in a way that a person can undo, before it is removed.
     pub disable: Option<Call>,
     pub revoke: Option<Call>,
+    /// Puts the secondary secret in the primary one's place, with [`Lifecycle::Promote`]: signed by the primary one, which ends.
+    /// Sent again, or late, it is a dead key that asks, and nothing else can end.
+    pub promote: Option<Call>,
+    /// Takes the secondary secret back, with [`Lifecycle::Promote`]: signed by the primary one.
+    pub cancel: Option<Call>,
 }
 
 /// One HTTP request and what its answers mean.
@@ -341,49 +350,6 @@ pub struct Timing {
     pub soak: Option<Duration>,
 }
 
-/// How many calls an account may make, how many of them are ours, and where answers tell what is left.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Limits {
-    /// What the provider allows each account; `None` where that isn't known.
-    pub quota: Option<Quota>,
-    /// Our part of it, in percent: the rest is the applications', which call with the same account.
-    pub share: u8,
-    pub limit_header: Option<String>,
-    pub remaining_header: Option<String>,
-    pub reset_header: Option<String>,
-}
-
-/// So many calls within any such time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Quota {
-    pub calls: u32,
-    pub per: Duration,
-}
-
-impl Limits {
-    /// Half is left to the others where nothing else is said.
-    pub const SHARE_DEFAULT: u8 = 50;
-    /// A share of fewer calls lets no rotation through: one step makes up to so many calls in one go.
-    pub const OWN_CALLS_MIN: u32 = 4;
-
-    /// Our part of the quota.
-    pub fn own_calls(&self) -> Option<u32> {
-        let own = u64::from(self.quota?.calls) * u64::from(self.share) / 100;
-        u32::try_from(own).ok()
-    }
-
-    /// What is to be left to the others of so many calls.
-    pub fn left_to_others(&self, limit: u64) -> u64 {
-        limit - limit.min(limit.saturating_mul(u64::from(self.share)) / 100)
-    }
-}
-
-impl Default for Limits {
-    fn default() -> Limits {
-        Limits { quota: None, share: Limits::SHARE_DEFAULT, limit_header: None, remaining_header: None, reset_header: None }
-    }
-}
-
 /// One key at the provider, as its list shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListedKey {
@@ -454,12 +420,19 @@ impl Provider {
     }
 
     pub fn can_mint(&self) -> bool {
-        matches!(self.lifecycle, Lifecycle::Pairs | Lifecycle::Rotate | Lifecycle::Replace) && self.calls.create.is_some()
+        let is_minted = !matches!(self.lifecycle, Lifecycle::Manual | Lifecycle::Generated);
+        is_minted && self.calls.create.is_some()
     }
 
     /// Whether we make the values ourselves: there is nobody to ask.
     pub fn is_generated(&self) -> bool {
         self.lifecycle == Lifecycle::Generated
+    }
+
+    /// Whether old and new are a primary and a secondary secret of one account: neither has an id, and which one a call ends
+    /// follows from their order.
+    pub fn has_secondary(&self) -> bool {
+        self.lifecycle == Lifecycle::Promote
     }
 
     /// Whether a person makes and removes the keys.

@@ -41,7 +41,7 @@ pub const OVERLAP_SECONDS: &str = "overlap_seconds";
 impl Provider {
     pub fn succession(&self) -> Succession {
         match self.lifecycle {
-            Lifecycle::Pairs | Lifecycle::Manual | Lifecycle::Generated => Succession::Beside,
+            Lifecycle::Pairs | Lifecycle::Promote | Lifecycle::Manual | Lifecycle::Generated => Succession::Beside,
             Lifecycle::Rotate => Succession::EndsOld,
             Lifecycle::Replace => Succession::ReplacesOld,
         }

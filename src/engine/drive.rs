@@ -353,7 +353,12 @@ fn reach(ledger: &Ledger) -> Option<Reach> {
 fn touches_account(step: &Step) -> bool {
     matches!(
         step,
-        Step::Survey | Step::Create | Step::RevokeOrphan { .. } | Step::CloseIncident | Step::Journal(Event::CreateIntended { .. })
+        Step::Survey
+            | Step::Create
+            | Step::CancelSecondary
+            | Step::RevokeOrphan { .. }
+            | Step::CloseIncident
+            | Step::Journal(Event::CreateIntended { .. })
     )
 }
 
@@ -367,6 +372,7 @@ fn step_word(step: &Step) -> &'static str {
         Step::Verify => "verify",
         Step::Promote => "promote",
         Step::Retire => "retire",
+        Step::CancelSecondary => "cancel-secondary",
         Step::Disable => "disable",
         Step::Revoke => "revoke",
         Step::Forget => "forget",
@@ -403,6 +409,7 @@ pub(super) fn event_word(event: &Event) -> &'static str {
         Event::OrphanFound { .. } => "orphan-found",
         Event::OrphanRevoked { .. } => "orphan-revoked",
         Event::PossibleOrphan { .. } => "possible-orphan",
+        Event::SecondaryCancelled => "secondary-cancelled",
         Event::ReplyLost { .. } => "reply-lost",
         Event::CurrentRefused { .. } => "current-refused",
         Event::CurrentAccepted => "current-accepted",
@@ -453,7 +460,7 @@ fn audited(event: &Event) -> Option<(&'static str, Option<String>)> {
         // It is audited before the stage moves: the record says what is about to happen.
         Event::Promoted { .. } => return Some(("promoting", None)),
         Event::ReplyLost { old_ends_at, .. } => Some(format!("the old key ends by {old_ends_at}")),
-        Event::PossibleOrphan { .. } | Event::CurrentRefused { .. } | Event::CurrentAccepted => None,
+        Event::PossibleOrphan { .. } | Event::SecondaryCancelled | Event::CurrentRefused { .. } | Event::CurrentAccepted => None,
         Event::ManualRequested { deadline, reason, .. } => Some(format!("a person, by {deadline}: {reason}")),
         Event::ManualReminded { asks, urgency, .. } => Some(format!("{}: {}", asks.as_str(), urgency.as_str())),
         Event::RemovalAsked { deadline, .. } => Some(format!("a person, by {deadline}")),

@@ -1,4 +1,4 @@
-//! How the providers stand, and the numbers of all credentials in one go.
+//! How the providers and the store stand, and the numbers of all credentials in one go.
 
 use std::collections::BTreeMap;
 
@@ -11,6 +11,7 @@ use crate::domain::credential::Environment;
 use crate::domain::due::deadline_of;
 use crate::domain::ids::Name;
 use crate::issuers::{BreakerState, ProviderHealth};
+use crate::stores::Availability;
 
 impl Engine {
     /// The environments that these credentials are called at, each once.
@@ -47,6 +48,19 @@ impl Engine {
             ),
         });
         problems.collect()
+    }
+
+    /// What applications get meanwhile is said with it.
+    pub(super) fn store_problem(&self) -> Option<StatusProblem> {
+        let Availability::Away { stale_for, is_servable } = self.seams.store.availability() else { return None };
+        let since = stale_for.map_or_else(String::new, |stale_for| format!(" for {} s", stale_for.as_secs()));
+        let served = if is_servable {
+            "applications get what is kept here, marked `stale`, within `cache.maxStale`; nothing is rotated meanwhile"
+        } else {
+            "what is kept here is older than `cache.maxStale` allows: applications are told to come back later, and nothing is rotated"
+        };
+        let message = format!("the store hasn't answered{since}: {served}");
+        Some(StatusProblem { credential: None, code: "store-away".to_owned(), message })
     }
 
     /// The numbers of every credential that has a document, in one pass.

@@ -30,6 +30,7 @@ mod reads;
 mod reconcile;
 mod restored;
 mod rollout;
+mod secondary;
 mod slots;
 mod start;
 mod status;

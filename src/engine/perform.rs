@@ -11,6 +11,7 @@ use super::backoff::wait_after;
 use super::cell::{Cell, Work};
 use super::drive::{Hindrance, PromotionHindrance};
 use super::gather::Context;
+use super::secondary::{Doomed, is_newer_than_current, own_name};
 use super::slots::is_superseded;
 use super::successor::{has_an_old_secret, is_known};
 use crate::domain::ids::{KeyId, VersionId, is_marked, marker};
@@ -55,6 +56,7 @@ impl Engine {
         let ledger = cell.ledger();
         match step {
             Step::RevokeOrphan { key_id } => self.revoke_orphan(cell, work, context, &ledger, key_id).await,
+            Step::CancelSecondary => self.cancel_secondary(cell, work, context, &ledger).await,
             Step::Survey => self.survey(work, context, &ledger).await,
             Step::Journal(event) => {
                 work.create_unsent = matches!(event, Event::CreateIntended { .. });
@@ -92,7 +94,7 @@ impl Engine {
             Step::UndoKey { key_id } => self.undo_key(cell, work, (context, ledger, rotation), key_id).await,
             Step::Discard => self.discard(cell, context, ledger, rotation).await,
             Step::Survey | Step::RevokeOrphan { .. } | Step::Journal(_) | Step::Wait(_) => Ok(Vec::new()),
-            Step::CloseIncident | Step::Clear => Ok(Vec::new()),
+            Step::CloseIncident | Step::Clear | Step::CancelSecondary => Ok(Vec::new()),
         }
     }
 
@@ -119,8 +121,9 @@ impl Engine {
     /// Lists the provider's keys. Living ones with our marker that the journal doesn't know are ours, and are given up.
     pub(super) async fn survey(&self, work: &mut Work, context: &Context, ledger: &Ledger) -> Outcome {
         if !context.provider.can_find_orphans() && context.provider.slots.is_none() {
-            // Where nobody can look for a key, none is intended that nobody could sign for.
+            // Where nobody can look for a key, none is intended that nobody could sign for, or while the store is away.
             self.signed_target(context, &[SignedCall::Create]).await?;
+            let _lends_fields = self.acting(work, context, ledger).await?;
             work.seen = Some(BTreeSet::new());
             return Ok(Vec::new());
         }
@@ -207,8 +210,8 @@ impl Engine {
         // Where the key stays and only its secret changes, there is no other to revoke by an id.
         let key_id = succession.spares_the_old().then_some(minted.key_id);
         let is_old = match &key_id {
-            Some(key_id) => is_known(ledger, key_id),
-            None => has_an_old_secret(&context.provider, ledger, &acting, &minted.material, &fingerprints),
+            Some(key_id) if !context.provider.has_secondary() => is_known(ledger, key_id),
+            _ => has_an_old_secret(&context.provider, ledger, &acting, &minted.material, &fingerprints),
         };
         if is_old {
             // An old key in place of a new one: undoing it must not touch the key that it is.
@@ -379,7 +382,8 @@ impl Engine {
             return self.end_manual(context, ledger, rotation, old).await;
         }
         let names_it = context.provider.succession().spares_the_old();
-        let Some(key_id) = ledger.versions.get(old).and_then(|facts| facts.key_id.clone()).filter(|_| names_it) else {
+        let key_id = ledger.versions.get(old).and_then(|facts| facts.key_id.clone()).or_else(|| own_name(context, ledger, old));
+        let Some(key_id) = key_id.filter(|_| names_it) else {
             // Nothing names the key at the provider, or it is that of the current version, too: it can't be revoked.
             return one(Event::Revoked { at, closure: self.closure_by_look(context, rotation, old).await? });
         };
@@ -394,7 +398,8 @@ impl Engine {
             return one(Event::Revoked { at, closure: Closure::Reported });
         }
         self.audit(Actor::Daemon, "revoking", &cell.name, Some(old.to_string()), Some(format!("key {key_id}"))).await?;
-        let revocation = match self.seams.issuer.revoke(&target, &acting, &key_id, doomed.as_ref()).await {
+        let doomed = Doomed { key_id: &key_id, material: doomed.as_ref(), is_newer: is_newer_than_current(ledger, old) };
+        let revocation = match self.end_key(&target, &acting, doomed).await {
             Ok(revocation) => revocation,
             Err(error) => return self.signing_failed(work, context, ledger, error),
         };
@@ -423,6 +428,9 @@ impl Engine {
         (context, ledger, rotation): (&Context, &Ledger, &Rotation),
         key_id: KeyId,
     ) -> Outcome {
+        if context.provider.has_secondary() && work.stand_in.is_some() {
+            return self.leave_candidate(cell, &rotation.version).await;
+        }
         let acting = self.acting(work, context, ledger).await?;
         let candidate = match self.full_material(context, &rotation.version).await {
             Ok(material) => Some(material),
@@ -435,7 +443,8 @@ impl Engine {
         if is_on(Mutant::UndoneKeyLeftAlive) {
             return one(Event::Undone);
         }
-        if let Err(error) = self.seams.issuer.revoke(&target, &acting, &key_id, candidate.as_ref()).await {
+        let doomed = Doomed { key_id: &key_id, material: candidate.as_ref(), is_newer: true };
+        if let Err(error) = self.end_key(&target, &acting, doomed).await {
             return self.signing_failed(work, context, ledger, error);
         }
         one(Event::Undone)

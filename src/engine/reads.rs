@@ -22,7 +22,7 @@ use crate::domain::mutants::{Mutant, is_on};
 use crate::domain::provider::Usage;
 use crate::domain::rollout::View;
 use crate::journal::HoldingChange;
-use crate::stores::StoreError;
+use crate::stores::{Availability, StoreError};
 
 /// How often a read starts over because a promotion came between; then the promotion is faster than any reader.
 const READ_TRIES: usize = 8;
@@ -38,7 +38,7 @@ impl Engine {
         self.require_live(reader, name).await?;
         for _ in 0..READ_TRIES {
             let (Some(cell), Some(context)) = (self.cell(name), self.context(name)) else { return Err(ReadError::NoVersion) };
-            let served = self.served(&cell, &context, reader).await?;
+            let (served, stale) = self.served(&cell, &context, reader).await?;
             let taken_up = self.disclose(reader, name, &served.version).await?;
             if let Some(previous) = &served.previous {
                 self.disclose_previous(reader, name, &previous.version).await?;
@@ -60,7 +60,7 @@ impl Engine {
                 version: served.version.clone(),
                 revision: served.revision,
                 issued_at: served.issued_at,
-                stale: false,
+                stale,
                 fields: served.fields.clone(),
                 previous: served.previous.clone(),
             });
@@ -96,27 +96,30 @@ impl Engine {
         if needs_reason(credential.environment) { Err(ReadError::ReasonMissing) } else { Ok(()) }
     }
 
-    /// The bytes of the version that this reader gets: from memory, or read from the store once and judged.
-    async fn served(&self, cell: &Arc<Cell>, context: &Context, reader: &Reader) -> Result<Arc<Served>, ReadError> {
+    /// The bytes of the version that this reader gets: from memory, or read from the store once and judged. And whether the store is
+    /// away: then they are served within its bound, and nobody knows of what was changed there since.
+    async fn served(&self, cell: &Arc<Cell>, context: &Context, reader: &Reader) -> Result<(Arc<Served>, bool), ReadError> {
         let ledger = cell.ledger();
         verified(&ledger)?;
         let Some(view) = self.view_of(&ledger, reader) else { return Err(ReadError::NoVersion) };
         // A description that was read again may keep back what it gave before.
         let still_served = |served: &Arc<Served>| served.fields.iter().all(|(field, _)| is_served(context, field));
-        let served = match cell.served(view).filter(still_served) {
-            Some(served) => served,
-            None => self.load_served(cell, context, &ledger, view).await?,
+        let in_memory = cell.served(view).filter(still_served);
+        let (served, stale) = match (in_memory, self.seams.store.availability()) {
+            (Some(_), Availability::Away { is_servable: false, .. }) => return Err(ReadError::StoreUnavailable),
+            (Some(served), availability) => (served, availability != Availability::Here),
+            (None, _) => self.load_served(cell, context, &ledger, view).await?,
         };
-        if self.may_serve(context, &cell.ledger(), &served) { Ok(served) } else { Err(ReadError::NoVersion) }
+        if self.may_serve(context, &cell.ledger(), &served) { Ok((served, stale)) } else { Err(ReadError::NoVersion) }
     }
 
-    async fn load_served(&self, cell: &Cell, context: &Context, ledger: &Ledger, view: View<'_>) -> Result<Arc<Served>, ReadError> {
+    async fn load_served(&self, cell: &Cell, context: &Context, ledger: &Ledger, view: View<'_>) -> Result<(Arc<Served>, bool), ReadError> {
         let Some(facts) = ledger.versions.get(view.version) else { return Err(ReadError::NoVersion) };
-        let bytes = self.seams.store.read(&context.slot(), view.version).await.map_err(|error| match error {
+        let reading = self.seams.store.read_to_serve(&context.slot(), view.version).await.map_err(|error| match error {
             StoreError::NotFound { .. } => ReadError::NoVersion,
             _ => ReadError::StoreUnavailable,
         })?;
-        let bytes = join(bytes);
+        let (bytes, stale) = (join(reading.bytes), reading.stale);
         if !self.is_as_recorded(context, ledger, view.version, &bytes) {
             // Somebody else's bytes are nobody's key: what is in service already stays so, and a person is told.
             cell.suspect(true);
@@ -127,8 +130,11 @@ impl Engine {
         let previous = self.load_previous(ledger, context).await?.map(Arc::new);
         let (version, revision) = (view.version.clone(), view.revision);
         let served = Arc::new(Served { version, revision, issued_at: facts.issued_at, fields: Arc::new(fields), previous });
-        cell.set_served(ledger, served.clone());
-        Ok(served)
+        // What was kept is looked at again once the store is back.
+        if !stale {
+            cell.set_served(ledger, served.clone());
+        }
+        Ok((served, stale))
     }
 
     /// The old version, for those who verify with it: until the intent to revoke it is journaled, which is a revision of its own.
@@ -137,8 +143,8 @@ impl Engine {
         let Some(version) = ledger.previous().filter(|_| open && context.provider.serves_previous()) else { return Ok(None) };
         let going = ledger.versions.get(version).is_none_or(|facts| facts.is_going());
         let (false, Some(valid_until)) = (going, good_until(ledger)) else { return Ok(None) };
-        let bytes = match self.seams.store.read(&context.slot(), version).await {
-            Ok(bytes) => bytes,
+        let bytes = match self.seams.store.read_to_serve(&context.slot(), version).await {
+            Ok(reading) => reading.bytes,
             // Gone since the ledger was looked at: the caller looks again.
             Err(StoreError::NotFound { .. }) => return Ok(None),
             Err(_) => return Err(ReadError::StoreUnavailable),

@@ -99,6 +99,19 @@ impl Engine {
         Duration::ZERO
     }
 
+    /// The store answers again: what waited for it is tried now, and not when its patience ends.
+    pub async fn store_returned(&self) {
+        tracing::info!("the store answers again");
+        for cell in self.all_cells() {
+            // Whoever drives it now finds that by itself.
+            if let Ok(mut work) = cell.work.try_lock() {
+                work.backoff.succeeded();
+                work.upkeep_backoff.succeeded();
+            }
+            self.look_at(&cell.name);
+        }
+    }
+
     /// A credential was driven: there may be more to do, or a time to wait for.
     fn driven(&self, ended: Result<Name, tokio::task::JoinError>) {
         match ended {

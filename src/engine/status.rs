@@ -97,7 +97,8 @@ impl Engine {
         };
         let clock = (!self.seams.clock.now().trusted).then(clock_untrusted);
         let paused = self.all_paused().map(all_paused);
-        problems.iter().map(own).chain(clock).chain(paused).collect()
+        let away = self.store_problem();
+        problems.iter().map(own).chain(clock).chain(paused).chain(away).collect()
     }
 
     pub(super) fn standing(&self, cell: &Cell, context: &Context) -> Standing {
@@ -427,10 +428,12 @@ fn problems_of(cell: &Cell, context: &Context, standing: &Standing, now: Timesta
     }
     if !ledger.possible_orphans.is_empty() {
         let count = ledger.possible_orphans.len();
-        add(
-            "possible-orphan",
-            format!("{count} replies to a create were lost, and this provider can't list keys: look there for keys that nobody holds"),
-        );
+        let look = if context.provider.has_secondary() {
+            "what they may have left beside the current secret is taken back before the next try"
+        } else {
+            "and this provider can't list keys: look there for keys that nobody holds"
+        };
+        add("possible-orphan", format!("{count} replies to a create were lost, {look}"));
     }
     if let Some((code, message)) = incident_problem(&ledger) {
         add(code, message);

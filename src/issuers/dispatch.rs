@@ -63,6 +63,10 @@ impl Issuer for Dispatch {
         self.of(target).revoke(target, acting, key_id, doomed).await
     }
 
+    async fn cancel(&self, target: &Target, acting: &Material, doomed: Option<&Material>) -> Result<Revocation, IssuerError> {
+        self.of(target).cancel(target, acting, doomed).await
+    }
+
     /// Who makes values here calls nobody.
     fn health(&self) -> Vec<ProviderHealth> {
         self.provider.health()

@@ -75,8 +75,8 @@ pub(crate) fn dinie() -> Provider {
                     cursors: ["/id", "/client_id"].map(str::to_owned).into(),
                 }),
             }),
-            disable: None,
             revoke: Some(call(Method::Delete, "/auth/credentials/{key_id}", Authentication::Token, revoke_rules)),
+            ..Calls::default()
         },
         limits: Limits {
             limit_header: Some("X-RateLimit-Limit".to_owned()),
@@ -153,6 +153,28 @@ pub(crate) fn replacing() -> Provider {
         create.fields = pointers(&["client_secret", "registration_access_token"]);
         create.issued_at = None;
     }
+    provider
+}
+
+/// Dinie's shape with a primary and a secondary secret of one client, as Twilio has them.
+pub(crate) fn promoting() -> Provider {
+    let mut provider = dinie();
+    provider.lifecycle = Lifecycle::Promote;
+    let rules = rules(&[(&[200, 204], Meaning::Works), (&[404], Meaning::Gone), (&[401], Meaning::Dead)]);
+    let create = dinie_create();
+    provider.calls = Calls {
+        token: provider.calls.token,
+        create: Some(Create {
+            call: Call { body: Body::None, path: Template::literal("/secrets/secondary"), ..create.call },
+            idempotency_headers: Vec::new(),
+            key_id: None,
+            fields: [(field("client_secret"), "/secondary".to_owned())].into(),
+            ..create
+        }),
+        promote: Some(call(Method::Post, "/secrets/promote", Authentication::Token, rules.clone())),
+        cancel: Some(call(Method::Delete, "/secrets/secondary", Authentication::Token, rules)),
+        ..Calls::default()
+    };
     provider
 }
 

@@ -11,6 +11,7 @@ pub(crate) mod fixtures;
 pub mod generated;
 pub mod memory;
 pub mod pace;
+pub mod secondary_contract;
 pub mod succession_contract;
 
 use std::collections::BTreeMap;
@@ -206,6 +207,19 @@ pub trait Issuer: Send + Sync {
         key_id: &KeyId,
         doomed: Option<&Material>,
     ) -> Result<Revocation, IssuerError>;
+
+    /// Takes the secondary secret back, where the provider has a primary and a secondary one ([`Lifecycle::Promote`]). `acting` is the
+    /// primary one, signs and stays; `doomed` is the secondary one where it is at hand. Where there is none, nothing happens.
+    /// There, `revoke` ends the primary one by promoting the secondary one, and is signed by `doomed`: a call that arrives twice, or
+    /// late, is a dead key's.
+    ///
+    /// # Errors
+    /// [`IssuerError::Impossible`] where the provider has no secondary secret.
+    ///
+    /// [`Lifecycle::Promote`]: crate::domain::provider::Lifecycle::Promote
+    async fn cancel(&self, _target: &Target, _acting: &Material, _doomed: Option<&Material>) -> Result<Revocation, IssuerError> {
+        Err(IssuerError::Impossible("the provider has no secondary secret"))
+    }
 
     /// How the environments stand that were called so far. One that isn't named is well.
     fn health(&self) -> Vec<ProviderHealth>;

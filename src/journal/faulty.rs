@@ -162,6 +162,7 @@ pub fn append_point(event: &Event) -> &'static str {
         Event::OrphanFound { .. } => "journal.append orphan-found",
         Event::OrphanRevoked { .. } => "journal.append orphan-revoked",
         Event::PossibleOrphan { .. } => "journal.append possible-orphan",
+        Event::SecondaryCancelled => "journal.append secondary-cancelled",
         Event::ReplyLost { .. } => "journal.append reply-lost",
         Event::CurrentRefused { .. } => "journal.append current-refused",
         Event::CurrentAccepted => "journal.append current-accepted",

@@ -99,12 +99,19 @@ pub(crate) fn base_url(node: &Node, sink: &Sink<'_>, scheme: Scheme) -> Option<S
     let written = text(node, sink)?;
     let trimmed = written.trim_end_matches('/');
     match check_url(trimmed, scheme) {
-        Ok(()) => Some(trimmed.to_owned()),
+        Ok(()) => Some(in_small_letters(trimmed)),
         Err(reason) => {
             sink.report(node.place, "bad-url", reason, "for example `https://api.example.com/v3`");
             None
         }
     }
+}
+
+/// Scheme and host mean the same in any case (RFC 3986, section 6.2.2.1); whoever looks at them again shouldn't have to know that.
+fn in_small_letters(url: &str) -> String {
+    let path = url.find("://").and_then(|end| url[end + 3..].find('/').map(|at| end + 3 + at));
+    let (origin, path) = url.split_at(path.unwrap_or(url.len()));
+    origin.to_ascii_lowercase() + path
 }
 
 /// # Errors

@@ -1,6 +1,7 @@
 //! The configuration file: as written, then valid, with the same strictness and the same problems as the policies.
 
 mod aws;
+mod vault;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -18,6 +19,7 @@ use crate::policies::tree::{self, Key, Node};
 use crate::policies::values::{ENVIRONMENTS, Scheme, base_url, identity_of, span};
 use crate::policies::{Problems, Source, read_sources};
 use crate::stores::aws::AwsSettings;
+use crate::stores::vault::VaultSettings;
 
 use super::tls::TlsFiles;
 
@@ -68,6 +70,11 @@ pub enum StoreConfig {
     Aws {
         directory: PathBuf,
         settings: AwsSettings,
+    },
+    /// As with AWS.
+    Vault {
+        directory: PathBuf,
+        settings: VaultSettings,
     },
 }
 
@@ -120,7 +127,7 @@ impl Config {
     /// The folder that the daemon creates with mode 0700.
     pub fn data_directory(&self) -> &Path {
         match &self.store {
-            StoreConfig::Embedded { directory } | StoreConfig::Aws { directory, .. } => directory,
+            StoreConfig::Embedded { directory } | StoreConfig::Aws { directory, .. } | StoreConfig::Vault { directory, .. } => directory,
         }
     }
 }
@@ -175,15 +182,18 @@ fn read_fields(fields: &Fields<'_>, folder: &Path, uid: u32, config: &mut Config
     if let Some(journal) = fields.get("journal").and_then(|node| read_embedded(Fields::of(node, sink)?, folder, &["kubernetes"]))
         && let Some(directory) = journal.value.filter(|directory| directory != config.data_directory())
     {
-        if matches!(store, Some(StoreWritten::Aws(_))) {
+        if matches!(store, Some(StoreWritten::Aws(_) | StoreWritten::Vault(_))) {
             config.put_data_in(&directory);
         } else {
             let help = "leave `journal` out: the embedded journal is in the file of the embedded store, so that both commit together";
             sink.report(journal.place, "journal-elsewhere", "the embedded journal isn't beside the store", help);
         }
     }
-    if let Some(StoreWritten::Aws(settings)) = store {
-        config.store = StoreConfig::Aws { directory: config.data_directory().to_owned(), settings };
+    let directory = config.data_directory().to_owned();
+    match store {
+        Some(StoreWritten::Aws(settings)) => config.store = StoreConfig::Aws { directory, settings },
+        Some(StoreWritten::Vault(settings)) => config.store = StoreConfig::Vault { directory, settings },
+        Some(StoreWritten::Embedded(_)) | None => {}
     }
     if let Some(file) = fields.get("key").and_then(|node| read_file_field(node, folder, sink)) {
         config.key = file;
@@ -229,22 +239,30 @@ enum StoreWritten {
     /// With the directory, if it was named.
     Embedded(At<Option<PathBuf>>),
     Aws(AwsSettings),
+    Vault(VaultSettings),
 }
 
 fn read_store(node: &Node, folder: &Path, sink: &Sink<'_>, limits: &mut Limits) -> Option<StoreWritten> {
     let fields = Fields::of(node, sink)?;
     let (quota, share) = read_quota_and_share(&fields, sink);
     *limits = Limits { quota, share, ..Limits::default() };
-    let Some(aws) = fields.get("aws") else {
-        return read_embedded(fields, folder, &["vault"]).map(StoreWritten::Embedded);
-    };
-    fields.unsupported("vault");
-    if let Some(other) = fields.key("embedded") {
-        sink.report(other.place, "two-stores", "there is one store", "name `embedded` or `aws`, not both");
+    let (embedded, aws, vault) = (fields.has("embedded"), fields.get("aws"), fields.get("vault"));
+    if aws.is_none() && vault.is_none() {
+        return read_embedded(fields, folder, &[]).map(StoreWritten::Embedded);
+    }
+    if embedded {
         fields.get("embedded");
     }
+    let named: Vec<&str> = ["embedded", "aws", "vault"].into_iter().filter(|name| fields.has(name)).collect();
+    if let (true, Some(second)) = (named.len() > 1, named.last().and_then(|name| fields.key(name))) {
+        sink.report(second.place, "two-stores", "there is one store", "name one of `embedded`, `aws` and `vault`");
+    }
     fields.done();
-    aws::read_aws(aws, sink).map(StoreWritten::Aws)
+    match (aws, vault) {
+        (Some(aws), _) => aws::read_aws(aws, sink).map(StoreWritten::Aws),
+        (None, Some(vault)) => vault::read_vault(vault, folder, sink).map(StoreWritten::Vault),
+        (None, None) => None,
+    }
 }
 
 /// `{embedded: {directory}}`; the other kinds are named as not yet possible.
@@ -454,9 +472,9 @@ cache: {maxStale: 1h}
     #[case("policies: ''", &["1:11 bad-path"])]
     #[case("a: 1\n---\nb: 2\n", &["1:1 unknown-field", "3:1 one-document"])]
     #[case("store: {aws: {region: EU, prefix: /a, endpoint: \"http://a.example\", kmsKey: '', zone: b}}", &["1:23 bad-value", "1:35 bad-value", "1:49 bad-url", "1:77 bad-value", "1:81 unknown-field"])]
-    #[case("store: {aws: {prefix: a//b}, embedded: {}}", &["1:23 bad-value", "1:30 two-stores"])]
-    #[case("store: {vault: {address: x}, aws: {}}", &["1:9 unsupported"])]
-    #[case("store: {vault: {}, embedded: {}}", &["1:9 unsupported"])]
+    #[case("store: {aws: {prefix: a//b}, embedded: {}}", &["1:9 two-stores", "1:23 bad-value"])]
+    #[case("store: {vault: {}, aws: {}}", &["1:9 two-stores"])]
+    #[case("store: {vault: {}, embedded: {}}", &["1:9 two-stores", "1:16 missing-field", "1:16 missing-field"])]
     #[case("store: {}", &["1:8 missing-field"])]
     #[case("store: {embedded: {}, quota: {calls: 50, per: 1s}, share: 101%}", &["1:59 bad-share"])]
     #[case("store: {embedded: {}, quota: {calls: 50, per: 1s}, share: 1%}", &["1:30 share-too-small"])]

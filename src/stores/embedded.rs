@@ -24,7 +24,7 @@ pub(crate) const PARTS: [(&str, Rows); 2] = [("served", VERSIONS), ("management"
 /// environment are the address.
 #[derive(Debug, Clone)]
 pub struct EmbeddedStore {
-    embedded: Embedded,
+    pub(super) embedded: Embedded,
     keyring: Arc<Keyring>,
 }
 

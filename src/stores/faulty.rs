@@ -1,10 +1,10 @@
 //! Any store, with a fault point at every write.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use async_trait::async_trait;
 
-use super::{Append, Promoter, Promotion, PromotionError, SecretStore, Slot, Stages, StoreError, VersionBytes};
+use super::{Append, Mark, Native, Promoter, Promotion, PromotionError, SecretStore, Slot, Stages, StoreError, VersionBytes};
 use crate::domain::ids::{Name, VersionId};
 use crate::faults::{Fault, Faults};
 use crate::journal::Position;
@@ -85,6 +85,24 @@ impl<S: SecretStore> SecretStore for Faulty<S> {
     async fn list(&self, after: Option<&Name>, limit: usize) -> Result<Vec<Name>, StoreError> {
         self.faults.alive()?;
         self.inner.list(after, limit).await
+    }
+
+    async fn native(&self, slot: &Slot) -> Result<Option<Native>, StoreError> {
+        self.faults.alive()?;
+        self.inner.native(slot).await
+    }
+
+    async fn adopt(&self, slot: &Slot) -> Result<(), StoreError> {
+        let point = self.faults.point("store.adopt");
+        point.before()?;
+        let outcome = self.inner.adopt(slot).await;
+        point.after()?;
+        outcome
+    }
+
+    async fn marks(&self, slots: &[Slot]) -> Result<Option<BTreeMap<Name, Mark>>, StoreError> {
+        self.faults.alive()?;
+        self.inner.marks(slots).await
     }
 }
 

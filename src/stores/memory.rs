@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 
 use super::labels::{Change, Labels};
-use super::{Faulty, SecretStore, Slot, Stages, StoreError, VersionBytes};
+use super::{Faulty, Mark, Native, SecretStore, Slot, Stages, StoreError, VersionBytes};
 use crate::domain::credential::Environment;
 use crate::domain::ids::{Name, VersionId};
 use crate::domain::material::Material;
@@ -18,6 +18,10 @@ use crate::sealing::sha256;
 struct Kept {
     labels: Labels,
     bytes: BTreeMap<VersionId, VersionBytes>,
+    /// How often somebody else wrote here.
+    foreign: u64,
+    /// What somebody else wrote lies in a place of ours.
+    is_adopted: bool,
 }
 
 /// Loses everything with its last copy.
@@ -36,6 +40,7 @@ impl MemoryStore {
         let copy = |kept: &Kept| Kept {
             labels: kept.labels.clone(),
             bytes: kept.bytes.iter().map(|(version, bytes)| (version.clone(), bytes.duplicate())).collect(),
+            ..*kept
         };
         MemoryStore(Arc::new(Mutex::new(self.kept().iter().map(|(at, kept)| (at.clone(), copy(kept))).collect())))
     }
@@ -48,6 +53,19 @@ impl MemoryStore {
             Some(bytes) => drop(kept.bytes.insert(version.clone(), bytes)),
             None => drop(kept.bytes.remove(version)),
         }
+    }
+
+    /// Somebody else writes another value for native readers; `None`: no flat object of texts.
+    pub fn write_natively(&self, credential: &Name, environment: Environment, value: Option<Material>) {
+        let mut all = self.kept();
+        let kept = all.entry((credential.clone(), environment)).or_default();
+        kept.foreign += 1;
+        let Ok(version) = format!("foreign-{}", kept.foreign).parse::<VersionId>() else { return };
+        if let Some(served) = value {
+            kept.bytes.insert(version.clone(), VersionBytes { served, management: Material::default() });
+        }
+        kept.is_adopted = !kept.labels.is_empty();
+        kept.labels.relabel(Some(version));
     }
 
     /// Somebody else moves the label `current` behind our back.
@@ -83,7 +101,15 @@ impl SecretStore for MemoryStore {
     }
 
     async fn promote(&self, slot: &Slot, version: &VersionId, replacing: Option<&VersionId>) -> Result<(), StoreError> {
-        self.kept().entry(key(slot)).or_default().labels.promote(&slot.credential, version, replacing).map(drop)
+        let mut all = self.kept();
+        let kept = all.entry(key(slot)).or_default();
+        let before = kept.labels.stages().current;
+        kept.labels.promote(&slot.credential, version, replacing)?;
+        // Nobody reads what somebody else wrote once it isn't current any more.
+        if let Some(foreign) = before.filter(|before| before != version && !kept.labels.holds(before)) {
+            kept.bytes.remove(&foreign);
+        }
+        Ok(())
     }
 
     async fn forget(&self, slot: &Slot, version: &VersionId) -> Result<(), StoreError> {
@@ -115,6 +141,31 @@ impl SecretStore for MemoryStore {
             }
         }
         Ok(names)
+    }
+
+    async fn native(&self, slot: &Slot) -> Result<Option<Native>, StoreError> {
+        let all = self.kept();
+        let Some(kept) = all.get(&key(slot)) else { return Ok(None) };
+        let Some(version) = kept.labels.stages().current else { return Ok(None) };
+        let is_ours = kept.labels.holds(&version);
+        let served = kept.bytes.get(&version).map(|bytes| bytes.served.duplicate());
+        Ok((served.is_some() || !is_ours).then_some(Native { version, served, is_managed: is_ours || kept.is_adopted }))
+    }
+
+    async fn adopt(&self, slot: &Slot) -> Result<(), StoreError> {
+        if let Some(kept) = self.kept().get_mut(&key(slot)) {
+            kept.is_adopted = true;
+        }
+        Ok(())
+    }
+
+    async fn marks(&self, slots: &[Slot]) -> Result<Option<BTreeMap<Name, Mark>>, StoreError> {
+        let all = self.kept();
+        let mark = |slot: &Slot| {
+            let current = all.get(&key(slot))?.labels.stages().current?;
+            Some((slot.credential.clone(), Mark(current.to_string())))
+        };
+        Ok(Some(slots.iter().filter_map(mark).collect()))
     }
 }
 

@@ -3,9 +3,12 @@
 //! The truth about stages is the store's. What native readers of a store see as current is always the promoted version.
 
 pub mod aws;
+mod cached;
 pub mod contract;
 pub mod embedded;
 mod faulty;
+pub mod foreign_contract;
+mod kept;
 mod labels;
 pub mod memory;
 pub mod native_contract;
@@ -13,8 +16,9 @@ mod paced;
 mod promotion;
 #[cfg(test)]
 mod tests;
+pub mod vault;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -23,6 +27,7 @@ use crate::domain::credential::Environment;
 use crate::domain::ids::{Name, VersionId};
 use crate::domain::material::Material;
 
+pub use cached::{Cached, Kept, Now};
 pub use faulty::Faulty;
 pub use paced::{Paced, StoreShare};
 pub use promotion::{Apart, Append, Promoter, Promotion, PromotionError};
@@ -61,6 +66,43 @@ impl VersionBytes {
     }
 }
 
+/// What a read for an application brings.
+#[derive(Debug)]
+pub struct Reading {
+    pub bytes: VersionBytes,
+    /// The store is away, and this was kept of it.
+    pub stale: bool,
+}
+
+/// What native readers have at a slot, whoever put it there.
+#[derive(Debug)]
+pub struct Native {
+    /// Names it for [`SecretStore::promote`], which then replaces exactly this. Not a version of ours: somebody else's, called so
+    /// that no two values have one name.
+    pub version: VersionId,
+    /// `None`: it isn't a flat object of texts.
+    pub served: Option<Material>,
+    /// The place is ours. Else somebody made it who knows nothing of us, and only [`SecretStore::adopt`] makes it ours.
+    pub is_managed: bool,
+}
+
+/// Which value native readers have, told without the value: as long as nobody changes that, it is the same.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Mark(pub String);
+
+/// Whether a store answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Availability {
+    /// As far as is known.
+    Here,
+    Away {
+        /// Since its last answer; `None`: it never gave one.
+        stale_for: Option<Duration>,
+        /// That is within the bound for what applications get.
+        is_servable: bool,
+    },
+}
+
 /// What a store may answer instead of success. Closed, and free of material: the engine branches on it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
@@ -76,7 +118,7 @@ pub enum StoreError {
     IsCurrent { credential: Name, version: VersionId },
     #[error("what the store holds of `{credential}` is damaged: restore it from a backup, or submit the credential again")]
     Damaged { credential: Name },
-    /// Our share of its quota is used up. It wasn't sent.
+    /// Our share of its quota is used up, or it says so itself. Nothing was done.
     #[error("our share of the store's quota is used up")]
     Throttled { retry_after: Duration },
     /// The store can't do it for a reason of its own, however often it is asked. Nothing was done.
@@ -123,4 +165,38 @@ pub trait SecretStore: Send + Sync {
 
     /// Credentials that have at least one version here, by name, at most `limit` after `after`.
     async fn list(&self, after: Option<&Name>, limit: usize) -> Result<Vec<Name>, StoreError>;
+
+    /// What native readers have now; `None`: nothing. [`SecretStore::stages`] calls the same version current, where the place is ours,
+    /// and [`SecretStore::read`] goes on to give what a version of ours was written with.
+    async fn native(&self, slot: &Slot) -> Result<Option<Native>, StoreError> {
+        let Some(version) = self.stages(slot).await?.current else { return Ok(None) };
+        match self.read(slot, &version).await {
+            Ok(bytes) => Ok(Some(Native { version, served: Some(bytes.served), is_managed: true })),
+            Err(StoreError::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Makes a place ours in which somebody else's value lies: the value stays, and can be replaced from then on. A repeated call is
+    /// a no-op, and so is one where the place is ours or empty.
+    async fn adopt(&self, _slot: &Slot) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    /// A mark for each of these slots in which native readers find something, in as few calls as the store knows. `None`: nobody
+    /// else can write here.
+    async fn marks(&self, _slots: &[Slot]) -> Result<Option<BTreeMap<Name, Mark>>, StoreError> {
+        Ok(None)
+    }
+
+    /// As [`SecretStore::read`], for applications: where the store is away, what was kept of it, within a bound. A store that keeps
+    /// nothing has nothing else to say.
+    async fn read_to_serve(&self, slot: &Slot, version: &VersionId) -> Result<Reading, StoreError> {
+        Ok(Reading { bytes: self.read(slot, version).await?, stale: false })
+    }
+
+    /// Whether it answered last.
+    fn availability(&self) -> Availability {
+        Availability::Here
+    }
 }

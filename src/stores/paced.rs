@@ -1,6 +1,6 @@
 //! Any store, with its writes kept within our share of its quota (I15). Reads are counted, and never held up.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::time::Instant;
 
-use super::{Append, Promoter, Promotion, PromotionError, SecretStore, Slot, Stages, StoreError, VersionBytes};
+use super::{Append, Mark, Native, Promoter, Promotion, PromotionError, SecretStore, Slot, Stages, StoreError, VersionBytes};
 use crate::domain::ids::{Name, VersionId};
 use crate::journal::Position;
 use crate::rate::Rate;
@@ -106,6 +106,20 @@ impl<S: SecretStore> SecretStore for Paced<S> {
     async fn list(&self, after: Option<&Name>, limit: usize) -> Result<Vec<Name>, StoreError> {
         self.share.count();
         self.inner.list(after, limit).await
+    }
+
+    async fn native(&self, slot: &Slot) -> Result<Option<Native>, StoreError> {
+        self.share.count();
+        self.inner.native(slot).await
+    }
+
+    async fn adopt(&self, slot: &Slot) -> Result<(), StoreError> {
+        self.turn().await?;
+        self.inner.adopt(slot).await
+    }
+
+    async fn marks(&self, slots: &[Slot]) -> Result<Option<BTreeMap<Name, Mark>>, StoreError> {
+        self.inner.marks(slots).await
     }
 }
 

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use std::sync::Arc;
 
 use super::contract::{contract, promoter_contract, shapes};
+use super::foreign_contract::foreign_contract;
 use super::memory::MemoryStore;
 use super::*;
 use crate::domain::material::Secret;
@@ -22,6 +23,12 @@ async fn memory_keeps_the_contract() {
 #[tokio::test]
 async fn memory_behind_silent_faults_keeps_the_contract() {
     contract(|| MemoryStore::default().faulty(&Faults::default())).await;
+}
+
+#[tokio::test]
+async fn memory_tells_what_others_write() {
+    let store = MemoryStore::default();
+    foreign_contract(&store, async |slot: &Slot, value| store.write_natively(&slot.credential, slot.environment, Some(value))).await;
 }
 
 #[tokio::test]

@@ -43,5 +43,6 @@ mod scanner_test;
 mod stream;
 mod submit;
 mod tls;
+mod vault;
 mod wire_test;
 mod world;

@@ -39,12 +39,14 @@ pub(crate) struct Plan<'a> {
     pub(crate) rotation: &'a str,
     pub(crate) lease: &'a str,
     pub(crate) environment: &'a [(&'a str, &'a str)],
+    /// What stands behind `store:`; empty for the embedded one.
+    pub(crate) store: &'a str,
     pub(crate) options: fn(Options) -> Options,
 }
 
 impl Plan<'_> {
     pub(crate) fn still() -> Self {
-        Self { rotation: STILL, lease: "2s", environment: &[], options: |options| options }
+        Self { rotation: STILL, lease: "2s", environment: &[], store: "", options: |options| options }
     }
 
     pub(crate) fn quick() -> Self {
@@ -64,6 +66,9 @@ impl World {
         let enrolled_sandbox = sandbox.seed_key("first, by hand", Owner::Enrolled);
         let enrolled_production = production.seed_key("first, by hand", Owner::Enrolled);
         let mut site = Site::with_dinies(&sandbox, &production, plan.rotation);
+        if !plan.store.is_empty() {
+            plan.store.clone_into(&mut site.store);
+        }
         let lease = format!("lease: {}", plan.lease);
         let sandbox_token = site.application("payments-sandbox", "sandbox", &[SANDBOX], &lease);
         let production_token = site.application("payments-api", "production", &[PRODUCTION], &lease);
@@ -91,12 +96,17 @@ impl World {
 
     /// Till each environment has seen so many of our keys die.
     pub(crate) async fn wait_for_revocations(&mut self, each: usize, limit: Duration) {
+        self.wait_for_revocations_in((each, each), limit).await;
+    }
+
+    /// The same with a number for the sandbox and one for production.
+    pub(crate) async fn wait_for_revocations_in(&mut self, each: (usize, usize), limit: Duration) {
         let (sandbox, production) = (self.sandbox.clone(), self.production.clone());
-        let enough = || sandbox.revoked_of_ours() >= each && production.revoked_of_ours() >= each;
+        let enough = || sandbox.revoked_of_ours() >= each.0 && production.revoked_of_ours() >= each.1;
         if !crate::support::eventually(limit, enough).await {
             let status = self.daemon.cli(&["status", "--json"]).await;
             panic!(
-                "not {each} revocations in {limit:?}\nsandbox:{}\nproduction:{}\nstatus: {}\n{}",
+                "not {each:?} revocations in {limit:?}\nsandbox:{}\nproduction:{}\nstatus: {}\n{}",
                 self.sandbox.lock().truth.report(),
                 self.production.lock().truth.report(),
                 status.out(),

@@ -43,6 +43,10 @@ pub enum Scenario {
     Rotated,
     /// There is one secret: the old one dies when the next is made.
     Replaced,
+    /// A secondary secret is made beside the primary one, and promoting it ends that.
+    Secondary,
+    /// The same, turned round: the secondary secret is taken back.
+    SecondaryBack,
     /// The account has few slots, and the old key is disabled before it is removed.
     Disabled,
     /// The new version goes to its instance step by step, and is confirmed.
@@ -52,7 +56,7 @@ pub enum Scenario {
 }
 
 impl Scenario {
-    pub const ALL: [Scenario; 12] = [
+    pub const ALL: [Scenario; 14] = [
         Scenario::Whole,
         Scenario::Refused,
         Scenario::LostReply,
@@ -62,6 +66,8 @@ impl Scenario {
         Scenario::ByHand,
         Scenario::Rotated,
         Scenario::Replaced,
+        Scenario::Secondary,
+        Scenario::SecondaryBack,
         Scenario::Disabled,
         Scenario::RolledOut,
         Scenario::CanaryFailed,
@@ -69,13 +75,18 @@ impl Scenario {
 
     /// The key stays, and its secret changes.
     fn has_one_secret(self) -> bool {
-        matches!(self, Scenario::Rotated | Scenario::Replaced)
+        matches!(self, Scenario::Rotated | Scenario::Replaced) || self.has_secondary()
+    }
+
+    fn has_secondary(self) -> bool {
+        matches!(self, Scenario::Secondary | Scenario::SecondaryBack)
     }
 
     fn world(self, backend: Backend) -> World {
         match self {
             Scenario::Rotated => World::with(backend, &one_secret("rotate", "authentication: token", "overlap: 60s, unconfirmed: revoke")),
             Scenario::Replaced => World::with(backend, &one_secret("replace", "authentication: {management: manager}", "overlap: 0s")),
+            Scenario::Secondary | Scenario::SecondaryBack => World::with(backend, &secondary()),
             Scenario::Disabled => World::with(backend, &disabling()),
             Scenario::RolledOut | Scenario::CanaryFailed => {
                 World::with(backend, &DOCUMENTS.replace("spread: 1s", "spread: 1s, rollout: [1, 50%, 100%]"))
@@ -85,15 +96,21 @@ impl Scenario {
         }
     }
 
+    /// Lost replies make further secrets, all of which end with the next create or by themselves.
+    fn spares_nothing(self) -> bool {
+        matches!(self, Scenario::Rotated | Scenario::Replaced)
+    }
+
     /// The submitted key stays.
     fn goes_back(self) -> bool {
-        matches!(self, Scenario::RolledBack | Scenario::CanaryFailed)
+        matches!(self, Scenario::RolledBack | Scenario::SecondaryBack | Scenario::CanaryFailed)
     }
 
     fn prepare(self, world: &World) {
         world.issuer.behave(|behaviour| behaviour.idempotent = self == Scenario::LostReplyIdempotent);
         match self {
             Scenario::Whole | Scenario::Stolen | Scenario::RolledBack | Scenario::ByHand => {}
+            Scenario::Secondary | Scenario::SecondaryBack => {}
             Scenario::Rotated | Scenario::Replaced | Scenario::Disabled | Scenario::RolledOut | Scenario::CanaryFailed => {}
             Scenario::Refused => world.issuer.behave(|behaviour| behaviour.stillborn = true),
             Scenario::LostReply | Scenario::LostReplyIdempotent => world.issuer.inject("issuer.create", FaultAction::LoseReply),
@@ -283,10 +300,10 @@ impl Life {
             (Scenario::Stolen, 1, _) if row.incident.is_none() && self.app.held.is_some() => {
                 engine.compromised(operator(), &credential, STOLEN_WITHIN).await.err().map(|error| error.to_string())
             }
-            (Scenario::RolledBack | Scenario::CanaryFailed, 1, "steady") => {
+            (Scenario::RolledBack | Scenario::SecondaryBack | Scenario::CanaryFailed, 1, "steady") => {
                 engine.rotate(operator(), &credential).await.err().map(|error| error.to_string())
             }
-            (Scenario::RolledBack, 2, "promoted" | "confirmed") => {
+            (Scenario::RolledBack | Scenario::SecondaryBack, 2, "promoted" | "confirmed") => {
                 engine.roll_back(operator(), &credential).await.err().map(|error| error.to_string())
             }
             (Scenario::ByHand, 1, "steady") => engine.rotate(operator(), &credential).await.err().map(|error| error.to_string()),
@@ -312,6 +329,7 @@ impl Life {
         assert!(world.foreign_live(), "keys of others are left alone (I2)");
         let living = world.ours_living();
         assert!(living.len() <= 2, "never more than two keys of ours: {living:?}");
+        assert!(world.secrets_living() <= 2 || self.scenario.spares_nothing(), "never more than two secrets of ours");
         let stages = world.stages(CREDENTIAL).await;
         let Some(current) = stages.current else { return };
         let material = world.stored(CREDENTIAL, &current).await;
@@ -352,7 +370,7 @@ impl Life {
         let left_over = |code: &str| self.scenario != Scenario::CanaryFailed || !code.starts_with("canary-");
         assert!(status.problems.iter().all(|problem| !left_over(&problem.code)), "nothing is left over: {:?}", status.problems);
         let living = world.ours_living();
-        assert_eq!(living.len(), 1, "one key of ours lives");
+        assert_eq!((living.len(), world.secrets_living()), (1, 1), "one key of ours lives, with one secret");
         let rolled_back = self.scenario.goes_back() && status.credentials[0].generation >= 3;
         let key_stays = rolled_back || self.scenario.has_one_secret();
         assert_eq!(living.contains(&self.first.0), key_stays, "the old one is dead, unless it was taken back");
@@ -407,4 +425,16 @@ spec:
     create: {{method: POST, path: /rotate, {authentication}, {asks}fields: {{client_secret: /secret}}}}
 ---{usual}"
     )
+}
+
+/// Dinie's shape with a primary and a secondary secret.
+fn secondary() -> String {
+    let (described, usual) = one_secret("promote", "authentication: token", "overlap: 60s")
+        .split_once("\n---")
+        .map(|(a, b)| (a.to_owned(), b.to_owned()))
+        .unwrap();
+    let calls = "
+    promote: {method: POST, path: /secondary/promote, authentication: token}
+    cancel: {method: DELETE, path: /secondary, authentication: token}";
+    format!("{described}{calls}\n---{usual}")
 }

@@ -356,6 +356,24 @@ impl World {
         Engine::start(seams, policies, Options::default()).await
     }
 
+    /// The same with its values in another store, and the journal beside it.
+    pub async fn start_on(&self, store: Arc<dyn SecretStore>) -> Result<Arc<Engine>, StartError> {
+        let Kept { journal, keyring, .. } = self.backend.kept(&self.faults);
+        let seams = Seams {
+            store: store.clone(),
+            journal: journal.clone(),
+            promoter: Arc::new(Apart::new(store, journal)),
+            issuer: Arc::new(Dispatch::new(self.issuer.clone(), Arc::new(GeneratedIssuer))),
+            audit: Arc::new(FaultyAudit { inner: self.audit.clone(), faults: self.faults.clone() }),
+            clock: self.clocks.clone(),
+            delivery: self.pushes.clone(),
+            meter: Arc::new(NoMeter),
+            keyring,
+        };
+        let policies = self.documents.lock().unwrap().clone();
+        Engine::start(seams, policies, Options::default()).await
+    }
+
     /// The process has died with this engine. What is durable is opened anew.
     pub fn bury(&self, engine: Arc<Engine>) {
         assert_eq!(Arc::strong_count(&engine), 1, "nobody else holds the dead engine");
@@ -408,6 +426,12 @@ impl World {
     pub fn ours_living(&self) -> BTreeSet<KeyId> {
         let living = self.issuer.living(Environment::Production).into_iter().map(|(key_id, _)| key_id);
         living.filter(|key_id| !self.foreign.contains(key_id)).collect()
+    }
+
+    /// How many secrets of those live: a key may have several.
+    pub fn secrets_living(&self) -> usize {
+        let living = self.issuer.living(Environment::Production);
+        living.iter().filter(|(key_id, _)| !self.foreign.contains(key_id)).count()
     }
 
     pub fn alive_now(&self, key_id: &KeyId) -> bool {

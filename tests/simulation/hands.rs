@@ -231,9 +231,13 @@ impl Life {
     /// What is kept here is removed; a person submits anew. Without force, nothing that a document names is forgotten.
     fn forget(&mut self) {
         let name = self.any();
-        let current = self.scene.lock().model.known[&name].current.clone();
+        let in_use = {
+            let known = &self.scene.lock().model.known[&name];
+            // One that was forced is only finished by this.
+            known.current.is_some() && !known.clearing
+        };
         let Some(refused) = self.call(async |engine| engine.forget(operator(), &name, false).await) else { return };
-        let kept = current.is_none() || refused.is_err();
+        let kept = !in_use || refused.is_err();
         self.scene.lock().require(kept, "I11", || format!("{name}: what is in use was forgotten unforced"));
         for _ in 0..TRIES {
             let Some(forgotten) = self.call(async |engine| engine.forget(operator(), &name, true).await) else { break };

@@ -170,11 +170,16 @@ impl SeatJournal {
         let kept = async {
             let kept = act.await;
             if kept.is_ok() {
+                self.seat.scene.lock().model.appending(credential);
                 self.seat.scene.lock().journaled(&self.seat.scene.issuer, &self.seat.process, credential, term, event);
             }
             kept
         };
-        self.pass(&word, true, kept).await
+        let answer = self.pass(&word, true, kept).await;
+        if answer.is_ok() {
+            self.seat.scene.lock().model.knows(credential);
+        }
+        answer
     }
 }
 
@@ -192,7 +197,9 @@ impl Journal for SeatJournal {
         let act = async {
             let term = self.inner.begin_term().await?;
             self.seat.process.term.store(term, Ordering::Relaxed);
-            self.seat.scene.lock().model.term = term;
+            let model = &mut self.seat.scene.lock().model;
+            model.term = term;
+            model.known.values_mut().for_each(|known| known.lost = None);
             Ok(term)
         };
         self.pass("journal.begin_term", true, act).await
@@ -203,7 +210,11 @@ impl Journal for SeatJournal {
     }
 
     async fn load(&self, credential: &Name) -> Result<History, JournalError> {
-        self.pass("journal.load", false, self.inner.load(credential)).await
+        let history = self.pass("journal.load", false, self.inner.load(credential)).await;
+        if history.is_ok() {
+            self.seat.scene.lock().model.knows(credential);
+        }
+        history
     }
 
     async fn append(

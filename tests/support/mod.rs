@@ -24,6 +24,8 @@ pub(crate) mod tap;
 pub(crate) mod tls;
 #[allow(dead_code, reason = "shared with tests/canary.rs, which has no terminal")]
 pub(crate) mod tty;
+#[allow(dead_code, reason = "shared with tests/vault.rs, which asks for more")]
+pub(crate) mod vault;
 pub(crate) mod wire;
 
 use std::time::{Duration, Instant};

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::canary::{begins, failure_after, rolled_out, stopped};
 use super::incident::{close_incident, compromised, forgotten, revocation_asked};
 use super::manual::{reminded, removal_asked, removal_seen, requested, withdrawn};
-use super::undo::{abandon, orphan, restored, rollback_planned};
+use super::undo::{abandon, none_left_over, orphan, restored, rollback_planned};
 use super::{Event, Instant, POSSIBLE_ORPHANS_MAX, Phase, Plan, Rotation};
 use crate::domain::environment::Verdict;
 use crate::domain::holders::Blocker;
@@ -56,6 +56,7 @@ pub fn apply(ledger: &Ledger, event: &Event) -> Applied {
         Event::OrphanFound { .. } | Event::OrphanRevoked { .. } | Event::PossibleOrphan { .. } | Event::ReplyLost { .. } => {
             orphan(ledger, event)
         }
+        Event::SecondaryCancelled => none_left_over(ledger),
         Event::CurrentRefused { .. } | Event::CurrentAccepted if ledger.current.is_none() => {
             illegal("current-refused", "there is no current version")
         }

@@ -273,6 +273,8 @@ pub enum Event {
         operation: OperationId,
         at: Timestamp,
     },
+    /// Whatever lost replies left beside the primary secret is taken back.
+    SecondaryCancelled,
     /// As [`Event::PossibleOrphan`], where there is one secret: what was made is the provider's until the next create takes its
     /// place, and nothing is left over. The old key may be ending, which nobody was told.
     ReplyLost {
@@ -358,6 +360,8 @@ pub enum Step {
     RevokeOrphan {
         key_id: KeyId,
     },
+    /// Take back what a lost create may have left beside the current secret, which is the primary one as long as no other was made.
+    CancelSecondary,
     Create,
     /// Make the value ourselves. Nobody knows it before it is stored: done twice, it does no harm.
     Choose,

@@ -87,7 +87,7 @@ fn issue(rotation: &Rotation, facts: &Facts<'_>) -> Step {
     }
     // A reply was lost where nobody can look for the key: the attempt ends here, and the next one waits longer. Where there is
     // one secret, asking for the next one heals it.
-    if rotation.attempt_burned && spares_the_old && !facts.provider.can_find_orphans() {
+    if rotation.attempt_burned && spares_the_old && !facts.provider.can_find_orphans() && !facts.provider.has_secondary() {
         return abandon(AbandonReason::ReplyLost);
     }
     // Each lost reply costs the provider a key made and revoked: pause, and let the next try wait longer.
@@ -97,6 +97,9 @@ fn issue(rotation: &Rotation, facts: &Facts<'_>) -> Step {
     let before_deadline = after_promotion(rotation) + facts.policy.propagation(facts.provider);
     if let Some(closed) = window_closed(rotation, facts, before_deadline) {
         return closed;
+    }
+    if facts.provider.has_secondary() && !facts.ledger.possible_orphans.is_empty() {
+        return paused(facts).unwrap_or(Step::CancelSecondary);
     }
     let none = BTreeSet::new();
     let Some(seen) = facts.seen.or(is_on(Mutant::NoSurveyBeforeCreate).then_some(&none)) else { return Step::Survey };
@@ -309,6 +312,11 @@ fn undo(rotation: &Rotation, facts: &Facts<'_>) -> Step {
         if rotation.create_open {
             return undo_create(rotation, facts);
         }
+        // Nothing of ours stays beside the primary secret until the next try. Where that one is dead, nobody can sign for it.
+        let can_sign = facts.ledger.refused_since.is_none();
+        if facts.provider.has_secondary() && !facts.ledger.possible_orphans.is_empty() && can_sign {
+            return paused(facts).unwrap_or(Step::CancelSecondary);
+        }
     }
     Step::Discard
 }
@@ -378,5 +386,6 @@ pub(super) fn later(facts: &Facts<'_>, wait: Duration) -> Timestamp {
 
 /// Whether so many creates were lost that a person must look first.
 pub(crate) fn too_many_possible_orphans(facts: &Facts<'_>) -> bool {
-    facts.ledger.unseen_possible_orphans() >= POSSIBLE_ORPHANS_MAX
+    // What may stand beside a primary secret is taken back before the next try: nobody has to look for it.
+    !facts.provider.has_secondary() && facts.ledger.unseen_possible_orphans() >= POSSIBLE_ORPHANS_MAX
 }

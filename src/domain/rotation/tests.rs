@@ -11,6 +11,7 @@ mod perform;
 mod properties;
 mod rehearsals;
 mod rollback;
+mod secondary;
 mod slots;
 mod stories;
 mod successors;

@@ -147,6 +147,17 @@ pub(super) fn orphan(mut ledger: Ledger, event: &Event) -> Applied {
     Ok(ledger)
 }
 
+/// The account has no key of ours but the current one.
+pub(super) fn none_left_over(ledger: Ledger) -> Applied {
+    if !ledger.rotation.as_ref().is_some_and(|open| open.phase == Phase::Planned && !open.create_open) {
+        return illegal("secondary-cancelled", "a key that is on its way would go with it");
+    }
+    if ledger.possible_orphans.is_empty() {
+        return illegal("secondary-cancelled", "no reply to a create was lost");
+    }
+    Ok(Ledger { possible_orphans: Vec::new(), possible_orphans_seen: 0, ..ledger })
+}
+
 pub(super) fn rollback_planned(mut ledger: Ledger, plan: &Plan) -> Applied {
     let Some(rotation) = ledger.rotation.take() else { return illegal("rollback-planned", "no rotation is open") };
     if ledger.open_incident().is_some() {

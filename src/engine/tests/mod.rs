@@ -14,6 +14,7 @@ mod jumps;
 mod keys;
 mod launch;
 mod manual;
+mod outages;
 mod restored;
 mod rollouts;
 mod submissions;

@@ -9,6 +9,7 @@ mod meter;
 mod reply;
 mod request;
 mod revoke;
+mod secondary;
 mod template;
 mod transport;
 
@@ -89,7 +90,7 @@ impl DeclarativeIssuer {
         signer: Signer<'_>,
         extras: Extras,
     ) -> Result<Reply, IssuerError> {
-        let may_wait = !matches!(name, "create" | "disable" | "revoke");
+        let may_wait = !matches!(name, "create" | "disable" | "revoke" | "promote" | "cancel");
         self.call_in_turn(target, name, call, signer, (extras, may_wait)).await
     }
 
@@ -280,6 +281,10 @@ impl Issuer for DeclarativeIssuer {
         doomed: Option<&Material>,
     ) -> Result<Revocation, IssuerError> {
         self.end(target, acting, key_id, doomed).await
+    }
+
+    async fn cancel(&self, target: &Target, acting: &Material, doomed: Option<&Material>) -> Result<Revocation, IssuerError> {
+        self.take_back(target, acting, doomed).await
     }
 
     fn health(&self) -> Vec<ProviderHealth> {

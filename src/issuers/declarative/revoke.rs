@@ -61,6 +61,9 @@ impl DeclarativeIssuer {
         doomed: Option<&Material>,
     ) -> Result<Revocation, IssuerError> {
         let provider = &target.provider;
+        if provider.has_secondary() {
+            return self.put_in_place(target, acting, doomed).await;
+        }
         let call = provider.calls.revoke.as_ref().ok_or(IssuerError::Impossible("the description has no revoke call"))?;
         if signs_itself(provider, acting, key_id, doomed) {
             return Err(IssuerError::Impossible("the key that signs is the one that would be revoked"));
@@ -113,6 +116,16 @@ impl DeclarativeIssuer {
         }
     }
 
+    /// Where nothing lists the keys of an account: the key itself is asked.
+    pub(super) async fn closure_by_asking(&self, target: &Target, doomed: &Material) -> Result<Closure, IssuerError> {
+        match self.death_of(target, doomed).await {
+            Death::Proved => Ok(Closure::Proved),
+            Death::StillAlive => Err(IssuerError::Unclear("the key is still accepted")),
+            Death::NotNow => Err(ASK_LATER),
+            Death::Unknown => Ok(Closure::Unproved),
+        }
+    }
+
     async fn death_of(&self, target: &Target, doomed: &Material) -> Death {
         let mut death = Death::Unknown;
         for look in 0..LOOKS_MAX {
@@ -148,7 +161,7 @@ fn signs_itself(provider: &Provider, acting: &Material, key_id: &KeyId, doomed: 
     same || provider.calls.create.as_ref().is_some_and(|create| has_id(create, acting, key_id))
 }
 
-fn shares_a_secret(provider: &Provider, acting: &Material, doomed: &Material) -> bool {
+pub(super) fn shares_a_secret(provider: &Provider, acting: &Material, doomed: &Material) -> bool {
     // A secret that isn't bound may be shared by all keys of an account.
     let bound = provider.fields.iter().filter(|(_, field)| field.class == FieldClass::Secret && field.bound);
     let mut pairs = bound.filter_map(|(name, _)| Some((acting.get(name)?, doomed.get(name)?)));

@@ -1,5 +1,6 @@
 //! A provider in memory that knows the truth, with faults: what the engine's tests and the crash matrix rotate against.
 
+mod secondary;
 mod successor;
 mod truth;
 
@@ -24,7 +25,8 @@ use crate::domain::provider::{ListedKey, SignedCall};
 pub use self::truth::{Behaviour, SecretMaker, SimKey};
 
 /// Where a fault can strike, in the order of a rotation. The hook is asked once per call.
-pub const POINTS: [&str; 6] = ["issuer.create", "issuer.probe", "issuer.list", "issuer.disable", "issuer.revoke", "issuer.is_dead"];
+pub const POINTS: [&str; 7] =
+    ["issuer.create", "issuer.probe", "issuer.list", "issuer.disable", "issuer.revoke", "issuer.cancel", "issuer.is_dead"];
 
 /// What happens at a point.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -243,7 +245,7 @@ impl Issuer for MemoryIssuer {
 
     async fn list(&self, target: &Target, acting: &Material) -> Result<Vec<ListedKey>, IssuerError> {
         self.at("issuer.list", |state, now| {
-            if state.behaviour.blind || !target.provider.succession().spares_the_old() {
+            if state.behaviour.blind || target.provider.has_secondary() || !target.provider.succession().spares_the_old() {
                 return Err(IssuerError::Impossible("the provider can't list"));
             }
             state.authenticate(target.environment, signing(target, acting, SignedCall::List), now)?;
@@ -263,6 +265,9 @@ impl Issuer for MemoryIssuer {
             let succession = target.provider.succession();
             if !succession.spares_the_old() {
                 return state.succeed(target.environment, acting, request, succession, now);
+            }
+            if target.provider.has_secondary() {
+                return state.second(target.environment, acting, request, now);
             }
             let index = state.issue(target.environment, request, now)?;
             Ok(state.keys[index].minted())
@@ -291,10 +296,21 @@ impl Issuer for MemoryIssuer {
         if !target.provider.succession().spares_the_old() {
             return Err(IssuerError::Impossible("the provider ends the old secret by itself"));
         }
+        if target.provider.has_secondary() {
+            let doomed = doomed.ok_or(IssuerError::Impossible("the primary secret signs its own end, and isn't at hand"))?;
+            return self.at("issuer.revoke", |state, now| state.put_in_place(target.environment, acting, doomed, now)).await;
+        }
         let signing = signing(target, acting, SignedCall::Revoke);
         self.at("issuer.revoke", |state, now| state.revoke(target.environment, (acting, signing), key_id, doomed, now))
             .await
             .map_err(|error| said_of(target, SignedCall::Revoke, error))
+    }
+
+    async fn cancel(&self, target: &Target, acting: &Material, doomed: Option<&Material>) -> Result<Revocation, IssuerError> {
+        if !target.provider.has_secondary() {
+            return Err(IssuerError::Impossible("the provider has no secondary secret"));
+        }
+        self.at("issuer.cancel", |state, now| state.take_back(target.environment, acting, doomed, now)).await
     }
 
     /// No breaker stands before a provider in memory: every call reaches it.

@@ -8,7 +8,7 @@ use super::*;
 use crate::domain::ids::OperationId;
 use crate::domain::ledger::Closure;
 use crate::issuers::contract::{self, Subject};
-use crate::issuers::{fixtures, succession_contract};
+use crate::issuers::{fixtures, secondary_contract, succession_contract};
 
 fn start() -> (Arc<MemoryIssuer>, SimClock, Target, KeyId, Material) {
     let clock = SimClock::new(Timestamp::from_second(1_800_000_000).unwrap());
@@ -71,6 +71,15 @@ async fn where_there_is_one_secret_it_keeps_that_contract() {
             .await;
         }
     }
+}
+
+#[tokio::test]
+async fn where_there_is_a_secondary_secret_it_keeps_that_contract() {
+    let (issuer, clock, _, _, primary) = start();
+    let target = fixtures::target(fixtures::promoting(), "http://127.0.0.1:1");
+    let truth = issuer.clone();
+    let accepts = Arc::new(move |material: &Material| truth.accepts_material(Environment::Sandbox, material, clock.now()));
+    secondary_contract::run(&secondary_contract::Subject { issuer, target, primary, accepts }).await;
 }
 
 #[tokio::test]
@@ -142,6 +151,8 @@ async fn every_point_is_asked_by_its_name() {
     let can_disable = fixtures::target(fixtures::slotted(), "http://127.0.0.1:1");
     issuer.disable(&can_disable, &other, &key, Some(&current)).await.unwrap();
     issuer.revoke(&target, &other, &key, Some(&current)).await.unwrap();
+    let promoting = fixtures::target(fixtures::promoting(), "http://127.0.0.1:1");
+    issuer.cancel(&promoting, &other, None).await.unwrap();
     issuer.is_dead(&target, &current).await.unwrap();
     assert_eq!(*seen.lock().unwrap(), POINTS);
 }

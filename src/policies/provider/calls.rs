@@ -41,6 +41,8 @@ pub(super) fn read_calls(node: &Node, scope: &Scope<'_>, lifecycle: Option<Lifec
         list: fields.get("list").and_then(|node| read_list(node, scope, has_token)),
         disable: call("disable", CallKind::Disable),
         revoke: call("revoke", CallKind::Revoke),
+        promote: call("promote", CallKind::Promote),
+        cancel: call("cancel", CallKind::Cancel),
     };
     lifecycle::check_calls(&fields, &calls, lifecycle);
     fields.done();
@@ -147,6 +149,7 @@ fn read_target(fields: &Fields<'_>, scope: &Scope<'_>, kind: CallKind) -> Option
     let sink = scope.sink;
     match (fields.get("path"), fields.get("urlField")) {
         (Some(path), None) => Some((read_path(path, scope, kind)?, None)),
+        (None, Some(field)) if kind.acts_on_order() => unsigned_by_key(field, sink),
         (None, Some(field)) => Some((Template::literal(""), Some(request::field(field, scope, &[FieldClass::Management])?))),
         (None, None) if fields.has("path") || fields.has("urlField") => None,
         (None, None) => {
@@ -183,6 +186,7 @@ fn read_authentication(node: &Node, scope: &Scope<'_>, kind: CallKind, has_token
         return match (basic, bearer, management) {
             (Some(basic), None, None) => read_basic(basic, scope).map(|(username, password)| Authentication::Basic { username, password }),
             (None, Some(bearer), None) => Some(Authentication::Bearer { field: request::field(bearer, scope, &ACTING)? }),
+            (None, None, Some(_)) if kind.acts_on_order() => unsigned_by_key(node, sink),
             (None, None, Some(field)) => {
                 Some(Authentication::Management { field: request::field(field, scope, &[FieldClass::Management])? })
             }
@@ -190,6 +194,7 @@ fn read_authentication(node: &Node, scope: &Scope<'_>, kind: CallKind, has_token
         };
     }
     match &node.kind {
+        Kind::Text(word) if kind.acts_on_order() && matches!(word.as_str(), "open" | "administrator") => unsigned_by_key(node, sink),
         Kind::Text(word) if word == "open" => Some(Authentication::Open),
         Kind::Text(word) if word == "token" => {
             if kind == CallKind::Token || !has_token {
@@ -206,6 +211,13 @@ fn read_authentication(node: &Node, scope: &Scope<'_>, kind: CallKind, has_token
         }
         _ => bad_authentication(node, sink),
     }
+}
+
+/// The primary secret itself, so that a call which arrives late ends nothing else.
+fn unsigned_by_key<T>(node: &Node, sink: &Sink<'_>) -> Option<T> {
+    let message = "which secret this call ends follows from their order, so the primary one itself signs it";
+    sink.report(node.place, "bad-authentication", message, "write `basic`, `bearer` or `token`");
+    None
 }
 
 fn no_token_call(node: &Node, sink: &Sink<'_>) {

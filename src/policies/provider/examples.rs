@@ -39,12 +39,14 @@ pub(in super::super) const OUTCOMES: [(&str, Outcome); 4] = [
 type Pick = fn(&Calls) -> Option<&Call>;
 
 /// The calls that a reply may be an example of.
-pub(in super::super) const CALLS: [(&str, Pick); 5] = [
+pub(in super::super) const CALLS: [(&str, Pick); 7] = [
     ("token", |calls| calls.token.as_ref()),
     ("probe", |calls| calls.probe.as_ref()),
     ("create", |calls| calls.create.as_ref().map(|create| &create.call)),
     ("list", |calls| calls.list.as_ref().map(|list| &list.call)),
     ("revoke", |calls| calls.revoke.as_ref()),
+    ("promote", |calls| calls.promote.as_ref()),
+    ("cancel", |calls| calls.cancel.as_ref()),
 ];
 
 /// The examples, as written.

@@ -14,10 +14,11 @@ use super::request::pointer;
 /// More than that is no number to run out of.
 pub(in super::super) const SLOTS_MAX: u32 = 10_000;
 
-pub(in super::super) const LIFECYCLES: [(&str, Lifecycle); 5] = [
+pub(in super::super) const LIFECYCLES: [(&str, Lifecycle); 6] = [
     ("pairs", Lifecycle::Pairs),
     ("rotate", Lifecycle::Rotate),
     ("replace", Lifecycle::Replace),
+    ("promote", Lifecycle::Promote),
     ("manual", Lifecycle::Manual),
     ("generated", Lifecycle::Generated),
 ];
@@ -26,9 +27,9 @@ pub(super) fn read(node: &Node, sink: &Sink<'_>) -> Option<Lifecycle> {
     choice(node, sink, &LIFECYCLES).map(|word| word.value)
 }
 
-/// Whether there is one secret, which the next one takes the place of.
+/// Whether only the secret changes, and what it belongs to stays.
 fn keeps_the_key(lifecycle: Option<Lifecycle>) -> bool {
-    matches!(lifecycle, Some(Lifecycle::Rotate | Lifecycle::Replace))
+    matches!(lifecycle, Some(Lifecycle::Rotate | Lifecycle::Replace | Lifecycle::Promote))
 }
 
 /// Reports calls that this lifecycle never makes.
@@ -44,11 +45,15 @@ pub(super) fn check_calls(fields: &Fields<'_>, calls: &Calls, lifecycle: Option<
             (&["list", "disable", "revoke"], "rotate", "the provider ends the old secret by itself: leave the call out")
         }
         Some(Lifecycle::Replace) => (&["list", "disable", "revoke"], "replace", "the old secret dies with the create: leave the call out"),
+        Some(Lifecycle::Promote) => {
+            (&["list", "disable", "revoke"], "promote", "the old secret dies when the new one is promoted: leave the call out")
+        }
         Some(Lifecycle::Pairs | Lifecycle::Generated) | None => (&[], "", ""),
     };
     for key in unused.iter().filter_map(|name| fields.key(name)) {
         sink.report(key.place, "unused-call", format!("with `lifecycle: {word}` nothing makes this call"), help);
     }
+    check_order(fields, lifecycle);
     if let (true, false, Some(key)) = (lifecycle == Some(Lifecycle::Pairs), fields.has("revoke"), fields.key("disable")) {
         let help = "describe `revoke`, which removes the key after a while; what only disables for ever is the revocation itself";
         sink.report(key.place, "disable-alone", "a key that is disabled is removed afterwards, and nothing says how", help);
@@ -57,6 +62,30 @@ pub(super) fn check_calls(fields: &Fields<'_>, calls: &Calls, lifecycle: Option<
     if let (true, Some(key)) = (asks && lifecycle != Some(Lifecycle::Rotate), fields.key("create")) {
         let message = format!("`{{{OVERLAP_SECONDS}}}` asks for what this lifecycle doesn't have");
         sink.report(key.place, "overlap-unused", message, "leave it out, or write `lifecycle: rotate`");
+    }
+}
+
+/// Without calls, there is nothing to make a secondary secret with.
+pub(super) fn check_needs_calls(fields: &Fields<'_>, lifecycle: Option<Lifecycle>) {
+    if lifecycle == Some(Lifecycle::Promote) {
+        fields.need("calls", "how a secondary secret is made, promoted and taken back: `create`, `promote` and `cancel`");
+    }
+}
+
+/// The calls for a primary and a secondary secret: all of them, or none.
+fn check_order(fields: &Fields<'_>, lifecycle: Option<Lifecycle>) {
+    let sink = fields.sink;
+    for (name, help) in [
+        ("create", "the call that makes the secondary secret"),
+        ("promote", "the call that puts the secondary secret in the primary one's place, which ends that one"),
+        ("cancel", "the call that takes the secondary secret back"),
+    ] {
+        if lifecycle == Some(Lifecycle::Promote) {
+            fields.need(name, help);
+        } else if let (true, Some(key)) = (lifecycle.is_some() && name != "create", fields.key(name)) {
+            let message = "only with `lifecycle: promote` something makes this call";
+            sink.report(key.place, "unused-call", message, "leave it out, or write `lifecycle: promote`");
+        }
     }
 }
 

@@ -60,7 +60,7 @@ pub(super) fn read(name: &Name, node: &Node, examples: Examples, sink: &Sink<'_>
     let fields = Fields::of(node, sink)?;
     let title = fields.need("title", "what people call the provider").and_then(|node| text(node, sink));
     let retired = fields.get("retired").and_then(|node| boolean(node, sink)).unwrap_or(false);
-    let help = "how keys come and go: `pairs`, `rotate`, `replace`, `manual` or `generated`";
+    let help = "how keys come and go: `pairs`, `rotate`, `replace`, `promote`, `manual` or `generated`";
     let lifecycle = fields.need("lifecycle", help).and_then(|node| lifecycle::read(node, sink));
     let variables = fields.get("variables").map(|node| read_variables(node, sink)).unwrap_or_default();
     let described = fields.need("fields", "what a credential consists of").map(|node| read_fields(node, sink)).unwrap_or_default();
@@ -74,6 +74,7 @@ pub(super) fn read(name: &Name, node: &Node, examples: Examples, sink: &Sink<'_>
     if generated {
         generate::check_calls(&fields, sink);
     }
+    lifecycle::check_needs_calls(&fields, lifecycle);
     let calls = fields.get("calls").map(|node| read_calls(node, &scope, lifecycle)).unwrap_or_default();
     if let Some(node) = fields.get("fields") {
         linked::check_links(node, &described, &calls, sink);

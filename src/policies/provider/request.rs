@@ -39,6 +39,15 @@ pub(super) enum CallKind {
     List,
     Disable,
     Revoke,
+    Promote,
+    Cancel,
+}
+
+impl CallKind {
+    /// Whether the call names no key: which one it ends follows from which came first.
+    pub(super) fn acts_on_order(self) -> bool {
+        matches!(self, CallKind::Promote | CallKind::Cancel)
+    }
 }
 
 impl Place {

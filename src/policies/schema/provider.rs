@@ -77,7 +77,7 @@ pub(super) fn spec() -> Value {
 /// What each way of coming and going asks for, and what it leaves no room for.
 fn by_lifecycle() -> Value {
     let lives = |word: &str| json!({"properties": {"lifecycle": {"const": word}}, "required": ["lifecycle"]});
-    let one_secret = json!({"properties": {"lifecycle": {"enum": ["rotate", "replace"]}}, "required": ["lifecycle"]});
+    let one_secret = json!({"properties": {"lifecycle": {"enum": ["rotate", "replace", "promote"]}}, "required": ["lifecycle"]});
     let create = |part: Value| json!({"properties": {"calls": {"properties": {"create": part}}}});
     json!([
         // One secret: the key stays, and is neither listed nor revoked.
@@ -85,6 +85,12 @@ fn by_lifecycle() -> Value {
             "if": one_secret,
             "then": {"properties": {"calls": {"properties": {"list": false, "disable": false, "revoke": false, "create": {"properties": {"keyId": false}}}}}},
             "else": create(json!({"required": ["keyId"]})),
+        },
+        // What a call ends follows from the order of two secrets: all calls for that, or none.
+        {
+            "if": lives("promote"),
+            "then": {"required": ["calls"], "properties": {"calls": {"required": ["create", "promote", "cancel"]}}},
+            "else": {"properties": {"calls": {"properties": {"promote": false, "cancel": false}}}},
         },
         {"if": lives("rotate"), "else": create(json!({"properties": {"previousExpiresAt": false}}))},
         {
@@ -210,6 +216,7 @@ fn calls() -> Value {
         }),
     );
     let administered = json!({"$ref": "#/$defs/administered"});
+    let own = json!({"$ref": "#/$defs/signature"});
     let create = json!({
         "authentication": administered,
         "keyId": pointer, "issuedAt": pointer, "expiresAt": pointer, "previousExpiresAt": pointer,
@@ -231,6 +238,8 @@ fn calls() -> Value {
             "list": call(&["items", "keyId"], list),
             "disable": call(&[], json!({"authentication": administered})),
             "revoke": call(&[], json!({"authentication": administered})),
+            "promote": call(&[], json!({"authentication": own, "urlField": false})),
+            "cancel": call(&[], json!({"authentication": own, "urlField": false})),
         }),
     )
 }

@@ -106,3 +106,37 @@ fn a_webhook_secret_of_dinies_is_rotated_by_a_credential_of_the_account() {
     let provider = &policies.providers[&"dinie-webhook".parse::<Name>().unwrap()];
     assert!(provider.can_mint() && provider.asks_for_overlap() && provider.serves_previous() && !provider.can_find_orphans());
 }
+
+const PROMOTE: &str = r#"spec:
+  title: Two tokens
+  lifecycle: promote
+  environments: {sandbox: {base: "https://two.example"}}
+  fields:
+    id: {class: public}
+    secret: {class: secret}
+  calls:
+    create: {method: POST, path: "/second", authentication: {bearer: secret}, fields: {secret: /secret}}
+    promote: {method: POST, path: "/promote", authentication: {bearer: secret}}
+    cancel: {method: DELETE, path: "/second", authentication: {bearer: secret}}
+"#;
+
+#[rstest]
+#[case("", "", &[])]
+#[case("    cancel: {method: DELETE, path: \"/second\", authentication: {bearer: secret}}\n", "", &["12:5 missing-field"])]
+#[case("    promote: {method: POST, path: \"/promote\", authentication: {bearer: secret}}\n", "", &["12:5 missing-field"])]
+#[case("fields: {secret: /secret}", "keyId: /id, fields: {secret: /secret}", &["12:79 unused-part"])]
+#[case("    cancel:", "    revoke: {method: DELETE, path: /a, authentication: {bearer: secret}}\n    cancel:", &["14:5 unused-call"])]
+#[case("/promote\", authentication: {bearer: secret}", "/promote\", authentication: administrator", &["13:63 bad-authentication"])]
+#[case("DELETE, path: \"/second\", authentication: {bearer: secret}", "DELETE, path: \"/second\", authentication: open", &["14:63 bad-authentication"])]
+#[case("lifecycle: promote", "lifecycle: rotate\n  timing: {overlap: {default: 1h}}", &["14:5 unused-call", "15:5 unused-call"])]
+fn a_secondary_secret_needs_all_its_calls_and_no_other(#[case] from: &str, #[case] to: &str, #[case] expected: &[&str]) {
+    assert!(PROMOTE.contains(from), "{from}");
+    let spec = if from.is_empty() { PROMOTE.to_owned() } else { PROMOTE.replacen(from, to, 1) };
+    assert_eq!(problems_of(&(head("Provider", "two") + &spec)), expected);
+}
+
+#[test]
+fn without_calls_there_is_no_secondary_secret() {
+    let spec = PROMOTE.split("  calls:").next().unwrap();
+    assert_eq!(problems_of(&(head("Provider", "two") + spec)), ["5:3 missing-field"]);
+}

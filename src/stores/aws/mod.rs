@@ -1,9 +1,19 @@
 //! The store in AWS Secrets Manager: one secret per slot at `<prefix>/<environment>/<path>`, whose current version is always the
 //! promoted one.
 //!
-//! Stages are AWS's own labels, and a promotion is one move of AWSCURRENT from the version that it is said to be on: AWS refuses it
-//! when it is elsewhere. AWS makes the first version of a secret current whatever it is told, so the native secret is made by the
-//! first promotion, and until then a pending version lies in the secret apart.
+//! `secret.rs` is pure: what a described secret says, of which versions are ours and which stage each has. AWS names a version by
+//! the token that it was written with, derived from ours (`token`), so a repeated write is none; a label of ours on it is the way
+//! back, and says that it is kept. So a new leader needs nothing but AWS, and no label is in two places. `moves.rs` are the writes, in an order in
+//! which each can be the last one: `tests/aws/crashes.rs` stops at each, before and after its effect.
+//!
+//! - The compare-and-set is one `UpdateSecretVersionStage` of AWSCURRENT with `RemoveFromVersionId`; for the first version it is `CreateSecret`.
+//! - AWS makes the first version of a secret current whatever stages it is given. So a first version lies in the secret apart until its
+//!   promotion makes the native one; management parts lie there always.
+//! - AWSCURRENT can't be taken away. What was cleared bears `keywright-cleared`, and its secret is marked for deletion.
+//! - That a version was current is AWSCURRENT or AWSPREVIOUS, and a label of ours from when AWSPREVIOUS is about to leave it.
+//! - A quota is kept by the store itself, per call to AWS, and not by `Paced`: one call to the store is several.
+//! - moto's plain `GetSecretValue` stays on the old version after a label moved, so its tests ask for the stage; neither server throttles
+//!   or enforces limits, so a proxy of the tests does (`tests/aws/proxy.rs`), and `AwsStore::VALUE_MAX` is ours.
 
 mod calls;
 mod moves;

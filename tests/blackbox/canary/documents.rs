@@ -77,9 +77,31 @@ fn configuration() -> Value {
     })
 }
 
-/// An error names the file that it is about: a path is no place for a value.
-const PATHS: [&str; 6] =
-    ["/policies", "/store/embedded/directory", "/journal/embedded/directory", "/key/file", "/audit/file", "/listen/socket"];
+fn configuration_with_vault() -> Value {
+    json!({
+        "store": {"vault": {
+            "address": "https://vault.example:8200", "mount": "secret", "prefix": "keywright", "namespace": "team", "ca": "./ca.pem",
+            "auth": {"appRole": {"mount": "approle", "roleId": "role", "secretIdFile": "./secret-id"}},
+        }},
+    })
+}
+
+/// An error names the file that it is about: a path is no place for a value. Names of Vault's are taken as they stand.
+const PATHS: [&str; 13] = [
+    "/policies",
+    "/store/embedded/directory",
+    "/store/vault/mount",
+    "/store/vault/prefix",
+    "/store/vault/namespace",
+    "/store/vault/ca",
+    "/store/vault/auth/appRole/mount",
+    "/store/vault/auth/appRole/roleId",
+    "/store/vault/auth/appRole/secretIdFile",
+    "/journal/embedded/directory",
+    "/key/file",
+    "/audit/file",
+    "/listen/socket",
+];
 
 /// In place of the secret while a document is put together: it is written in several ways.
 const HERE: &str = "here-it-stands";
@@ -195,7 +217,7 @@ async fn nothing_comes_out_of_a_document_with_a_secret_in_it() {
                 collect(&mut outputs, arguments[0], printed);
             }
         }
-        let configurations = WRITTEN.map(|write| texts(&[configuration()], canary, write));
+        let configurations = WRITTEN.map(|write| texts(&[configuration(), configuration_with_vault()], canary, write));
         for number in 0..configurations[0].len() {
             // The ways of writing take turns, over the shapes, too.
             std::fs::write(&config, &configurations[(number + index) % WRITTEN.len()][number]).unwrap();

@@ -67,6 +67,9 @@ impl Known {
                 let before = self.theft.take().filter(|theft| !theft.closed);
                 let mut keys = before.map(|theft| theft.keys).unwrap_or_default();
                 let old = self.old.as_ref().and_then(|old| self.versions.get(old)).filter(|old| !old.ended);
+                // After a rollback, what it took back is the younger of the two, and nobody said that it is stolen.
+                let current = self.current.as_ref().and_then(|current| self.versions.get(current));
+                let old = old.filter(|old| current.is_none_or(|current| old.made <= current.made));
                 keys.extend(self.current_key().into_iter().chain(old.map(|old| &old.key)).cloned());
                 self.theft = Some(Theft { from: at, within: *within, keys, closed: false });
             }

@@ -94,7 +94,7 @@ impl Inner {
         let known = &self.model.known[name];
         let (current, own) = (known.current.clone(), known.versions.get(version).map(|version| version.key.clone()));
         let (told, gone, unverified) = (known.told.as_ref() == Some(version), known.clearing, known.unverified);
-        let waits = known.due_to(id) == Some(version);
+        let waits = known.due_to(id) == Some(version) || known.was_due(id, version);
         self.require(!unverified, "I10", || format!("{name}: {version} came back from a backup and is served unverified"));
         self.require(!gone, "I4", || format!("{name}: {version} is served and was forgotten"));
         self.served_in_turn(id, name, version);

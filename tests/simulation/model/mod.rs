@@ -136,6 +136,15 @@ pub struct Known {
     pub forgotten: bool,
     /// Back from a backup, and not looked at since.
     pub unverified: bool,
+    /// What was true before the last event, while the process can't know that it is durable.
+    pub lost: Option<Lost>,
+}
+
+/// The view of a process whose append was done, and not acknowledged.
+#[derive(Debug, Clone)]
+pub struct Lost {
+    pub told: Option<VersionId>,
+    pub rolling: Option<Rolling>,
 }
 
 /// Everything that the model knows.
@@ -190,6 +199,20 @@ pub struct Model {
 }
 
 impl Model {
+    /// An event becomes durable, and whether its process will be told isn't known yet.
+    pub fn appending(&mut self, name: &Name) {
+        if let Some(known) = self.known.get_mut(name) {
+            known.lost = Some(Lost { told: known.told.clone(), rolling: known.rolling.clone() });
+        }
+    }
+
+    /// The process has what the journal has.
+    pub fn knows(&mut self, name: &Name) {
+        if let Some(known) = self.known.get_mut(name) {
+            known.lost = None;
+        }
+    }
+
     pub fn new(setting: &Setting, installation: InstallationId) -> Model {
         let known = setting.policies.credentials.values().map(|document| {
             let known = Known::new(document.environment, Setting::policy_of(&setting.policies, &document.name));
@@ -333,6 +356,7 @@ impl Known {
             clearing: false,
             forgotten: false,
             unverified: false,
+            lost: None,
         }
     }
 

@@ -9,7 +9,7 @@ use keywright::domain::policy::{Confirmation, Uptake};
 use keywright::domain::rollout::{Reach, StopReason, patience, rank};
 use keywright::domain::rotation::{AbandonReason, Event, Plan};
 
-use super::{CopyId, Known};
+use super::{CopyId, Known, Lost};
 use crate::scene::Inner;
 
 /// A new version on its way.
@@ -119,10 +119,20 @@ impl Known {
 
     /// What this copy has to be served while the new version isn't everybody's.
     pub fn due_to(&self, id: &CopyId) -> Option<&VersionId> {
-        let rolling = self.rolling.as_ref().filter(|rolling| rolling.reach != Reach::Everybody)?;
-        let instance: InstanceName = id.1.parse().ok()?;
-        Some(if rolling.reach.includes(rank(&id.0, &instance)) { &rolling.new } else { &rolling.old })
+        due_in(self.rolling.as_ref(), id)
     }
+
+    /// Whether this version is what was to be served before an event that the process doesn't know of.
+    pub fn was_due(&self, id: &CopyId, version: &VersionId) -> bool {
+        let before = |lost: &Lost| due_in(lost.rolling.as_ref(), id).or(lost.told.as_ref()) == Some(version);
+        self.lost.as_ref().is_some_and(before)
+    }
+}
+
+fn due_in<'a>(rolling: Option<&'a Rolling>, id: &CopyId) -> Option<&'a VersionId> {
+    let rolling = rolling.filter(|rolling| rolling.reach != Reach::Everybody)?;
+    let instance: InstanceName = id.1.parse().ok()?;
+    Some(if rolling.reach.includes(rank(&id.0, &instance)) { &rolling.new } else { &rolling.old })
 }
 
 impl Inner {
@@ -130,7 +140,7 @@ impl Inner {
     pub fn served_in_turn(&mut self, id: &CopyId, name: &Name, version: &VersionId) {
         let known = &self.model.known[name];
         let due = known.due_to(id).cloned();
-        let fits = due.as_ref().is_none_or(|due| due == version);
+        let fits = due.as_ref().is_none_or(|due| due == version) || known.was_due(id, version);
         self.require(fits, "I4", || format!("{name}: {}/{} was served {version}, and {due:?} is its turn", id.0, id.1));
         let generation = |version: &VersionId| self.model.known[name].versions.get(version).map(|version| version.generation);
         let before = self.model.copies.get(id).and_then(|copy| copy.newest.clone());

@@ -41,6 +41,10 @@ fn lives() -> Vec<Vec<Event>> {
     let mut life = World::generating();
     life.settle_after_start();
     lives.push(life.events);
+    let mut life = World::with_secondary();
+    life.fault = Some(Fault::ReplyLost);
+    life.settle_after_start();
+    lives.push(life.events);
     for lifecycle in [Lifecycle::Rotate, Lifecycle::Replace] {
         let mut life = World::with_one_secret(lifecycle, false);
         life.fault = Some(Fault::ReplyLost);

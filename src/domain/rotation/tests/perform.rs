@@ -17,6 +17,7 @@ impl World {
                 self.kill(&key_id);
                 self.journal(Event::OrphanRevoked { key_id });
             }
+            Step::CancelSecondary => self.cancel_secondary(),
             Step::Create if !self.rotation().plan.succession.spares_the_old() => self.succeed(),
             Step::Create => self.create(),
             Step::Choose => self.choose(),

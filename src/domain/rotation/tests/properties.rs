@@ -381,6 +381,7 @@ fn wild_event((kind, number): (u8, u8), world: &World) -> Event {
         33 | 34 => Event::RolledOut { step: 1, reach: Reach::UpTo(u64::from(number) << 62), at: world.now.instant() },
         35 => world.failed_report(),
         36 => Event::Rehearsed { rotations: u64::from(number) },
+        37 => Event::SecondaryCancelled,
         _ => Event::RollbackPlanned { plan: plan(Origin::RolledBack) },
     }
 }

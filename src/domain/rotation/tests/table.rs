@@ -63,6 +63,7 @@ fn event_for(name: &str, world: &World) -> Event {
         "orphan-revoked" => Event::OrphanRevoked { key_id: key("stray") },
         "reply-lost" => Event::ReplyLost { operation, burns_attempt: true, old_ends_at: at },
         "possible-orphan" => Event::PossibleOrphan { operation, at },
+        "secondary-cancelled" => Event::SecondaryCancelled,
         "current-refused" => Event::CurrentRefused { at },
         "current-accepted" => Event::CurrentAccepted,
         "rollback-planned" => Event::RollbackPlanned { plan: world.plan(Origin::RolledBack, "rollback") },
@@ -86,7 +87,7 @@ fn event_for(name: &str, world: &World) -> Event {
 }
 
 /// Where each event fits. `*` is everywhere.
-const FITS: [(&str, &str); 41] = [
+const FITS: [(&str, &str); 42] = [
     ("planned", "enrolled"),
     ("create-intended", "planned intended"),
     ("issued", "intended"),
@@ -109,6 +110,8 @@ const FITS: [(&str, &str); 41] = [
     ("orphan-found", "*"),
     ("orphan-revoked", ""),
     ("possible-orphan", "intended"),
+    // Where a reply was lost, which is none of these places.
+    ("secondary-cancelled", ""),
     // Where there is one secret, which is none of these places.
     ("reply-lost", ""),
     ("current-refused", "*"),

@@ -10,6 +10,7 @@ mod headers;
 mod meanings;
 mod pages;
 mod raw;
+mod secondary;
 mod succession;
 
 use std::sync::Once;
