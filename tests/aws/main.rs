@@ -9,6 +9,7 @@
 #![allow(missing_debug_implementations, reason = "nobody prints a fake")]
 
 mod crashes;
+mod foreign;
 mod others;
 mod proxy;
 mod rough;
@@ -24,6 +25,7 @@ use keywright::domain::material::Material;
 use keywright::journal::memory::MemoryJournal;
 use keywright::stores::aws::{AwsSettings, AwsStore};
 use keywright::stores::contract::{contract_within, promoter_contract};
+use keywright::stores::foreign_contract::foreign_contract;
 use keywright::stores::native_contract::native_contract;
 use keywright::stores::{Apart, Slot, StoreShare};
 
@@ -108,6 +110,17 @@ impl Place {
         promoter_contract(store.as_ref(), journal.as_ref(), &Apart::new(store.clone(), journal.clone())).await;
         let store = self.fresh();
         native_contract(&store, async |slot: &Slot| self.see(slot, stage).await).await;
+        let store = self.fresh();
+        foreign_contract(&store, async |slot: &Slot, value: Material| self.write(slot, &value).await).await;
+    }
+
+    /// Writes as somebody does who knows nothing of stages; makes the secret if there is none.
+    async fn write(&self, slot: &Slot, value: &Material) {
+        let (client, name, text) = (self.client(), self.address(slot), value.to_json());
+        let text = text.expose_str().expect("a text");
+        let Err(refused) = client.put_secret_value().secret_id(&name).secret_string(text).send().await else { return };
+        assert!(refused.into_service_error().is_resource_not_found_exception(), "only what isn't there is refused");
+        client.create_secret().name(&name).secret_string(text).send().await.expect("a new secret");
     }
 
     /// Removes everything below the prefix, at once.
