@@ -153,3 +153,40 @@ async fn marks_keep_within_the_quota_and_a_pass_that_broke_is_begun_anew() {
     assert_eq!(proxy.calls().len(), answered + 1, "it was held back here");
     assert!(answered <= 20, "{answered}");
 }
+
+/// Where the server sorts, a quiet minute costs one call, however many there are; what was changed last is never missed.
+#[tokio::test]
+async fn a_long_list_is_read_as_far_as_it_may_be_new() {
+    const SECRETS: usize = 1_050;
+    let mut moto = Moto::start().await;
+    let proxy = Proxy::start(&moto.endpoint).await;
+    let place = Place::on(&proxy.endpoint);
+    let (store, client) = (place.fresh(), place.client());
+    let slots: Vec<Slot> = (0..SECRETS)
+        .map(|number| {
+            let credential: Name = format!("many-{number:04}").parse().unwrap();
+            Slot { path: credential.to_string(), credential, ..slot() }
+        })
+        .collect();
+    for some in slots.chunks(16) {
+        let made = some.iter().map(|slot| client.create_secret().name(place.address(slot)).secret_string("theirs").send());
+        futures_util::future::try_join_all(made).await.unwrap();
+    }
+    let pages = async || {
+        proxy.judge(|_, _| Fate::Passes);
+        (marks(&store, &slots).await, proxy.calls().len())
+    };
+    for _ in 0..2 {
+        assert_eq!(pages().await.1, 11, "moto doesn't sort, so all is read");
+    }
+    moto.sorts().await;
+    moto.ages(3_600).await;
+    let (before, whole) = pages().await;
+    assert_eq!((before.len(), whole), (SECRETS, 11), "what comes first there was never seen to be sorted");
+    client.put_secret_value().secret_id(place.address(&slots[3])).secret_string("changed").send().await.unwrap();
+    let (after, few) = pages().await;
+    assert_eq!(few, 1);
+    let differ: Vec<&Name> = slots.iter().map(|slot| &slot.credential).filter(|name| before.get(*name) != after.get(*name)).collect();
+    assert_eq!((after.len(), differ), (SECRETS, vec![&slots[3].credential]));
+    assert_eq!(pages().await, (after, 1));
+}

@@ -20,7 +20,7 @@ mod servers;
 use std::sync::Arc;
 
 use aws_sdk_secretsmanager::Client;
-use aws_sdk_secretsmanager::config::{BehaviorVersion, Credentials, Region, SharedCredentialsProvider};
+use aws_sdk_secretsmanager::config::BehaviorVersion;
 use keywright::domain::material::Material;
 use keywright::journal::memory::MemoryJournal;
 use keywright::stores::aws::{AwsSettings, AwsStore};
@@ -44,14 +44,7 @@ pub(crate) struct Place {
 
 impl Place {
     pub(crate) fn on(endpoint: &str) -> Place {
-        let credentials = Credentials::new("test", "test", None, None, "tests");
-        let shared = aws_config::SdkConfig::builder()
-            .behavior_version(BehaviorVersion::v2026_01_12())
-            .region(Region::new("us-east-1"))
-            .credentials_provider(SharedCredentialsProvider::new(credentials))
-            .http_client(aws_smithy_http_client::Builder::new().build_http())
-            .build();
-        Place { shared, endpoint: endpoint.to_owned(), prefix: "keywright-test".to_owned(), made: Default::default() }
+        Place { shared: servers::sdk(), endpoint: endpoint.to_owned(), prefix: "keywright-test".to_owned(), made: Default::default() }
     }
 
     async fn real(endpoint: String) -> Place {
@@ -131,16 +124,17 @@ impl Place {
             .values(&self.prefix)
             .build();
         let mut pages = client.list_secrets().filters(filter).include_planned_deletion(true).into_paginator().send();
-        let mut removed = 0;
+        // All pages first: where a page begins may depend on how many are left.
+        let mut names = Vec::new();
         while let Some(page) = pages.next().await {
             let page = page.expect("a list of secrets");
-            let names = page.secret_list().iter().filter_map(|entry| entry.name());
-            for name in names.filter(|name| name.starts_with(&format!("{}/", self.prefix))) {
-                client.delete_secret().secret_id(name).force_delete_without_recovery(true).send().await.expect("it is removed");
-                removed += 1;
-            }
+            names.extend(page.secret_list().iter().filter_map(|entry| entry.name()).map(str::to_owned));
         }
-        removed
+        names.retain(|name| name.starts_with(&format!("{}/", self.prefix)));
+        for name in &names {
+            client.delete_secret().secret_id(name).force_delete_without_recovery(true).send().await.expect("it is removed");
+        }
+        names.len()
     }
 }
 
