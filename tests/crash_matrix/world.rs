@@ -189,6 +189,19 @@ impl Delivery for Pushes {
 pub enum Backend {
     Memory { store: MemoryStore, journal: MemoryJournal, keyring: Arc<Keyring> },
     Embedded { folder: tempfile::TempDir, open: Mutex<Option<Embedded>> },
+    Elsewhere(Elsewhere),
+}
+
+/// Values on a server, whose own calls are the points; the journal is in memory.
+pub struct Elsewhere {
+    /// As the engine uses it, through what fails on purpose.
+    pub store: Arc<dyn SecretStore>,
+    /// The same, past that: for those who look.
+    pub plain: Arc<dyn SecretStore>,
+    pub journal: MemoryJournal,
+    pub keyring: Arc<Keyring>,
+    /// Makes the calls of `store` points of these.
+    pub pass: Box<dyn Fn(&Faults) + Send + Sync>,
 }
 
 /// The seams to a backend, with fault points.
@@ -201,8 +214,13 @@ struct Kept {
 
 impl Backend {
     pub fn memory() -> Backend {
-        let journal = MemoryJournal::of_installation(InstallationId(uuid::Uuid::from_u128(7 << 64)));
-        Backend::Memory { store: MemoryStore::default(), journal, keyring: Arc::new(Keyring::ephemeral().unwrap()) }
+        Backend::Memory { store: MemoryStore::default(), journal: memory_journal(), keyring: Arc::new(Keyring::ephemeral().unwrap()) }
+    }
+
+    /// The same store twice: as the engine uses it, and as it can always be looked at.
+    pub fn elsewhere(store: Arc<dyn SecretStore>, plain: Arc<dyn SecretStore>, pass: Box<dyn Fn(&Faults) + Send + Sync>) -> Backend {
+        let keyring = Arc::new(Keyring::ephemeral().unwrap());
+        Backend::Elsewhere(Elsewhere { store, plain, journal: memory_journal(), keyring, pass })
     }
 
     pub fn embedded() -> Backend {
@@ -220,7 +238,7 @@ impl Backend {
     /// The data folder.
     pub fn directory(&self) -> std::path::PathBuf {
         match self {
-            Backend::Memory { .. } => panic!("memory has no folder"),
+            Backend::Memory { .. } | Backend::Elsewhere(_) => panic!("memory has no folder"),
             Backend::Embedded { folder, .. } => folder.path().to_owned(),
         }
     }
@@ -240,6 +258,7 @@ impl Backend {
         match self {
             Backend::Memory { store, .. } => Arc::new(store.clone()),
             Backend::Embedded { .. } => Arc::new(self.file().unwrap().store()),
+            Backend::Elsewhere(elsewhere) => elsewhere.plain.clone(),
         }
     }
 
@@ -247,6 +266,7 @@ impl Backend {
         match self {
             Backend::Memory { journal, .. } => Arc::new(journal.clone()),
             Backend::Embedded { .. } => Arc::new(self.file().unwrap().journal()),
+            Backend::Elsewhere(elsewhere) => Arc::new(elsewhere.journal.clone()),
         }
     }
 
@@ -259,6 +279,7 @@ impl Backend {
         match self {
             Backend::Memory { keyring, .. } => keyring.clone(),
             Backend::Embedded { .. } => self.file().unwrap().keyring(),
+            Backend::Elsewhere(elsewhere) => elsewhere.keyring.clone(),
         }
     }
 
@@ -276,8 +297,18 @@ impl Backend {
                 let journal = Arc::new(FaultyJournal::new(file.journal(), faults.clone()));
                 Kept { store: store.clone(), journal, promoter: store, keyring: file.keyring() }
             }
+            Backend::Elsewhere(Elsewhere { store, journal, keyring, pass, .. }) => {
+                pass(faults);
+                let (store, journal): (_, Arc<dyn Journal>) = (store.clone(), Arc::new(journal.faulty(faults)));
+                let promoter = Arc::new(Apart::new(store.clone(), journal.clone()));
+                Kept { store, journal, promoter, keyring: keyring.clone() }
+            }
         }
     }
+}
+
+fn memory_journal() -> MemoryJournal {
+    MemoryJournal::of_installation(InstallationId(uuid::Uuid::from_u128(7 << 64)))
 }
 
 /// Everything but the engine.

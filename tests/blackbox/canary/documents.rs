@@ -86,9 +86,19 @@ fn configuration_with_vault() -> Value {
     })
 }
 
-/// An error names the file that it is about: a path is no place for a value. Names of Vault's are taken as they stand.
-const PATHS: [&str; 13] = [
+fn configuration_with_aws() -> Value {
+    json!({
+        "store": {
+            "aws": {"region": "eu-central-1", "prefix": "team/keywright", "endpoint": "https://aws.example", "kmsKey": "alias/keywright"},
+            "quota": {"calls": 50, "per": "1s"}, "share": "50%",
+        },
+    })
+}
+
+/// An error names the file that it is about: a path is no place for a value. Names of Vault's and AWS's are taken as they stand.
+const PATHS: [&str; 14] = [
     "/policies",
+    "/store/aws/prefix",
     "/store/embedded/directory",
     "/store/vault/mount",
     "/store/vault/prefix",
@@ -217,7 +227,8 @@ async fn nothing_comes_out_of_a_document_with_a_secret_in_it() {
                 collect(&mut outputs, arguments[0], printed);
             }
         }
-        let configurations = WRITTEN.map(|write| texts(&[configuration(), configuration_with_vault()], canary, write));
+        let configurations =
+            WRITTEN.map(|write| texts(&[configuration(), configuration_with_aws(), configuration_with_vault()], canary, write));
         for number in 0..configurations[0].len() {
             // The ways of writing take turns, over the shapes, too.
             std::fs::write(&config, &configurations[(number + index) % WRITTEN.len()][number]).unwrap();
