@@ -123,14 +123,11 @@ async fn stores(opened: &Opened, config: &Config) -> Result<Stores, Failure> {
             let (store, promoter) = (Paced::new(store.clone(), Arc::clone(&share)), Paced::new(store, share));
             return Ok(Stores { store: Arc::new(store), promoter: Arc::new(promoter), cached: None });
         }
-        // It paces itself: one call to it is several to AWS.
+        // These pace themselves: one call to them is several there.
         StoreConfig::Aws { settings, .. } => Arc::new(AwsStore::new(settings, share).await),
         StoreConfig::Vault { settings, .. } => {
-            let store = VaultStore::open(settings.clone()).map_err(|error| cannot_start("Vault can't be used as the store", &error))?;
-            match share {
-                Some(share) => Arc::new(Paced::new(store, share)),
-                None => Arc::new(store),
-            }
+            let store = VaultStore::open(settings.clone(), share);
+            Arc::new(store.map_err(|error| cannot_start("Vault can't be used as the store", &error))?)
         }
     };
     let clock = Arc::clone(&opened.clock);
