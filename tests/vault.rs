@@ -11,6 +11,8 @@
 
 #[path = "support/vault/mod.rs"]
 mod fake;
+#[path = "vault/foreign.rs"]
+mod foreign;
 #[path = "vault/lives.rs"]
 mod lives;
 #[path = "vault/logins.rs"]
@@ -21,6 +23,8 @@ mod outages;
 mod patient;
 #[path = "vault/real.rs"]
 mod real;
+#[path = "vault/share.rs"]
+mod share;
 #[path = "vault/stops.rs"]
 mod stops;
 #[path = "support/tls.rs"]
@@ -36,7 +40,7 @@ use keywright::domain::material::{Material, Secret};
 use keywright::journal::memory::MemoryJournal;
 use keywright::stores::contract::{contract, promoter_contract};
 use keywright::stores::vault::{Auth, VaultSettings, VaultStore};
-use keywright::stores::{Apart, SecretStore, Slot, Stages, StoreError, VersionBytes};
+use keywright::stores::{Apart, SecretStore, Slot, VersionBytes};
 use serde_json::json;
 
 use fake::{ROOT, Vault};
@@ -64,7 +68,7 @@ impl World {
     }
 
     pub(crate) fn store(&self) -> VaultStore {
-        VaultStore::open(self.settings()).unwrap()
+        VaultStore::open(self.settings(), None).unwrap()
     }
 }
 
@@ -99,7 +103,7 @@ fn each_apart(settings: VaultSettings) -> impl FnMut() -> VaultStore {
     let count = AtomicUsize::new(0);
     move || {
         let prefix = format!("{}/{}", settings.prefix, count.fetch_add(1, Ordering::Relaxed));
-        VaultStore::open(VaultSettings { prefix, ..settings.clone() }).unwrap()
+        VaultStore::open(VaultSettings { prefix, ..settings.clone() }, None).unwrap()
     }
 }
 
@@ -176,29 +180,4 @@ async fn a_path_that_is_edited_moves_with_the_next_version() {
     assert_eq!(world.vault.native(NATIVE), Some(json!({"client_secret": "one"})));
     store.forget(&moved, &version("v1")).await.unwrap();
     assert_eq!(world.vault.native(NATIVE), None);
-}
-
-#[tokio::test]
-async fn what_somebody_else_does_at_the_native_path_is_seen() {
-    let world = World::start().await;
-    let store = world.store();
-    with_current(&store).await;
-    let missing = StoreError::NotFound { credential: slot().credential, version: version("v1") };
-    world.vault.put_by_hand(NATIVE, json!({"client_secret": "by-hand"}));
-    let read = store.read(&slot(), &version("v1")).await.unwrap();
-    assert!(!read.same_as(&bytes("one")), "what native readers have now is what is told");
-    world.vault.delete_by_hand(NATIVE);
-    assert_eq!(store.read(&slot(), &version("v1")).await.unwrap_err(), missing);
-    world.vault.put_by_hand(NATIVE, json!({"client_secret": 7}));
-    let damaged = StoreError::Damaged { credential: slot().credential };
-    assert_eq!(store.read(&slot(), &version("v1")).await.unwrap_err(), damaged);
-    world.vault.put_by_hand(NATIVE, json!({"client_secret": "one"}));
-    assert!(store.read(&slot(), &version("v1")).await.unwrap().same_as(&bytes("one")), "it was put back");
-    // The next version comes behind whatever is there.
-    world.vault.put_by_hand(NATIVE, json!({"client_secret": "by-hand"}));
-    store.put_pending(&slot(), &version("v2"), &bytes("two")).await.unwrap();
-    store.promote(&slot(), &version("v2"), Some(&version("v1"))).await.unwrap();
-    assert_eq!(world.vault.native(NATIVE), Some(json!({"client_secret": "two"})));
-    let stages = Stages { pending: None, current: Some(version("v2")), previous: Some(version("v1")) };
-    assert_eq!(store.stages(&slot()).await.unwrap(), stages);
 }

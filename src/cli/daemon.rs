@@ -123,14 +123,11 @@ async fn stores(opened: &Opened, config: &Config) -> Result<Stores, Failure> {
             let (store, promoter) = (Paced::new(store.clone(), Arc::clone(&share)), Paced::new(store, share));
             return Ok(Stores { store: Arc::new(store), promoter: Arc::new(promoter), cached: None });
         }
-        // It paces itself: one call to it is several to AWS.
+        // These pace themselves: one call to them is several there.
         StoreConfig::Aws { settings, .. } => Arc::new(AwsStore::new(settings, share).await),
         StoreConfig::Vault { settings, .. } => {
-            let store = VaultStore::open(settings.clone()).map_err(|error| cannot_start("Vault can't be used as the store", &error))?;
-            match share {
-                Some(share) => Arc::new(Paced::new(store, share)),
-                None => Arc::new(store),
-            }
+            let store = VaultStore::open(settings.clone(), share);
+            Arc::new(store.map_err(|error| cannot_start("Vault can't be used as the store", &error))?)
         }
     };
     let clock = Arc::clone(&opened.clock);
@@ -191,6 +188,7 @@ pub(super) async fn start_daemon(config: Config, shutdown: Shutdown) -> Result<D
     }
     if let Some(cached) = cached.clone() {
         tasks.spawn(follow_store(cached, Arc::clone(&engine), shutdown.clone()));
+        tasks.spawn(follow_changes(Arc::clone(&engine), shutdown.clone()));
     }
     tasks.spawn(follow_policies(config.policies, config.max_stale, opened.watch, engine, cached));
     tasks.spawn(flush_repeats(Arc::clone(&opened.audit), shutdown.clone()));
@@ -346,6 +344,17 @@ async fn follow_store(cached: Arc<Cached>, engine: Arc<Engine>, shutdown: Shutdo
                     let _ = cached.list(None, 1).await;
                 }
             }
+        }
+    }
+}
+
+/// Asks the store, now and then, what others changed there.
+async fn follow_changes(engine: Arc<Engine>, shutdown: Shutdown) {
+    loop {
+        let Some(wait) = engine.look_for_changes().await else { return shutdown.begun().await };
+        tokio::select! {
+            () = shutdown.begun() => return,
+            () = tokio::time::sleep(wait) => {}
         }
     }
 }

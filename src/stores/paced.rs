@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::{Append, Mark, Native, Promoter, Promotion, PromotionError, SecretStore, Slot, Stages, StoreError, VersionBytes};
 use crate::domain::ids::{Name, VersionId};
 use crate::journal::Position;
-use crate::rate::Rate;
+use crate::rate::{CALLS_MIN, Rate};
 
 /// How long a write waits for its turn here. Beyond that it fails, so that whoever asked can do something else meanwhile.
 const WAIT_MAX: Duration = Duration::from_secs(2);
@@ -20,12 +20,16 @@ const WAIT_MAX: Duration = Duration::from_secs(2);
 pub struct StoreShare {
     rate: Rate,
     began: Instant,
+    /// When the next call that isn't urgent may be made, and how far the next ones are apart.
+    aside: Mutex<Duration>,
+    aside_every: Duration,
 }
 
 impl StoreShare {
     /// So many calls within any time of the length `per`.
     pub fn new(calls: u32, per: Duration) -> StoreShare {
-        StoreShare { rate: Rate::new(calls, per, Duration::ZERO), began: Instant::now() }
+        let aside_every = per * 2 / calls.max(CALLS_MIN);
+        StoreShare { rate: Rate::new(calls, per, Duration::ZERO), began: Instant::now(), aside: Mutex::default(), aside_every }
     }
 
     pub(super) fn count(&self) {
@@ -36,7 +40,13 @@ impl StoreShare {
     /// # Errors
     /// How long it would have to wait, where that is too long.
     pub(super) async fn wait(&self) -> Result<(), Duration> {
-        let until = self.began.elapsed() + WAIT_MAX;
+        self.wait_at_most(WAIT_MAX).await
+    }
+
+    /// # Errors
+    /// As for [`StoreShare::wait`].
+    pub(super) async fn wait_at_most(&self, longest: Duration) -> Result<(), Duration> {
+        let until = self.began.elapsed() + longest;
         loop {
             let now = self.began.elapsed();
             let Err(wait) = self.rate.take(1, now) else { return Ok(()) };
@@ -45,6 +55,18 @@ impl StoreShare {
             }
             tokio::time::sleep(wait).await;
         }
+    }
+
+    /// For calls that aren't urgent: one after the other, so that half of the share is left to the others.
+    pub(super) async fn wait_aside(&self) {
+        let at = {
+            let mut next = self.aside.lock().unwrap_or_else(PoisonError::into_inner);
+            let at = self.began.elapsed().max(*next);
+            *next = at + self.aside_every;
+            at
+        };
+        tokio::time::sleep_until(self.began + at).await;
+        self.count();
     }
 }
 

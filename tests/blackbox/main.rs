@@ -25,6 +25,7 @@ mod backup;
 mod barrier;
 mod board;
 mod canary;
+mod changes;
 mod cli;
 mod confirmations;
 mod demo;

@@ -97,7 +97,7 @@ async fn tls_is_verified_by_the_authority_that_is_named() {
     let (ours, theirs) = (Authority::new(), Authority::new());
     let mut world = World::start().await;
     world.vault = Vault::start_with_tls(server_config(&ours)).await;
-    let open = |ca| VaultStore::open(VaultSettings { ca, ..world.settings() });
+    let open = |ca| VaultStore::open(VaultSettings { ca, ..world.settings() }, None);
     let store = open(Some(world.file("ours.pem", &ours.root()))).unwrap();
     with_current(&store).await;
     let refused = StoreError::Unavailable("no connection");

@@ -1,10 +1,13 @@
 //! Promoting over two paths: the intent in the record, the native value, the record again. Each step compares, so any number of
-//! processes may do each of them, in any order and late.
+//! processes may do each of them, in any order and late. What somebody else writes in between stays: then the intent is taken back.
 
 use super::super::labels::Change;
-use super::record::{Place, Promoting};
+use super::kv::Found;
+use super::native::{Sight, Whose};
+use super::record::{Place, Promoting, Record};
 use super::{BUSY, Loaded, TRIES_MAX, VaultStore, data_of, material_of};
 use crate::domain::ids::VersionId;
+use crate::domain::material::Material;
 use crate::stores::vault::wire::Refusal;
 use crate::stores::{Slot, StoreError};
 
@@ -16,23 +19,44 @@ impl VaultStore {
         replacing: Option<&VersionId>,
     ) -> Result<(), StoreError> {
         for _ in 0..TRIES_MAX {
-            let Loaded { mut record, number } = self.settled(slot).await?;
-            match record.labels.clone().promote(&slot.credential, version, replacing)? {
+            let sight = self.look(slot).await?;
+            let mut there = sight.loaded.record.labels.clone();
+            there.relabel(sight.there().cloned());
+            match there.promote(&slot.credential, version, replacing)? {
                 Change::Nothing => return Ok(()),
+                Change::Write if sight.is_theirs() => {
+                    return Err(StoreError::CurrentChanged { credential: slot.credential.clone(), version: version.clone() });
+                }
                 Change::Write => {}
             }
-            let path = self.paths(slot).native;
-            let before = self.kv().read(&path).await.map_err(Refusal::into_store_error)?.number;
-            let place = Place { path, number: before + 1 };
-            record.promoting = Some(Promoting { version: version.clone(), replacing: replacing.cloned(), place });
+            let (record, number) = self.intend(slot, sight, version).await?;
             // A lost reply is a promotion that was begun: the next look completes it.
-            if let Some(begun) = self.save(slot, record, number).await.map_err(Refusal::into_unavailable)?
+            if let Some(begun) = self.save(self.kv(), slot, record, number).await.map_err(Refusal::into_store_error)?
                 && !self.complete(slot, begun).await?
             {
                 return Err(StoreError::NotFound { credential: slot.credential.clone(), version: version.clone() });
             }
         }
         Err(BUSY)
+    }
+
+    /// The record with the intent to replace just what was seen.
+    async fn intend(&self, slot: &Slot, sight: Sight, version: &VersionId) -> Result<(Record, u64), StoreError> {
+        let path = self.paths(slot).native;
+        let repeats = match (&sight.whose, &sight.data) {
+            (Whose::Foreign(_), Some(data)) if sight.place.path == path => self.is_value_of(slot, version, data).await?,
+            _ => false,
+        };
+        let Loaded { mut record, number } = sight.loaded;
+        if let Whose::Ours(current) = &sight.whose
+            && !sight.is_noted
+        {
+            // Somebody wrote our value again: those bytes are to go with the version.
+            record.note(current, sight.place, String::new());
+        }
+        let place = Place { path, number: sight.newest + 1 };
+        record.promoting = Some(Promoting { version: version.clone(), replacing: record.current(), place, repeats });
+        Ok((record, number))
     }
 
     /// The record, without an open intent.
@@ -47,37 +71,38 @@ impl VaultStore {
         Err(BUSY)
     }
 
-    /// One attempt to bring an open intent to its end. Who asks looks at the record again. False where the bytes are gone, so that it
-    /// can't be promoted any more.
+    /// One attempt to bring an open intent to its end: done, or taken back where somebody else wrote there meanwhile. Who asks looks at
+    /// the record again. False where the bytes are gone, so that it can't be promoted any more.
     async fn complete(&self, slot: &Slot, loaded: Loaded) -> Result<bool, StoreError> {
         let unavailable = Refusal::into_unavailable;
-        let Loaded { mut record, number } = loaded;
-        let Some(Promoting { version, replacing, place }) = record.promoting.take() else { return Ok(true) };
+        let Some(Promoting { version, replacing, place, repeats }) = loaded.record.promoting.clone() else { return Ok(true) };
         let Some(kept) = self.kept(slot, &version, false).await.map_err(begun)? else {
-            self.save(slot, record, number).await.map_err(unavailable)?;
+            self.take_back(slot, loaded, &Found::default()).await?;
             return Ok(false);
         };
         let data = data_of(&kept.served).ok_or(StoreError::Unavailable("a value isn't text"))?;
-        let landed = match self.kv().write(&place.path, data, place.number.saturating_sub(1)).await {
-            Ok(_) => true,
+        let created = match self.kv_further().write(&place.path, data, place.number.saturating_sub(1)).await {
+            Ok(made) => made.created,
             Err(Refusal::Rejected) => {
                 let there = self.kv().read_number(&place.path, place.number).await.map_err(unavailable)?;
-                there.data.and_then(|data| material_of(&data)).is_some_and(|there| there.same_as(&kept.served))
+                if !is_there(&there, &kept.served) {
+                    self.take_back(slot, loaded, &there).await?;
+                    return Ok(true);
+                }
+                there.created
             }
             Err(refusal) => return Err(unavailable(refusal)),
         };
-        if landed {
-            if record.labels.promote(&slot.credential, &version, replacing.as_ref()).is_ok() {
-                // Whatever was to be written there: this version was.
-                record.traces.values_mut().for_each(|trace| trace.native.retain(|other| *other != place));
-                record.traces.entry(version).or_default().native.push(place);
+        let Loaded { mut record, number } = loaded;
+        record.promoting = None;
+        if record.labels.promote(&slot.credential, &version, replacing.as_ref()).is_ok() {
+            if repeats {
+                let before = Place { number: place.number.saturating_sub(1), ..place.clone() };
+                record.note(&version, before, String::new());
             }
-        } else {
-            // Somebody else wrote there meanwhile: behind that, then.
-            let newest = self.kv().read(&place.path).await.map_err(unavailable)?.number;
-            record.promoting = Some(Promoting { version, replacing, place: Place { number: newest + 1, ..place } });
+            record.note(&version, place, created);
         }
-        self.save(slot, record, number).await.map(|_| true).map_err(unavailable)
+        self.save(self.kv_further(), slot, record, number).await.map(|_| true).map_err(unavailable)
     }
 
     /// The record without an open intent: one that is to be forgotten is made impossible, any other is completed. `None`: look again.
@@ -95,42 +120,73 @@ impl VaultStore {
         Ok(None)
     }
 
-    /// Takes an intent back. The write that may still be under way compares with the number that native readers have now, so what
-    /// they have is written once more: then it comes too late.
+    /// Takes an intent back, unless it was done. The write that may still be under way compares with the number that native readers have
+    /// now, so what they have is written once more: then it comes too late.
     async fn withdraw(&self, slot: &Slot, loaded: Loaded) -> Result<(), StoreError> {
         let unavailable = Refusal::into_unavailable;
         let Some(open) = loaded.record.promoting.clone() else { return Ok(()) };
         let there = self.kv().read(&open.place.path).await.map_err(unavailable)?;
+        let wanted = self.kept(slot, &open.version, false).await.map_err(begun)?;
+        let is_wanted = |found: &Found| wanted.as_ref().is_some_and(|wanted| is_there(found, &wanted.served));
         if there.number >= open.place.number {
-            let ours = self.kept(slot, &open.version, false).await.map_err(begun)?;
-            let at_its_place = self.kv().read_number(&open.place.path, open.place.number).await.map_err(unavailable)?.data;
-            let landed =
-                at_its_place.and_then(|data| material_of(&data)).zip(ours).is_some_and(|(there, ours)| there.same_as(&ours.served));
-            if landed {
+            let at_its_place = self.kv().read_number(&open.place.path, open.place.number).await.map_err(unavailable)?;
+            if is_wanted(&at_its_place) {
                 return self.complete(slot, loaded).await.map(drop);
             }
+            return self.take_back(slot, loaded, &at_its_place).await;
         }
-        let Loaded { mut record, number } = loaded;
-        let current = record.labels.stages().current;
-        let again = there.data.filter(|_| there.number + 1 == open.place.number);
-        if let Some((data, current)) = again.zip(current) {
-            // Said before it is done, so that the bytes are found again when they are to be destroyed.
-            record.traces.entry(current).or_default().native.push(open.place.clone());
-            let Some(said) = self.save(slot, record, number).await.map_err(unavailable)? else { return Ok(()) };
-            return match self.kv().write(&open.place.path, data, there.number).await {
-                Ok(_) => self.drop_intent(slot, said).await,
-                Err(Refusal::Rejected) => Ok(()),
-                Err(refusal) => Err(unavailable(refusal)),
-            };
+        // Nothing that could be written once more, or what would be written late is there already.
+        if there.data.is_none() || there.number + 1 != open.place.number || is_wanted(&there) {
+            return self.take_back(slot, loaded, &Found::default()).await;
         }
-        // Native readers have nothing here that could be written once more.
-        self.drop_intent(slot, Loaded { record, number }).await
+        self.write_once_more(slot, loaded, open.place, there).await
     }
 
-    async fn drop_intent(&self, slot: &Slot, Loaded { mut record, number }: Loaded) -> Result<(), StoreError> {
-        record.promoting = None;
-        self.save(slot, record, number).await.map(drop).map_err(Refusal::into_unavailable)
+    async fn write_once_more(&self, slot: &Slot, loaded: Loaded, place: Place, there: Found) -> Result<(), StoreError> {
+        let unavailable = Refusal::into_unavailable;
+        let before = Place { number: there.number, ..place.clone() };
+        let whose = self.whose(slot, &loaded.record, &before, &there).await.map_err(begun)?;
+        let Loaded { mut record, number } = loaded;
+        let said = if let Whose::Ours(current) = whose {
+            // Said before it is done, so that the bytes are found again when they are to be destroyed.
+            record.note(&current, place.clone(), String::new());
+            let Some(said) = self.save(self.kv_further(), slot, record, number).await.map_err(unavailable)? else { return Ok(()) };
+            said
+        } else {
+            Loaded { record, number }
+        };
+        let Some(data) = there.data else { return Ok(()) };
+        let made = match self.kv_further().write(&place.path, data.clone(), there.number).await {
+            Ok(made) => made,
+            // Who was faster is seen at the next look.
+            Err(Refusal::Rejected) => return Ok(()),
+            Err(refusal) => return Err(unavailable(refusal)),
+        };
+        // A foreign value has another name now: whoever took the one before up looks again.
+        self.take_back(slot, said, &Found { number: made.number, created: made.created, data: Some(data) }).await
     }
+
+    /// The intent goes. `at_its_place`: what lies where it was to be written.
+    async fn take_back(&self, slot: &Slot, loaded: Loaded, at_its_place: &Found) -> Result<(), StoreError> {
+        let Loaded { mut record, number } = loaded;
+        let Some(Promoting { place, .. }) = record.promoting.take() else { return Ok(()) };
+        // It was said that what is current would be written there once more: it was, or somebody else wrote there.
+        if let Some(current) = record.current().filter(|current| record.native_place(current) == Some(&place)) {
+            let is_ours = match &at_its_place.data {
+                Some(data) => self.is_value_of(slot, &current, data).await.map_err(begun)?,
+                None => false,
+            };
+            record.unnote(&place);
+            if is_ours {
+                record.note(&current, place, at_its_place.created.clone());
+            }
+        }
+        self.save(self.kv_further(), slot, record, number).await.map(drop).map_err(Refusal::into_unavailable)
+    }
+}
+
+fn is_there(found: &Found, served: &Material) -> bool {
+    found.data.as_ref().and_then(material_of).is_some_and(|there| there.same_as(served))
 }
 
 /// After the intent nothing is "not sent" any more.

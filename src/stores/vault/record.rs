@@ -59,14 +59,20 @@ pub(super) struct Record {
     pub(super) traces: BTreeMap<VersionId, Trace>,
     /// A promotion that may not have reached the native path yet.
     pub(super) promoting: Option<Promoting>,
+    /// What somebody else wrote at this native path is ours to replace, though no version of ours is current there.
+    #[serde(default)]
+    pub(super) adopted: Option<String>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Trace {
     /// Whether it has a record for its management part.
     pub(super) managed: bool,
-    /// Where it was written for native readers; the last one is the newest.
+    /// Where its bytes lie for native readers; the last one is the newest.
     pub(super) native: Vec<Place>,
+    /// When that last one was made, as Vault says; empty where that isn't known.
+    #[serde(default)]
+    pub(super) created: String,
 }
 
 /// One version of Vault's at a native path.
@@ -83,6 +89,9 @@ pub(super) struct Promoting {
     pub(super) replacing: Option<VersionId>,
     /// Where it will be written: the compare there is with the number before.
     pub(super) place: Place,
+    /// What lies there before it has the same bytes, and goes with them.
+    #[serde(default)]
+    pub(super) repeats: bool,
 }
 
 impl Record {
@@ -94,9 +103,49 @@ impl Record {
         serde_json::to_value(self).ok()
     }
 
+    /// The version of ours that was promoted last.
+    pub(super) fn current(&self) -> Option<VersionId> {
+        self.labels.stages().current
+    }
+
+    /// Whether what native readers have at this path is ours to replace, whoever wrote it.
+    pub(super) fn manages(&self, path: &str) -> bool {
+        let is_at = |current| self.native_place(&current).is_none_or(|place| place.path == path);
+        self.adopted.as_deref() == Some(path) || self.current().is_some_and(is_at)
+    }
+
     /// Where a version was last written for native readers.
     pub(super) fn native_place(&self, version: &VersionId) -> Option<&Place> {
         self.traces.get(version)?.native.last()
+    }
+
+    /// Whether bytes of ours lie there.
+    pub(super) fn has_place(&self, place: &Place) -> bool {
+        self.traces.values().any(|trace| trace.native.contains(place))
+    }
+
+    /// Whether that is where native readers had this version last. `created`: when what lies there was made.
+    pub(super) fn is_at(&self, version: &VersionId, place: &Place, created: &str) -> bool {
+        let trace = self.traces.get(version).filter(|trace| trace.native.last() == Some(place));
+        trace.is_some_and(|trace| trace.created.is_empty() || trace.created == created)
+    }
+
+    /// Native readers have this version there: whatever was to be written there, this was.
+    pub(super) fn note(&mut self, version: &VersionId, place: Place, created: String) {
+        self.unnote(&place);
+        let trace = self.traces.entry(version.clone()).or_default();
+        trace.native.push(place);
+        trace.created = created;
+    }
+
+    /// None of our versions lies there.
+    pub(super) fn unnote(&mut self, place: &Place) {
+        for trace in self.traces.values_mut() {
+            if trace.native.last() == Some(place) {
+                trace.created.clear();
+            }
+            trace.native.retain(|other| other != place);
+        }
     }
 
     /// What holds bytes of this version at native paths and of no other that is kept: what may be destroyed, by path.
@@ -151,9 +200,9 @@ mod tests {
     fn what_another_version_holds_is_not_destroyed() {
         let (old, new): (VersionId, VersionId) = ("v1".parse().unwrap(), "v2".parse().unwrap());
         let mut record = Record::default();
-        record.traces.insert(old.clone(), Trace { managed: false, native: vec![place("a", 1), place("a", 2), place("b", 1)] });
-        record.traces.insert(new.clone(), Trace { managed: false, native: vec![place("a", 2)] });
-        record.promoting = Some(Promoting { version: new, replacing: None, place: place("b", 1) });
+        record.traces.insert(old.clone(), Trace { native: vec![place("a", 1), place("a", 2), place("b", 1)], ..Trace::default() });
+        record.traces.insert(new.clone(), Trace { native: vec![place("a", 2)], ..Trace::default() });
+        record.promoting = Some(Promoting { version: new, replacing: None, place: place("b", 1), repeats: false });
         assert_eq!(record.only_of(&old), BTreeMap::from([("a".to_owned(), vec![1])]));
         assert_eq!(Record::from_data(record.to_data().unwrap()), Some(record));
     }

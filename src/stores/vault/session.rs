@@ -6,6 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
 use rustify::endpoint::Endpoint;
+use rustify::enums::RequestMethod;
 use serde::Deserialize;
 use tokio::sync::{Mutex, Notify};
 use tokio::time::Instant;
@@ -16,6 +17,7 @@ use vaultrs::api::token::requests::{LookupTokenSelfRequest, RenewTokenSelfReques
 use super::settings::Auth;
 use super::wire::{Answer, Refusal, Wire};
 use crate::domain::material::Secret;
+use crate::stores::StoreShare;
 
 /// Longer texts are no tokens.
 const FILE_BYTES_MAX: usize = 64 * 1024;
@@ -27,6 +29,20 @@ const RENEW_AGAIN: Duration = Duration::from_secs(5);
 const NOT_READABLE: Refusal = Refusal::Away("the file that we log in with can't be read");
 const LOGIN_REFUSED: Refusal = Refusal::Away("it refuses our login");
 const LOGIN_UNCLEAR: Refusal = Refusal::Away("its answer to our login isn't understood");
+
+/// How long a write waits for its turn where the call that it belongs to has begun to have effects: it had better not stop there.
+const FURTHER_WAIT_MAX: Duration = Duration::from_secs(30);
+
+/// How a request waits for our share of the quota. Reads are counted and never wait, but for [`Turn::Aside`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// Nothing was done yet: a write whose turn is far off isn't sent.
+    First,
+    /// The call has had effects.
+    Further,
+    /// Not urgent: all of these together get half of the share.
+    Aside,
+}
 
 /// One token and its lease.
 struct Token {
@@ -85,6 +101,8 @@ struct Standing {
 pub(super) struct Session {
     wire: Wire,
     auth: Auth,
+    /// Our share of the quota, for each request.
+    share: Option<Arc<StoreShare>>,
     token: RwLock<Option<Arc<Token>>>,
     /// Held during a login, so that many callers lead to one. When the last one was.
     gate: Mutex<Option<Instant>>,
@@ -99,20 +117,44 @@ impl fmt::Debug for Session {
 }
 
 impl Session {
-    pub(super) fn new(wire: Wire, auth: Auth) -> Session {
-        Session { wire, auth, token: RwLock::default(), gate: Mutex::default(), changed: Arc::default() }
+    pub(super) fn new(wire: Wire, auth: Auth, share: Option<Arc<StoreShare>>) -> Session {
+        Session { wire, auth, share, token: RwLock::default(), gate: Mutex::default(), changed: Arc::default() }
     }
 
     /// Sends it with our token; once more with a new one where that is refused.
-    pub(super) async fn call(&self, endpoint: &impl Endpoint) -> Result<Answer, Refusal> {
+    pub(super) async fn call(&self, endpoint: &impl Endpoint, turn: Turn) -> Result<Answer, Refusal> {
         let token = self.token().await?;
+        self.wait(endpoint, turn).await?;
         match self.wire.send(endpoint, Some(&token.value)).await {
             Err(Refusal::Denied) => match self.after(&token).await? {
-                Some(fresh) => self.wire.send(endpoint, Some(&fresh.value)).await,
+                Some(fresh) => {
+                    self.wait(endpoint, turn).await?;
+                    self.wire.send(endpoint, Some(&fresh.value)).await
+                }
                 None => Err(Refusal::Denied),
             },
             outcome => outcome,
         }
+    }
+
+    async fn wait(&self, endpoint: &impl Endpoint, turn: Turn) -> Result<(), Refusal> {
+        let Some(share) = &self.share else { return Ok(()) };
+        let writes = !matches!(endpoint.method(), RequestMethod::GET | RequestMethod::LIST);
+        match turn {
+            Turn::Aside => share.wait_aside().await,
+            Turn::First if writes => share.wait().await.map_err(Refusal::Throttled)?,
+            Turn::Further if writes => share.wait_at_most(FURTHER_WAIT_MAX).await.map_err(Refusal::Throttled)?,
+            Turn::First | Turn::Further => share.count(),
+        }
+        Ok(())
+    }
+
+    /// What we do for our token's sake. Reads need it, too: it is counted, and doesn't wait.
+    async fn send(&self, endpoint: &impl Endpoint, token: Option<&Secret>) -> Result<Answer, Refusal> {
+        if let Some(share) = &self.share {
+            share.count();
+        }
+        self.wire.send(endpoint, token).await
     }
 
     fn current(&self) -> Option<Arc<Token>> {
@@ -165,19 +207,19 @@ impl Session {
             Auth::AppRole { mount, role_id, secret_id } => {
                 let secret_id = text(read_file(secret_id).await?)?;
                 let login = LoginWithApproleRequest { mount: mount.clone(), role_id: role_id.clone(), secret_id };
-                granted(self.wire.send(&login, None).await)
+                granted(self.send(&login, None).await)
             }
             Auth::Kubernetes { mount, role, token } => {
                 let jwt = text(read_file(token).await?)?;
                 let login = LoginWithKubernetesRequest { mount: mount.clone(), role: role.clone(), jwt };
-                granted(self.wire.send(&login, None).await)
+                granted(self.send(&login, None).await)
             }
         }
     }
 
     /// A token that somebody else made: Vault says how long it lives.
     async fn take_up(&self, value: Secret) -> Result<Token, Refusal> {
-        let answer = match self.wire.send(&LookupTokenSelfRequest {}, Some(&value)).await {
+        let answer = match self.send(&LookupTokenSelfRequest {}, Some(&value)).await {
             Ok(answer) => answer,
             Err(Refusal::Denied | Refusal::Rejected) => return Err(LOGIN_REFUSED),
             Err(other) => return Err(other),
@@ -191,7 +233,7 @@ impl Session {
         let mut last = self.gate.lock().await;
         let Some(token) = self.current().filter(|token| token.renew_at().is_some_and(|at| at <= Instant::now())) else { return Ok(()) };
         if token.renewable && !token.is_over() {
-            match granted(self.wire.send(&RenewTokenSelfRequest { increment: None }, Some(&token.value)).await) {
+            match granted(self.send(&RenewTokenSelfRequest { increment: None }, Some(&token.value)).await) {
                 // As its longest time comes near, leases get shorter: a new login is better, where we can have one.
                 Ok(renewed) if !self.logs_in_itself() || renewed.lease >= token.lease.map(|lease| lease / 2) => {
                     self.set(Token { value: token.value.duplicate(), ..renewed });

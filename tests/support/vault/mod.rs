@@ -83,19 +83,24 @@ pub(crate) struct Vault {
 impl Vault {
     /// With an empty engine at `secret`, on loopback.
     pub(crate) async fn start() -> Arc<Self> {
-        Self::launch(None).await
+        Self::launch(None)
+    }
+
+    /// The same for one who can't wait. Within a runtime.
+    pub(crate) fn start_at_once() -> Arc<Self> {
+        Self::launch(None)
     }
 
     /// The same behind TLS.
     pub(crate) async fn start_with_tls(config: Arc<rustls::ServerConfig>) -> Arc<Self> {
-        Self::launch(Some(config)).await
+        Self::launch(Some(config))
     }
 
-    async fn launch(tls: Option<Arc<rustls::ServerConfig>>) -> Arc<Self> {
+    fn launch(tls: Option<Arc<rustls::ServerConfig>>) -> Arc<Self> {
         let mut engines = BTreeMap::new();
         engines.insert((String::new(), "secret".to_owned()), Engine::default());
         let state = State { mode: Mode::Serves, engines, logins: Logins::default(), plan: None, calls: VecDeque::new(), is_old: false };
-        let (address, listener) = free_listener().await;
+        let (address, listener) = free_listener();
         let vault = Arc::new(Self { address, tls, state: Mutex::new(state), serving: Mutex::default() });
         vault.serve(listener);
         vault
@@ -183,6 +188,11 @@ impl Vault {
         self.with_engine(|engine| engine.delete(path, &[]));
     }
 
+    /// Somebody else removes a path with all its numbers, as `vault kv metadata delete` does.
+    pub(crate) fn wipe_by_hand(&self, path: &str) {
+        self.with_engine(|engine| drop(engine.answer("DELETE", &format!("metadata/{path}"), "", &Value::Null)));
+    }
+
     /// How many versions of a path are kept from now on.
     pub(crate) fn keep_versions(&self, count: usize) {
         self.with_engine(|engine| engine.max_versions = count);
@@ -201,13 +211,13 @@ impl Drop for Vault {
 }
 
 /// Below the ports that the kernel hands to outgoing calls: one of those could take it while the server is down.
-async fn free_listener() -> (SocketAddr, TcpListener) {
+fn free_listener() -> (SocketAddr, TcpListener) {
     for _ in 0..1000 {
         let port = 12_000 + (uuid::Uuid::new_v4().as_u128() % 18_000) as u16;
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        if let Ok(listener) = TcpListener::bind(address).await {
-            return (address, listener);
-        }
+        let Ok(listener) = std::net::TcpListener::bind(address) else { continue };
+        listener.set_nonblocking(true).expect("a socket of ours");
+        return (address, TcpListener::from_std(listener).expect("there is a runtime"));
     }
     panic!("no free port on loopback");
 }
