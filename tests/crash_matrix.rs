@@ -10,8 +10,12 @@
 )]
 #![allow(missing_debug_implementations, unreachable_pub, dead_code, reason = "a world is shared with other tests, and nobody prints it")]
 
+#[path = "support/vault/mod.rs"]
+mod fake_vault;
 #[path = "crash_matrix/life.rs"]
 mod life;
+#[path = "crash_matrix/vault.rs"]
+mod vault;
 #[path = "crash_matrix/world.rs"]
 mod world;
 
@@ -24,6 +28,9 @@ use rstest::rstest;
 
 use life::{Life, Scenario};
 use world::Backend;
+
+/// Of what is tried at Vault: it has many points, and each life makes thousands of requests.
+const VAULT_STRIDE: usize = 17;
 
 /// What is done at a point.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -142,6 +149,31 @@ async fn all_points_recover_in_the_embedded_file(
 ) {
     // Each commit is a real one: in the whole, each kind of write meets each blow, and the points take turns.
     matrix("embedded", Backend::embedded, scenario, stride(9)).await;
+}
+
+#[rstest]
+#[tokio::test]
+async fn all_points_recover_in_vault(
+    #[values(
+        Scenario::Whole,
+        Scenario::Refused,
+        Scenario::LostReply,
+        Scenario::LostReplyIdempotent,
+        Scenario::Stolen,
+        Scenario::RolledBack,
+        Scenario::ByHand,
+        Scenario::Rotated,
+        Scenario::Replaced,
+        Scenario::Secondary,
+        Scenario::SecondaryBack,
+        Scenario::Disabled,
+        Scenario::RolledOut,
+        Scenario::CanaryFailed
+    )]
+    scenario: Scenario,
+) {
+    // Each request of a call to the store that writes is a point of its own.
+    matrix("vault", vault::backend, scenario, stride(VAULT_STRIDE)).await;
 }
 
 /// Dying once is not all that can happen: it dies while it recovers, too.

@@ -189,6 +189,16 @@ impl Delivery for Pushes {
 pub enum Backend {
     Memory { store: MemoryStore, journal: MemoryJournal, keyring: Arc<Keyring> },
     Embedded { folder: tempfile::TempDir, open: Mutex<Option<Embedded>> },
+    Elsewhere { store: Arc<dyn Elsewhere>, journal: MemoryJournal, keyring: Arc<Keyring> },
+}
+
+/// A store at a server, which outlives the process.
+pub trait Elsewhere: Send + Sync {
+    /// What a new process opens, with fault points at each write.
+    fn open(&self, faults: &Faults) -> Arc<dyn SecretStore>;
+
+    /// The same as somebody sees it who only looks, whether the process lives or not.
+    fn seen(&self) -> Arc<dyn SecretStore>;
 }
 
 /// The seams to a backend, with fault points.
@@ -209,6 +219,11 @@ impl Backend {
         Backend::Embedded { folder: tempfile::tempdir().unwrap(), open: Mutex::new(None) }
     }
 
+    pub fn elsewhere(store: Arc<dyn Elsewhere>) -> Backend {
+        let journal = MemoryJournal::of_installation(InstallationId(uuid::Uuid::from_u128(7 << 64)));
+        Backend::Elsewhere { store, journal, keyring: Arc::new(Keyring::ephemeral().unwrap()) }
+    }
+
     fn file(&self) -> Option<Embedded> {
         let Backend::Embedded { folder, open } = self else { return None };
         let mut open = open.lock().unwrap();
@@ -220,7 +235,7 @@ impl Backend {
     /// The data folder.
     pub fn directory(&self) -> std::path::PathBuf {
         match self {
-            Backend::Memory { .. } => panic!("memory has no folder"),
+            Backend::Memory { .. } | Backend::Elsewhere { .. } => panic!("memory has no folder"),
             Backend::Embedded { folder, .. } => folder.path().to_owned(),
         }
     }
@@ -240,12 +255,13 @@ impl Backend {
         match self {
             Backend::Memory { store, .. } => Arc::new(store.clone()),
             Backend::Embedded { .. } => Arc::new(self.file().unwrap().store()),
+            Backend::Elsewhere { store, .. } => store.seen(),
         }
     }
 
     pub fn journal(&self) -> Arc<dyn Journal> {
         match self {
-            Backend::Memory { journal, .. } => Arc::new(journal.clone()),
+            Backend::Memory { journal, .. } | Backend::Elsewhere { journal, .. } => Arc::new(journal.clone()),
             Backend::Embedded { .. } => Arc::new(self.file().unwrap().journal()),
         }
     }
@@ -257,19 +273,15 @@ impl Backend {
 
     pub fn keyring(&self) -> Arc<Keyring> {
         match self {
-            Backend::Memory { keyring, .. } => keyring.clone(),
+            Backend::Memory { keyring, .. } | Backend::Elsewhere { keyring, .. } => keyring.clone(),
             Backend::Embedded { .. } => self.file().unwrap().keyring(),
         }
     }
 
     fn kept(&self, faults: &Faults) -> Kept {
         match self {
-            Backend::Memory { store, journal, keyring } => {
-                let store: Arc<dyn SecretStore> = Arc::new(store.faulty(faults));
-                let journal: Arc<dyn Journal> = Arc::new(journal.faulty(faults));
-                let promoter = Arc::new(Apart::new(store.clone(), journal.clone()));
-                Kept { store, journal, promoter, keyring: keyring.clone() }
-            }
+            Backend::Memory { store, journal, keyring } => Kept::apart(Arc::new(store.faulty(faults)), journal, keyring, faults),
+            Backend::Elsewhere { store, journal, keyring } => Kept::apart(store.open(faults), journal, keyring, faults),
             Backend::Embedded { .. } => {
                 let file = self.file().unwrap();
                 let store = Arc::new(Faulty::new(file.store(), faults.clone()));
@@ -277,6 +289,14 @@ impl Backend {
                 Kept { store: store.clone(), journal, promoter: store, keyring: file.keyring() }
             }
         }
+    }
+}
+
+impl Kept {
+    fn apart(store: Arc<dyn SecretStore>, journal: &MemoryJournal, keyring: &Arc<Keyring>, faults: &Faults) -> Kept {
+        let journal: Arc<dyn Journal> = Arc::new(journal.faulty(faults));
+        let promoter = Arc::new(Apart::new(store.clone(), journal.clone()));
+        Kept { store, journal, promoter, keyring: keyring.clone() }
     }
 }
 

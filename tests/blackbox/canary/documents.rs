@@ -77,17 +77,23 @@ fn configuration() -> Value {
     })
 }
 
-fn configuration_with_vault() -> Value {
-    json!({
-        "store": {"vault": {
-            "address": "https://vault.example:8200", "mount": "secret", "prefix": "keywright", "namespace": "team", "ca": "./ca.pem",
+fn configurations_with_vault() -> [Value; 3] {
+    let vault = |vault: Value| json!({"store": {"vault": vault}});
+    let address = "https://vault.example:8200";
+    [
+        vault(json!({
+            "address": address, "mount": "secret", "prefix": "keywright", "namespace": "team", "ca": "./ca.pem",
             "auth": {"appRole": {"mount": "approle", "roleId": "role", "secretIdFile": "./secret-id"}},
-        }},
-    })
+        })),
+        vault(json!({"address": address, "auth": {"kubernetes": {"mount": "kubernetes", "role": "keywright", "tokenFile": "./jwt"}}})),
+        json!({"store": {
+            "vault": {"address": address, "auth": {"token": {"file": "./vault-token"}}}, "quota": {"calls": 50, "per": "1s"}, "share": "50%",
+        }}),
+    ]
 }
 
 /// An error names the file that it is about: a path is no place for a value. Names of Vault's are taken as they stand.
-const PATHS: [&str; 13] = [
+const PATHS: [&str; 17] = [
     "/policies",
     "/store/embedded/directory",
     "/store/vault/mount",
@@ -97,6 +103,10 @@ const PATHS: [&str; 13] = [
     "/store/vault/auth/appRole/mount",
     "/store/vault/auth/appRole/roleId",
     "/store/vault/auth/appRole/secretIdFile",
+    "/store/vault/auth/kubernetes/mount",
+    "/store/vault/auth/kubernetes/role",
+    "/store/vault/auth/kubernetes/tokenFile",
+    "/store/vault/auth/token/file",
     "/journal/embedded/directory",
     "/key/file",
     "/audit/file",
@@ -217,7 +227,8 @@ async fn nothing_comes_out_of_a_document_with_a_secret_in_it() {
                 collect(&mut outputs, arguments[0], printed);
             }
         }
-        let configurations = WRITTEN.map(|write| texts(&[configuration(), configuration_with_vault()], canary, write));
+        let [first, second, third] = configurations_with_vault();
+        let configurations = WRITTEN.map(|write| texts(&[configuration(), first.clone(), second.clone(), third.clone()], canary, write));
         for number in 0..configurations[0].len() {
             // The ways of writing take turns, over the shapes, too.
             std::fs::write(&config, &configurations[(number + index) % WRITTEN.len()][number]).unwrap();
