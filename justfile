@@ -42,3 +42,7 @@ ci:
 
 bench:
     cargo bench
+
+# What stores elsewhere are asked in an hour; `tests/run` has installed the servers
+store-calls credentials="1200":
+    KEYWRIGHT_BENCH_CREDENTIALS={{credentials}} cargo bench --bench store_calls

@@ -65,6 +65,10 @@ impl Service for EngineService {
         self.0.submit(actor, name, material).await
     }
 
+    async fn adopt(&self, actor: Actor, name: &Name, brought: Material) -> Result<Submitted, SubmitError> {
+        self.0.adopt(actor, name, brought).await
+    }
+
     async fn rotate(&self, order: Order, name: &Name) -> Result<OperationId, RotateError> {
         self.0.rotate(order, name).await
     }

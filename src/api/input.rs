@@ -27,6 +27,10 @@ pub(super) struct Submission {
     /// A text for each field that the provider's description names, each field once.
     #[schemars(with = "BTreeMap<FieldName, String>")]
     fields: Fields,
+    /// What somebody else wrote where this credential belongs in the store is taken over. Without fields it is proved and kept; with
+    /// fields they take its place.
+    #[serde(default)]
+    adopt: bool,
 }
 
 /// How to rotate. It may be left out.
@@ -113,9 +117,9 @@ pub(super) struct WrittenReport {
 
 /// # Errors
 /// `bad-request`.
-pub(super) fn submission(body: &[u8]) -> Result<Material, Problem> {
+pub(super) fn submission(body: &[u8]) -> Result<(Material, bool), Problem> {
     let submission: Submission = parse(body, "the body must be `{\"fields\": {…}}` with a text for each field, each field once")?;
-    Ok(submission.fields.0)
+    Ok((submission.fields.0, submission.adopt))
 }
 
 /// # Errors
@@ -304,10 +308,15 @@ mod tests {
             .map(|(f, v)| (f.parse().unwrap(), Secret::from(v.to_owned())))
             .into_iter()
             .collect();
-        assert!(good.same_as(&expected));
+        assert!(good.0.same_as(&expected) && !good.1);
+        let adopted = submission(br#"{"adopt":true,"fields":{}}"#).unwrap();
+        assert!(adopted.0.is_empty() && adopted.1);
         for bad in [
             "",
             "[]",
+            r#"{"adopt":true}"#,
+            r#"{"fields":{},"adopt":1}"#,
+            r#"{"fields":{},"adopt":true,"adopt":true}"#,
             "{}",
             "null",
             "[{}]",

@@ -99,9 +99,11 @@ pub(super) async fn rewrap_standing(call: &Call<'_>) -> Answered {
 
 pub(super) async fn submit(mut call: Call<'_>, caller: &Caller, name: Name) -> Answered {
     let actor = caller.actor()?;
-    let material = input::submission(&call.json().await?)?;
+    let (material, adopt) = input::submission(&call.json().await?)?;
     let service = Arc::clone(&call.api.service);
-    let submitting = tokio::spawn(async move { service.submit(actor, &name, material).await });
+    let submitting = tokio::spawn(async move {
+        if adopt { service.adopt(actor, &name, material).await } else { service.submit(actor, &name, material).await }
+    });
     json(StatusCode::CREATED, &submitting.await.map_err(|_| Problem::bug())??)
 }
 

@@ -259,6 +259,8 @@ impl From<SubmitError> for Problem {
             SubmitError::Undetermined { .. } => Slug::Undetermined,
             SubmitError::ProviderRefused { .. } => Slug::ProviderRefused,
             SubmitError::ProviderUnavailable { .. } => Slug::NotReady,
+            SubmitError::Occupied | SubmitError::NothingThere | SubmitError::StoreChanged => Slug::VersionConflict,
+            SubmitError::Unreadable => Slug::InvalidFields,
             SubmitError::StoreUnavailable => Slug::StoreUnavailable,
             SubmitError::AuditUnavailable => Slug::AuditUnavailable,
         };

@@ -151,6 +151,12 @@ pub trait Service: Send + Sync {
 
     async fn submit(&self, actor: Actor, name: &Name, material: Material) -> Result<Submitted, SubmitError>;
 
+    /// Takes over what lies in the store, or puts what was brought in its place.
+    ///
+    /// # Errors
+    /// [`SubmitError`].
+    async fn adopt(&self, actor: Actor, name: &Name, brought: Material) -> Result<Submitted, SubmitError>;
+
     async fn rotate(&self, order: Order, name: &Name) -> Result<OperationId, RotateError>;
 
     /// Somebody else may have the current key.

@@ -188,6 +188,7 @@ pub(super) async fn start_daemon(config: Config, shutdown: Shutdown) -> Result<D
     }
     if let Some(cached) = cached.clone() {
         tasks.spawn(follow_store(cached, Arc::clone(&engine), shutdown.clone()));
+        tasks.spawn(follow_changes(Arc::clone(&engine), shutdown.clone()));
     }
     tasks.spawn(follow_policies(config.policies, config.max_stale, opened.watch, engine, cached));
     tasks.spawn(flush_repeats(Arc::clone(&opened.audit), shutdown.clone()));
@@ -343,6 +344,17 @@ async fn follow_store(cached: Arc<Cached>, engine: Arc<Engine>, shutdown: Shutdo
                     let _ = cached.list(None, 1).await;
                 }
             }
+        }
+    }
+}
+
+/// Asks the store, now and then, what others changed there.
+async fn follow_changes(engine: Arc<Engine>, shutdown: Shutdown) {
+    loop {
+        let Some(wait) = engine.look_for_changes().await else { return shutdown.begun().await };
+        tokio::select! {
+            () = shutdown.begun() => return,
+            () = tokio::time::sleep(wait) => {}
         }
     }
 }

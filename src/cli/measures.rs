@@ -34,6 +34,8 @@ impl Meter for Counting {
 pub(super) fn render(metrics: Metrics, engine: Arc<Engine>, issuer: Arc<DeclarativeIssuer>) -> Render {
     Arc::new(move |with_names| {
         tell_of_providers(&metrics, &issuer);
+        let store = engine.store_status();
+        metrics.store(store.breaker != BreakerState::Closed, Duration::from_secs(store.stale_for_seconds.unwrap_or_default()));
         let samples: Vec<CredentialSample> = engine.measures().iter().map(sample).collect();
         metrics.encode(&samples, with_names).unwrap_or_default()
     })

@@ -96,6 +96,9 @@ enum Command {
     Submit {
         /// The credential
         name: Name,
+        /// Take over what somebody else wrote in its place in the store; without fields on standard input, that value itself
+        #[arg(long)]
+        adopt: bool,
     },
     /// Rotate now: one credential, or all of a provider, an account or an application
     Rotate(rotate::RotateArguments),
@@ -288,7 +291,7 @@ fn dispatch(arguments: Arguments, terminal: Terminal) -> Result<ExitCode, Failur
         Command::Man { dir } => man::man(dir.as_deref(), Arguments::command(), terminal),
         Command::Plan { days } => asking(async { plan::plan(days, &settings.client()?, terminal).await }),
         Command::Status { name } => asking(async { status::status(name.as_ref(), &settings.client()?, terminal).await }),
-        Command::Submit { name } => asking(async { submit::submit(&name, &settings.client()?, terminal).await }),
+        Command::Submit { name, adopt } => asking(async { submit::submit(&name, adopt, &settings.client()?, terminal).await }),
         Command::Rotate(asked) => asking(async { rotate::rotate(&asked, &settings.client()?, terminal).await }),
         Command::Rollback { name, why } => asking(async { rollback::rollback(&name, why.reason, &settings.client()?, terminal).await }),
         Command::Revoke { name, version, force, why } => {

@@ -20,14 +20,19 @@ use super::views::{Pages, RequestView, StatusView};
 /// The API takes no longer body.
 const INPUT_LENGTH_MAX: usize = 128 << 10;
 
-pub(super) async fn submit(name: &Name, client: &Client, terminal: Terminal) -> Result<ExitCode, Failure> {
-    if std::io::stdin().is_terminal() {
+pub(super) async fn submit(name: &Name, adopt: bool, client: &Client, terminal: Terminal) -> Result<ExitCode, Failure> {
+    let is_typed = std::io::stdin().is_terminal();
+    if is_typed && !adopt {
         show_request(name, client).await;
     }
-    let material = bring(name).await?;
+    let material = match adopt {
+        false => bring(name).await?,
+        true if is_typed => Material::default(),
+        true => read_object_or_nothing(std::io::stdin().lock())?,
+    };
     terminal.remark(&format!("{name}: proving that the key belongs here; this can take a few minutes"));
     let call = Call {
-        body: Some(submission(&material)),
+        body: Some(submission(&material, adopt)),
         timeout: SUBMIT_TIMEOUT,
         ..Call::new(Method::PUT, format!("/v1/credentials/{name}/submission"))
     };
@@ -61,12 +66,12 @@ pub(super) async fn bring(name: &Name) -> Result<Material, Failure> {
 }
 
 /// The body of the request, in memory that is wiped when the request is done.
-pub(super) fn submission(material: &Material) -> Bytes {
-    let fields = material.to_json();
-    let mut body = Zeroizing::new(Vec::with_capacity(fields.expose().len() + 11));
-    body.extend_from_slice(b"{\"fields\":");
+pub(super) fn submission(material: &Material, adopt: bool) -> Bytes {
+    let (head, fields, tail) = (b"{\"fields\":", material.to_json(), if adopt { ",\"adopt\":true}" } else { "}" });
+    let mut body = Zeroizing::new(Vec::with_capacity(head.len() + fields.expose().len() + tail.len()));
+    body.extend_from_slice(head);
     body.extend_from_slice(fields.expose());
-    body.push(b'}');
+    body.extend_from_slice(tail.as_bytes());
     Bytes::from_owner(body)
 }
 
@@ -83,6 +88,16 @@ fn sentence(name: &Name, submitted: &Value) -> String {
 
 /// Piped input: one flat JSON object, no longer than the API takes.
 fn read_object(input: impl Read) -> Result<Material, Failure> {
+    object(&read_text(input)?)
+}
+
+/// The same where nothing needs to be brought.
+fn read_object_or_nothing(input: impl Read) -> Result<Material, Failure> {
+    let text = read_text(input)?;
+    if text.iter().all(u8::is_ascii_whitespace) { Ok(Material::default()) } else { object(&text) }
+}
+
+fn read_text(input: impl Read) -> Result<Zeroizing<Vec<u8>>, Failure> {
     // Reserved once: growing would leave unwiped copies behind.
     let mut text = Zeroizing::new(Vec::with_capacity(INPUT_LENGTH_MAX + 1));
     let limit = u64::try_from(INPUT_LENGTH_MAX).unwrap_or(u64::MAX) + 1;
@@ -90,7 +105,11 @@ fn read_object(input: impl Read) -> Result<Material, Failure> {
     if text.len() > INPUT_LENGTH_MAX {
         return Err(Failure::failed("too-large", "the submission is too long", "standard input has more than 128 KiB"));
     }
-    Material::from_json(&text).map_err(|error| {
+    Ok(text)
+}
+
+fn object(text: &[u8]) -> Result<Material, Failure> {
+    Material::from_json(text).map_err(|error| {
         Failure::failed("invalid-fields", "standard input holds no fields", format!("it {error}"))
             .then(r#"pipe in an object such as {"client_id":"…","client_secret":"…"}"#)
     })
@@ -185,8 +204,19 @@ mod tests {
     #[test]
     fn cli_submit_wraps_the_fields_and_nothing_else() {
         let material = read_object(br#" {"client_id":"a","client_secret":"b\"\\"} "#.as_slice()).unwrap();
-        let body: Value = serde_json::from_slice(&submission(&material)).unwrap();
+        let body: Value = serde_json::from_slice(&submission(&material, false)).unwrap();
         assert_eq!(body, json!({"fields": {"client_id": "a", "client_secret": "b\"\\"}}));
+        let body: Value = serde_json::from_slice(&submission(&Material::default(), true)).unwrap();
+        assert_eq!(body, json!({"fields": {}, "adopt": true}));
+    }
+
+    #[test]
+    fn cli_submit_needs_no_fields_where_they_lie_in_the_store() {
+        for nothing in ["", " \n"] {
+            assert!(read_object_or_nothing(nothing.as_bytes()).unwrap().is_empty());
+        }
+        assert_eq!(read_object_or_nothing(br#"{"client_id":"a"}"#.as_slice()).unwrap().len(), 1);
+        assert!(read_object_or_nothing(b"hunter2".as_slice()).is_err());
     }
 
     #[test]

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 
 use super::backoff::Backoff;
 use super::drift::Drift;
+use super::foreign::ChangeTried;
 use super::views::Previous;
 use crate::domain::ids::{KeyId, Name, VersionId};
 use crate::domain::ledger::Ledger;
@@ -17,6 +18,7 @@ use crate::domain::mutants::{Mutant, is_on};
 use crate::domain::rollout::{View, under_way};
 use crate::journal::Position;
 use crate::sealing::Sealed;
+use crate::stores::Mark;
 
 /// One credential.
 pub(super) struct Cell {
@@ -37,6 +39,18 @@ pub(super) struct Cell {
     drift: Mutex<Option<Drift>>,
     /// A read met other bytes than were stored: the store is to be looked at.
     suspected: AtomicBool,
+    /// What the store told last of the value that native readers have.
+    told: Mutex<Told>,
+    /// What somebody else made current in the store, and why it isn't taken up.
+    refused: Mutex<Option<(VersionId, String)>>,
+}
+
+/// The store's mark of the value that native readers have.
+#[derive(Default)]
+struct Told {
+    mark: Option<Mark>,
+    /// Running time at which it was last told.
+    at: Option<Duration>,
 }
 
 /// A version as applications get it.
@@ -72,6 +86,7 @@ pub(super) struct Work {
     /// Of the last look at the store, and at a key that a person is to remove.
     pub(super) store_looked_at: Option<Duration>,
     pub(super) removal_looked_at: Option<Duration>,
+    pub(super) change_tried: ChangeTried,
     pub(super) upkeep_backoff: Backoff,
     /// What is asked of the provider is a routine look: rotations come first.
     pub(super) routine: bool,
@@ -125,6 +140,8 @@ impl Cell {
             trouble: Mutex::new(None),
             drift: Mutex::new(None),
             suspected: AtomicBool::new(false),
+            told: Mutex::default(),
+            refused: Mutex::default(),
         }
     }
 
@@ -200,6 +217,38 @@ impl Cell {
 
     pub(super) fn suspect(&self, suspected: bool) {
         self.suspected.store(suspected, Ordering::Relaxed);
+    }
+
+    /// Takes note of a mark; true if it isn't the one that was known.
+    pub(super) fn tell(&self, mark: Option<Mark>, running: Duration) -> bool {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_news = told.mark != mark;
+        *told = Told { mark, at: Some(running) };
+        is_news
+    }
+
+    /// Running time at which a mark was last told. With a newer one the store would have been looked at.
+    pub(super) fn told_at(&self) -> Option<Duration> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner).at
+    }
+
+    /// What somebody else made current in the store.
+    pub(super) fn foreign(&self) -> Option<VersionId> {
+        match self.drift() {
+            Some(Drift::OtherCurrent(foreign)) => foreign,
+            _ => None,
+        }
+    }
+
+    /// Why that isn't taken up, as far as it was looked at.
+    pub(super) fn refusal(&self) -> Option<String> {
+        let foreign = self.foreign()?;
+        let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        refused.filter(|(version, _)| *version == foreign).map(|(_, why)| why)
+    }
+
+    pub(super) fn set_refusal(&self, version: VersionId, why: String) {
+        *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = Some((version, why));
     }
 
     pub(super) fn trouble(&self) -> Option<Trouble> {

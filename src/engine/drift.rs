@@ -1,5 +1,5 @@
-//! Drift: what the store says and what the journal says, compared now and then. What was changed by hand is reported, and neither
-//! overwritten nor served.
+//! Drift: what the store says and what the journal says, compared now and then, and as soon as the store's marks tell of a change.
+//! What was changed by hand is reported, and neither overwritten nor served, unless it is proved (`foreign.rs`).
 
 use super::Engine;
 use super::audit::Actor;
@@ -11,7 +11,7 @@ use crate::domain::ids::VersionId;
 use crate::domain::ledger::Ledger;
 use crate::domain::material::Material;
 use crate::domain::rotation::Phase;
-use crate::stores::StoreError;
+use crate::stores::{Native, StoreError};
 
 /// How the store differs from the journal.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,7 +33,8 @@ impl Drift {
         match self {
             Drift::OtherCurrent(Some(version)) => {
                 format!(
-                    "somebody else made `{version}` current in the store: it isn't served, and nothing is rotated; put the label back there"
+                    "somebody else made `{version}` current in the store: it isn't served, and nothing is rotated; put ours back there, \
+                     or `keywright submit` a key"
                 )
             }
             Drift::OtherCurrent(None) => {
@@ -54,7 +55,9 @@ impl Drift {
 pub(super) fn store_look_due(cell: &Cell, work: &Work, context: &Context, ledger: &Ledger, running: std::time::Duration) -> bool {
     let by_policy = context.policy.verify_every.as_duration();
     let every = if cell.drift().is_some() { by_policy.min(context.policy.sweep_every()) } else { by_policy };
-    let is_old = work.store_looked_at.is_none_or(|last| running.saturating_sub(last) >= every);
+    // A mark that stayed the same says as much as a look.
+    let told_at = cell.told_at().filter(|_| cell.drift().is_none());
+    let is_old = work.store_looked_at.is_none_or(|last| running.saturating_sub(told_at.unwrap_or_default().max(last)) >= every);
     ledger.current.is_some() && !ledger.unverified && (is_old || cell.is_suspected())
 }
 
@@ -83,10 +86,12 @@ impl Engine {
     pub(super) async fn drift_of(&self, context: &Context, ledger: &Ledger) -> Result<Option<Drift>, Hindrance> {
         let Some(current) = &ledger.current else { return Ok(None) };
         let theirs = self.seams.store.stages(&context.slot()).await?.current;
-        // What a process promoted without living to journal it is ours.
-        let promoting = ledger.rotation.as_ref().filter(|open| open.phase == Phase::Verified && open.abandoning.is_none());
-        let expected = theirs.as_ref() == Some(current) || promoting.is_some_and(|open| theirs.as_ref() == Some(&open.version));
-        if !expected {
+        let open = ledger.rotation.as_ref().filter(|open| open.promoted.is_none() && open.abandoning.is_none());
+        // What a process promoted without living to journal it is ours, and what is about to be replaced was looked at.
+        let promoting = open.filter(|open| open.phase == Phase::Verified).map(|open| &open.version);
+        let replacing = open.and_then(|open| open.plan.replacing.as_ref());
+        let is_expected = theirs.is_some() && (theirs.as_ref() == promoting || theirs.as_ref() == replacing);
+        if theirs.as_ref() != Some(current) && !is_expected && self.same_value(context, current).await?.is_none() {
             return Ok(Some(Drift::OtherCurrent(theirs)));
         }
         match self.seams.store.read(&context.slot(), current).await {
@@ -96,6 +101,18 @@ impl Engine {
             }
             Err(StoreError::NotFound { .. }) => Ok(Some(Drift::BytesGone)),
             Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Under which name native readers have the value of this version, if they do: somebody may have written the same again.
+    pub(super) async fn same_value(&self, context: &Context, version: &VersionId) -> Result<Option<VersionId>, StoreError> {
+        let Some(Native { version: name, served: Some(served), .. }) = self.seams.store.native(&context.slot()).await? else {
+            return Ok(None);
+        };
+        match self.seams.store.read(&context.slot(), version).await {
+            Ok(bytes) => Ok(bytes.served.same_as(&served).then_some(name)),
+            Err(StoreError::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error),
         }
     }
 

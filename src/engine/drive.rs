@@ -91,6 +91,7 @@ impl Engine {
         }
         self.advance(cell, &mut work, &context).await;
         self.upkeep(cell, &mut work, &context).await;
+        self.take_up_change(cell, &mut work, &context).await;
     }
 
     /// Performs what is next until there is something to wait for.
@@ -212,6 +213,7 @@ impl Engine {
                 context.policy.rollout.clone()
             },
             twin_rotations: self.twin_rotations(context),
+            replacing: None,
         }
     }
 

@@ -84,6 +84,20 @@ pub enum SubmitError {
     /// Nothing is known about the key because the provider didn't answer clearly: try again.
     #[error("the provider can't be asked now: {reason}")]
     ProviderUnavailable { reason: String },
+    /// Something is there that we didn't write.
+    #[error(
+        "a value that Keywright didn't write lies where this credential belongs in the store: `keywright submit NAME --adopt` proves it and takes it over"
+    )]
+    Occupied,
+    /// It was to be taken over.
+    #[error("nothing lies where this credential belongs in the store: submit the fields themselves")]
+    NothingThere,
+    /// What somebody else wrote there is no value that we could keep.
+    #[error("what lies in the store isn't one flat JSON object with a text for each field")]
+    Unreadable,
+    /// While the key was proved.
+    #[error("somebody else changed what is current in the store meanwhile: look at `keywright status`, and submit it again")]
+    StoreChanged,
     #[error("the store or the journal can't be reached")]
     StoreUnavailable,
     #[error("the audit trail can't be written")]

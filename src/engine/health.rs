@@ -6,7 +6,7 @@ use super::Engine;
 use super::cell::Cell;
 use super::manual::asked_for;
 use super::rollout::rolled_out;
-use super::views::{CredentialMeasure, ProviderStatus, StatusProblem};
+use super::views::{CredentialMeasure, ProviderStatus, StatusProblem, StoreStatus};
 use crate::domain::credential::Environment;
 use crate::domain::due::deadline_of;
 use crate::domain::ids::Name;
@@ -48,6 +48,16 @@ impl Engine {
             ),
         });
         problems.collect()
+    }
+
+    /// Whether the store answers, as far as is known.
+    pub fn store_status(&self) -> StoreStatus {
+        match self.seams.store.availability() {
+            Availability::Here => StoreStatus { breaker: BreakerState::Closed, stale_for_seconds: None },
+            Availability::Away { stale_for, .. } => {
+                StoreStatus { breaker: BreakerState::Open, stale_for_seconds: stale_for.map(|stale_for| stale_for.as_secs()) }
+            }
+        }
     }
 
     /// What applications get meanwhile is said with it.

@@ -18,7 +18,7 @@ use crate::domain::incident::Incident;
 use crate::domain::ledger::{Ledger, Origin};
 use crate::domain::mutants::{Mutant, is_on};
 use crate::domain::provider::{ListedKey, SignedCall};
-use crate::domain::rotation::{AbandonReason, Event, Phase, RevocationAsked};
+use crate::domain::rotation::{AbandonReason, Event, Phase, Plan, RevocationAsked};
 use crate::journal::SealedCopy;
 
 /// How long a call waits for what it began; what isn't done by then goes on in the background.
@@ -75,7 +75,8 @@ impl Engine {
         let mut work = cell.work.lock().await;
         may_roll_back(&cell.ledger())?;
         self.record(order, "rollback-requested", Some(name), None, None).await.map_err(|_| RollbackError::AuditUnavailable)?;
-        let plan = self.new_plan(&cell, &context, Origin::RolledBack, "rollback");
+        // A person decides: what somebody else made current goes with it.
+        let plan = Plan { replacing: cell.foreign(), ..self.new_plan(&cell, &context, Origin::RolledBack, "rollback") };
         let version = plan.version.clone();
         let planned = self.append(&cell, &mut work, &Event::RollbackPlanned { plan }, SealedCopy::Keep).await;
         planned.map_err(|hindrance| match hindrance.trouble.code {

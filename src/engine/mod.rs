@@ -13,6 +13,7 @@ mod confirm;
 mod drift;
 mod drive;
 pub mod errors;
+mod foreign;
 mod forget;
 mod gather;
 mod health;

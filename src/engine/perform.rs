@@ -87,7 +87,7 @@ impl Engine {
             Step::Store => self.store(work, context, ledger, rotation).await,
             Step::Verify => self.verify_candidate(context, ledger, rotation).await,
             Step::Promote => self.promote(cell, work, context, ledger, rotation).await,
-            Step::Retire => self.retire(work, context, ledger).await,
+            Step::Retire => self.retire(cell, work, context, ledger).await,
             Step::Disable => self.disable(cell, work, context, ledger, rotation).await,
             Step::Revoke => self.revoke(cell, work, context, ledger, rotation).await,
             Step::Forget => self.forget_old(context, ledger, rotation).await,
@@ -316,6 +316,9 @@ impl Engine {
         };
         let slot = context.slot();
         let bytes = split(context, material);
+        if ledger.current.is_none() && rotation.plan.replacing.is_some() {
+            self.seams.store.adopt(&slot).await?;
+        }
         self.seams.store.put_pending(&slot, &rotation.version, &bytes).await?;
         let back = self.seams.store.read(&slot, &rotation.version).await?;
         if !back.served.same_as(&bytes.served) || !back.management.same_as(&bytes.management) {
@@ -330,19 +333,41 @@ impl Engine {
             self.seams.store.forget(&context.slot(), old).await?;
         }
         let slot = context.slot();
-        let promotion = Promotion { slot: &slot, version: &rotation.version, replacing: ledger.current.as_ref() };
+        let replacing = rotation.plan.replacing.as_ref().or(ledger.current.as_ref());
+        let promotion = Promotion { slot: &slot, version: &rotation.version, replacing };
         let event = Event::Promoted { at: self.seams.clock.now().instant() };
-        match self.append_promoted(cell, work, promotion, &event).await {
+        let mut outcome = self.append_promoted(cell, work, promotion, &event).await;
+        if let (Err(PromotionHindrance::CurrentChanged), Some(current)) = (&outcome, &ledger.current)
+            && let Some(same) = self.same_value(context, current).await?
+        {
+            // Somebody wrote our value once more: nothing is lost with that.
+            outcome = self.append_promoted(cell, work, Promotion { replacing: Some(&same), ..promotion }, &event).await;
+        }
+        match outcome {
             Ok(()) => Ok(Vec::new()),
-            Err(PromotionHindrance::CurrentChanged) => one(Event::Abandoning { reason: AbandonReason::CurrentChanged }),
+            Err(PromotionHindrance::CurrentChanged) => {
+                cell.suspect(true);
+                one(Event::Abandoning { reason: AbandonReason::CurrentChanged })
+            }
             Err(PromotionHindrance::Other(hindrance)) => Err(hindrance),
         }
     }
 
     /// Looks at the current version afresh: the old one goes only if the new one is alive (I5).
-    async fn retire(&self, work: &mut Work, context: &Context, ledger: &Ledger) -> Outcome {
+    async fn retire(&self, cell: &Cell, work: &mut Work, context: &Context, ledger: &Ledger) -> Outcome {
         if is_on(Mutant::NoFreshLook) {
             return one(Event::Retired { term: self.term });
+        }
+        if let Some(rotation) = &ledger.rotation
+            && self.is_put_back(context, ledger, rotation).await?
+        {
+            let found = self.drift_of(context, ledger).await?;
+            self.note_drift(cell, work, ledger, found).await?;
+            return Err(Hindrance::new(
+                "store-changed",
+                "somebody else made the old key current again in the store: it isn't revoked; `keywright rollback` goes back to it, or put \
+                 the new one back there",
+            ));
         }
         // The current version itself: what stands in for it at the provider says nothing of it.
         let Some(current) = &ledger.current else { return Err(Hindrance::new("internal", "there is no current version")) };

@@ -141,7 +141,7 @@ impl Engine {
     }
 
     /// A part of the shortest `maxAge` in use, within bounds.
-    fn part_of_shortest(&self, part: u32, least: Duration, most: Duration) -> Duration {
+    pub(super) fn part_of_shortest(&self, part: u32, least: Duration, most: Duration) -> Duration {
         let shortest = self.policies().shortest_max_age();
         shortest.map_or(most, |span| (span.as_duration() / part).clamp(least, most))
     }

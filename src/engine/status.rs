@@ -85,7 +85,7 @@ impl Engine {
         }
         problems.extend(self.provider_problems());
         let providers = self.providers_of(cells.iter().map(AsRef::as_ref));
-        Some(Status { credentials, problems, providers, next })
+        Some(Status { credentials, problems, providers, store: self.store_status(), next })
     }
 
     fn own_problems(&self) -> Vec<StatusProblem> {
@@ -147,7 +147,8 @@ impl Engine {
     /// What somebody else did to the store, and what only a person can do.
     fn outside_problems(&self, cell: &Cell, context: &Context, now: Timestamp) -> Vec<StatusProblem> {
         let ledger = cell.ledger();
-        let drift = cell.drift().map(|drift| ("store-changed", drift.text()));
+        let refusal = cell.refusal().map_or_else(String::new, |why| format!(" ({why})"));
+        let drift = cell.drift().map(|drift| ("store-changed", drift.text() + &refusal));
         let request = self.request_status(context, &ledger).map(|request| manual::problem(context, &ledger, &request));
         let unproved = unproved(&ledger, context, now).map(|version| {
             let title = &context.provider.title;

@@ -19,7 +19,7 @@ use crate::domain::ledger::{Closure, Fingerprint, Ledger, Origin};
 use crate::domain::material::Material;
 use crate::domain::mutants::{Mutant, is_on};
 use crate::domain::provider::SignedCall;
-use crate::domain::rotation::{AbandonReason, Event, Phase, Rotation};
+use crate::domain::rotation::{AbandonReason, Event, Phase, Plan, Rotation};
 use crate::issuers::{IssuerError, ProbeOutcome};
 use crate::journal::SealedCopy;
 
@@ -30,6 +30,44 @@ const REFUSALS_MAX: u32 = 3;
 const BETWEEN_LOOKS: Duration = Duration::from_millis(400);
 /// How long a submission that is durable already is driven before the answer is that it goes on in the background.
 const DRIVE_MAX: Duration = Duration::from_secs(60);
+
+/// How a key came here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Word {
+    /// A person gave it to us.
+    Submitted,
+    /// A person had us take it over from the store.
+    Adopted,
+    /// Somebody wrote it into the store.
+    Changed,
+}
+
+impl Word {
+    /// Why its rotation began, and what the audit trail calls it.
+    const fn accepted(self) -> &'static str {
+        match self {
+            Word::Submitted => "submitted",
+            Word::Adopted => "adopted",
+            Word::Changed => "store-change-accepted",
+        }
+    }
+
+    const fn refused(self) -> &'static str {
+        match self {
+            Word::Submitted => "submission-refused",
+            Word::Adopted => "adoption-refused",
+            Word::Changed => "store-change-refused",
+        }
+    }
+}
+
+/// Who brings a key, and what it takes the place of.
+pub(super) struct Bringing {
+    pub(super) actor: Actor,
+    pub(super) word: Word,
+    /// What somebody else made current in the store.
+    pub(super) replacing: Option<VersionId>,
+}
 
 /// What is known of a submitted key once it is proved.
 struct Enrolled {
@@ -50,42 +88,65 @@ impl Engine {
         check_fields(&context, &material)?;
         context.provider.link(&mut material);
         let mut work = cell.work.lock().await;
-        if let Some(same) = self.already_current(&cell, &context, &material).await? {
+        let bringing = Bringing { actor, word: Word::Submitted, replacing: None };
+        let submitted = self.take(bringing, &cell, &mut work, &context, material).await;
+        drop(work);
+        self.look_at(name);
+        submitted
+    }
+
+    /// Proves what was brought, makes it a version, and drives that until it is current.
+    pub(super) async fn take(
+        &self,
+        mut bringing: Bringing,
+        cell: &Cell,
+        work: &mut Work,
+        context: &Context,
+        material: Material,
+    ) -> Result<Submitted, SubmitError> {
+        let name = &cell.name;
+        if bringing.replacing.is_none()
+            && let Some(same) = self.already_current(cell, context, &material).await?
+        {
             return Ok(same);
         }
         // What is disproved without asking anyone is told first: it is the better reason, whatever else stands in the way.
-        let refused = self.disproved(&context, &material);
-        if refused.is_none() && keeps_out(&cell.ledger()) && !waits_for_administrator(&cell) {
+        let refused = self.disproved(context, &material);
+        if refused.is_none() && keeps_out(&cell.ledger()) && !waits_for_administrator(cell) {
             return Err(SubmitError::RotationOpen);
+        }
+        if refused.is_none() && bringing.replacing.is_none() {
+            bringing.replacing = self.replaced_by_submission(cell, work, context).await?;
         }
         let enrolled = match refused {
             Some(refusal) => Err(refusal),
-            None => self.enrol(&context, &material).await,
+            None => self.enrol(context, &material).await,
         };
         let enrolled = match enrolled {
             Ok(enrolled) => enrolled,
-            Err(refusal) => return Err(self.refuse(actor, name, refusal).await),
+            Err(refusal) => return Err(self.refuse(&bringing, name, refusal).await),
         };
-        self.clear_the_way(&cell, &mut work, &context, &material).await?;
+        self.clear_the_way(cell, work, context, &material).await?;
         // One at a time from the last look at the fingerprints until they are journaled; the provider was asked before.
         let one_at_a_time = self.submissions.lock().await;
-        if let Some(refusal) = self.disproved(&context, &material) {
-            return Err(self.refuse(actor, name, refusal).await);
+        if let Some(refusal) = self.disproved(context, &material) {
+            return Err(self.refuse(&bringing, name, refusal).await);
         }
-        let version = self.begin(actor, &cell, &mut work, &context, &material, &enrolled).await?;
+        let version = self.begin(bringing, cell, work, context, &material, &enrolled).await?;
         drop((one_at_a_time, material));
-        let outcome = self.finish(&cell, &mut work, &context, &version).await;
-        drop(work);
-        self.look_at(name);
-        outcome.map(|()| {
-            let proof = cell.ledger().versions.get(&version).and_then(|facts| facts.proof.clone()).unwrap_or(enrolled.proof);
-            Submitted { name: name.clone(), version, proof }
-        })
+        self.finish(cell, work, context, &version).await?;
+        let ledger = cell.ledger();
+        if cell.drift().is_some() && ledger.current.as_ref() == Some(&version) {
+            // It is replaced. What can't be put on record now is looked at again, and told then.
+            let _ = self.note_drift(cell, work, &ledger, None).await;
+        }
+        let proof = ledger.versions.get(&version).and_then(|facts| facts.proof.clone()).unwrap_or(enrolled.proof);
+        Ok(Submitted { name: name.clone(), version, proof })
     }
 
     /// Puts a refusal on record; what can't be put on record is refused for that.
-    async fn refuse(&self, actor: Actor, name: &Name, refusal: SubmitError) -> SubmitError {
-        match self.audit(actor, "submission-refused", name, None, Some(refusal.to_string())).await {
+    pub(super) async fn refuse(&self, bringing: &Bringing, name: &Name, refusal: SubmitError) -> SubmitError {
+        match self.audit(bringing.actor.clone(), bringing.word.refused(), name, None, Some(refusal.to_string())).await {
             Ok(()) => refusal,
             Err(_) => SubmitError::AuditUnavailable,
         }
@@ -221,7 +282,7 @@ impl Engine {
     /// Journals the plan and the sealed copy: from here on the submission survives a crash.
     async fn begin(
         &self,
-        actor: Actor,
+        bringing: Bringing,
         cell: &Cell,
         work: &mut Work,
         context: &Context,
@@ -229,10 +290,12 @@ impl Engine {
         enrolled: &Enrolled,
     ) -> Result<VersionId, SubmitError> {
         let unavailable = |_| SubmitError::StoreUnavailable;
-        let plan = self.new_plan(cell, context, Origin::Submitted, "submitted");
+        let Bringing { actor, word, replacing } = bringing;
+        let plan = Plan { replacing, ..self.new_plan(cell, context, Origin::Submitted, word.accepted()) };
         let version = plan.version.clone();
         let sealed = self.seal(context, &version, material).map_err(unavailable)?;
-        self.audit(actor, "submitted", &cell.name, Some(version.to_string()), None).await.map_err(|_| SubmitError::AuditUnavailable)?;
+        let recorded = self.audit(actor, word.accepted(), &cell.name, Some(version.to_string()), None).await;
+        recorded.map_err(|_| SubmitError::AuditUnavailable)?;
         self.begin_journal(cell, work).await.map_err(unavailable)?;
         self.append(cell, work, &Event::Planned { plan }, SealedCopy::Keep).await.map_err(unavailable)?;
         let issued = Event::Issued {
@@ -308,6 +371,7 @@ fn refusal_of(reason: Option<AbandonReason>) -> SubmitError {
         Some(AbandonReason::Undetermined) => {
             SubmitError::Undetermined { reasons: "nothing proved it when it was verified again".to_owned() }
         }
+        Some(AbandonReason::CurrentChanged) => SubmitError::StoreChanged,
         _ => SubmitError::ProviderRefused { reason: "it was refused when it was verified again".to_owned() },
     }
 }
@@ -324,7 +388,7 @@ fn judge(verification: &Verification) -> Result<(), SubmitError> {
     }
 }
 
-fn check_fields(context: &Context, material: &Material) -> Result<(), SubmitError> {
+pub(super) fn check_fields(context: &Context, material: &Material) -> Result<(), SubmitError> {
     let problems = misfits(&context.provider, material);
     if problems.is_empty() { Ok(()) } else { Err(SubmitError::InvalidFields(problems)) }
 }

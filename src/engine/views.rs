@@ -61,8 +61,18 @@ pub struct Status {
     pub problems: Vec<StatusProblem>,
     /// Where these credentials are called at.
     pub providers: Vec<ProviderStatus>,
+    pub store: StoreStatus,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next: Option<Name>,
+}
+
+/// How the store stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct StoreStatus {
+    /// `closed`: it answers; `open`: it doesn't. What is kept of it is served meanwhile, and it is asked now and then.
+    pub breaker: BreakerState,
+    /// Since its last answer, while it is `open`; `null` if it never gave one.
+    pub stale_for_seconds: Option<u64>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]

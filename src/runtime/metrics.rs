@@ -52,6 +52,8 @@ pub struct Metrics {
     requests: Family<Labels, Counter>,
     remaining: Gauges,
     breakers: Gauges,
+    store_breaker: Gauge<f64, AtomicU64>,
+    store_stale: Gauge<f64, AtomicU64>,
     pushes: Histogram,
 }
 
@@ -63,6 +65,8 @@ impl Default for Metrics {
             requests: Family::default(),
             remaining: Gauges::default(),
             breakers: Gauges::default(),
+            store_breaker: Gauge::default(),
+            store_stale: Gauge::default(),
             // 1 ms to about 16 s.
             pushes: Histogram::new(exponential_buckets(0.001, 2.0, 15)),
         }
@@ -108,6 +112,12 @@ impl Metrics {
         self.breakers.get_or_create(&labels).set(f64::from(u8::from(is_open)));
     }
 
+    /// Whether the store is left alone but for a call now and then, and how long ago it last answered, while that is so.
+    pub fn store(&self, is_away: bool, stale_for: Duration) {
+        self.store_breaker.set(f64::from(u8::from(is_away)));
+        self.store_stale.set(stale_for.as_secs_f64());
+    }
+
     /// From promotion until an instance that holds an older version was first given the new one.
     pub fn pushed(&self, latency: Duration) {
         self.pushes.observe(latency.as_secs_f64());
@@ -138,6 +148,8 @@ impl Metrics {
             "1 while a provider is left alone because it failed again and again",
             self.breakers.clone(),
         );
+        registry.register("store_breaker_open", "1 while the store doesn't answer", self.store_breaker.clone());
+        registry.register("store_stale_seconds", "Since the store last answered, while it doesn't", self.store_stale.clone());
         registry.register(
             "push_latency_seconds",
             "From promotion until an instance with an older version is given the new one",
@@ -277,6 +289,7 @@ mod tests {
         metrics.step_took("promote", Duration::from_millis(7));
         metrics.provider_answered("dinie", "sandbox", "2xx", 1);
         metrics.breaker("dinie", "sandbox", true);
+        metrics.store(true, Duration::from_secs(7));
         metrics.rate_limit_remaining("dinie", "sandbox", 41);
         metrics.clone().pushed(Duration::from_millis(3));
         let text = metrics.encode(&[sample("dinie-a", "sandbox", 10, 5.0)], true).unwrap();
@@ -294,6 +307,8 @@ mod tests {
             "keywright_provider_requests_total{provider=\"dinie\",environment=\"sandbox\",outcome=\"2xx\"} 1",
             "keywright_provider_breaker_open{provider=\"dinie\",environment=\"sandbox\"} 1.0",
             "keywright_provider_rate_limit_remaining{provider=\"dinie\",environment=\"sandbox\"} 41.0",
+            "keywright_store_breaker_open 1.0",
+            "keywright_store_stale_seconds 7.0",
             "keywright_push_latency_seconds_count 1",
         ] {
             assert!(text.lines().any(|found| found == line), "{line}\n{text}");

@@ -58,6 +58,9 @@ struct State {
     known: BTreeSet<(Name, VersionId)>,
 }
 
+/// How long an application waits for a store that doesn't answer, where something is kept for it.
+const PATIENCE: Duration = Duration::from_secs(3);
+
 /// The last answer is written down as often as this at most, or a twentieth of the bound, if that is less.
 const NOTE_EVERY_MAX: Duration = Duration::from_secs(60);
 
@@ -147,6 +150,15 @@ impl Cached {
         }
     }
 
+    /// What is kept of a version, where it may still be served.
+    async fn recall(&self, slot: &Slot, version: &VersionId) -> Option<Reading> {
+        if self.stale_for().is_none_or(|age| age > self.bound()) {
+            return None;
+        }
+        let served = self.kept.recall(slot, version).await.ok()?;
+        Some(Reading { bytes: VersionBytes { served, management: Material::default() }, stale: true })
+    }
+
     fn stale_for(&self) -> Option<Duration> {
         let running = (self.now)().running;
         self.state().answered.map(|(at, before)| before.saturating_add(running.saturating_sub(at)))
@@ -221,17 +233,30 @@ impl SecretStore for Cached {
     }
 
     async fn read_to_serve(&self, slot: &Slot, version: &VersionId) -> Result<Reading, StoreError> {
-        let refused = match self.read(slot, version).await {
-            Ok(bytes) => return Ok(Reading { bytes, stale: false }),
-            // A store that is throttled slows rotations down, and no reader.
-            Err(refused @ (StoreError::Unavailable(_) | StoreError::Throttled { .. })) => refused,
-            Err(other) => return Err(other),
-        };
-        if self.stale_for().is_none_or(|age| age > self.bound()) {
-            return Err(refused);
+        // While it is away, it is asked by one who has the time, and not by those who start.
+        if self.state().is_away
+            && let Some(kept) = self.recall(slot, version).await
+        {
+            return Ok(kept);
         }
-        let served = self.kept.recall(slot, version).await.map_err(|_| refused)?;
-        Ok(Reading { bytes: VersionBytes { served, management: Material::default() }, stale: true })
+        let reading = self.read(slot, version);
+        tokio::pin!(reading);
+        let answer = match tokio::time::timeout(PATIENCE, &mut reading).await {
+            Ok(answer) => answer,
+            Err(_) => match self.recall(slot, version).await {
+                Some(kept) => {
+                    self.state().is_away = true;
+                    return Ok(kept);
+                }
+                None => reading.await,
+            },
+        };
+        match answer {
+            Ok(bytes) => Ok(Reading { bytes, stale: false }),
+            // A store that is throttled slows rotations down, and no reader.
+            Err(refused @ (StoreError::Unavailable(_) | StoreError::Throttled { .. })) => self.recall(slot, version).await.ok_or(refused),
+            Err(other) => Err(other),
+        }
     }
 
     fn availability(&self) -> Availability {
@@ -260,6 +285,8 @@ mod tests {
     struct Remote {
         store: MemoryStore,
         error: Mutex<Option<StoreError>>,
+        hangs: Mutex<Duration>,
+        reads: AtomicU64,
     }
 
     impl Remote {
@@ -283,6 +310,9 @@ mod tests {
             self.store.put_pending(slot, version, bytes).await
         }
         async fn read(&self, slot: &Slot, version: &VersionId) -> Result<VersionBytes, StoreError> {
+            self.reads.fetch_add(1, Ordering::Relaxed);
+            let hangs = *self.hangs.lock().unwrap();
+            tokio::time::sleep(hangs).await;
             self.up()?;
             self.store.read(slot, version).await
         }
@@ -372,11 +402,29 @@ mod tests {
         assert_eq!(cached.read_to_serve(&slot(), &version(1)).await.err(), Some(AWAY));
         assert!(matches!(cached.availability(), Availability::Away { is_servable: false, .. }));
         scene.remote.answers(None);
-        assert!(!cached.read_to_serve(&slot(), &version(1)).await.unwrap().stale);
+        assert!(!cached.read_to_serve(&slot(), &version(1)).await.unwrap().stale, "too old: the store itself is asked");
         assert_eq!(cached.availability(), Availability::Here);
         // It was told that the store is back; asked again, it waits for the next time.
         cached.returned().await;
         assert!(tokio::time::timeout(Duration::from_millis(20), cached.returned()).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_store_that_hangs_keeps_nobody_waiting_who_has_something_kept() {
+        let scene = Scene::new();
+        let cached = scene.start().await;
+        cached.put_pending(&slot(), &version(1), &bytes("first")).await.unwrap();
+        *scene.remote.hangs.lock().unwrap() = PATIENCE + Duration::from_millis(500);
+        assert!(cached.read_to_serve(&slot(), &version(1)).await.unwrap().stale);
+        assert_ne!(cached.availability(), Availability::Here);
+        for _ in 0..20 {
+            assert!(cached.read_to_serve(&slot(), &version(1)).await.unwrap().stale);
+        }
+        assert_eq!(scene.remote.reads.load(Ordering::Relaxed), 1, "from then on nobody asks who has something kept");
+        // Who has nothing kept waits for the answer, and with that the store is back.
+        scene.remote.store.put_pending(&slot(), &version(2), &bytes("second")).await.unwrap();
+        assert!(!cached.read_to_serve(&slot(), &version(2)).await.unwrap().stale);
+        assert_eq!((scene.remote.reads.load(Ordering::Relaxed), cached.availability()), (2, Availability::Here));
     }
 
     #[tokio::test]

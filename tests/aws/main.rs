@@ -9,6 +9,7 @@
 #![allow(missing_debug_implementations, reason = "nobody prints a fake")]
 
 mod crashes;
+mod foreign;
 mod others;
 mod proxy;
 mod rough;
@@ -19,11 +20,12 @@ mod servers;
 use std::sync::Arc;
 
 use aws_sdk_secretsmanager::Client;
-use aws_sdk_secretsmanager::config::{BehaviorVersion, Credentials, Region, SharedCredentialsProvider};
+use aws_sdk_secretsmanager::config::BehaviorVersion;
 use keywright::domain::material::Material;
 use keywright::journal::memory::MemoryJournal;
 use keywright::stores::aws::{AwsSettings, AwsStore};
 use keywright::stores::contract::{contract_within, promoter_contract};
+use keywright::stores::foreign_contract::foreign_contract;
 use keywright::stores::native_contract::native_contract;
 use keywright::stores::{Apart, Slot, StoreShare};
 
@@ -42,14 +44,7 @@ pub(crate) struct Place {
 
 impl Place {
     pub(crate) fn on(endpoint: &str) -> Place {
-        let credentials = Credentials::new("test", "test", None, None, "tests");
-        let shared = aws_config::SdkConfig::builder()
-            .behavior_version(BehaviorVersion::v2026_01_12())
-            .region(Region::new("us-east-1"))
-            .credentials_provider(SharedCredentialsProvider::new(credentials))
-            .http_client(aws_smithy_http_client::Builder::new().build_http())
-            .build();
-        Place { shared, endpoint: endpoint.to_owned(), prefix: "keywright-test".to_owned(), made: Default::default() }
+        Place { shared: servers::sdk(), endpoint: endpoint.to_owned(), prefix: "keywright-test".to_owned(), made: Default::default() }
     }
 
     async fn real(endpoint: String) -> Place {
@@ -108,6 +103,17 @@ impl Place {
         promoter_contract(store.as_ref(), journal.as_ref(), &Apart::new(store.clone(), journal.clone())).await;
         let store = self.fresh();
         native_contract(&store, async |slot: &Slot| self.see(slot, stage).await).await;
+        let store = self.fresh();
+        foreign_contract(&store, async |slot: &Slot, value: Material| self.write(slot, &value).await).await;
+    }
+
+    /// Writes as somebody does who knows nothing of stages; makes the secret if there is none.
+    async fn write(&self, slot: &Slot, value: &Material) {
+        let (client, name, text) = (self.client(), self.address(slot), value.to_json());
+        let text = text.expose_str().expect("a text");
+        let Err(refused) = client.put_secret_value().secret_id(&name).secret_string(text).send().await else { return };
+        assert!(refused.into_service_error().is_resource_not_found_exception(), "only what isn't there is refused");
+        client.create_secret().name(&name).secret_string(text).send().await.expect("a new secret");
     }
 
     /// Removes everything below the prefix, at once.
@@ -118,16 +124,17 @@ impl Place {
             .values(&self.prefix)
             .build();
         let mut pages = client.list_secrets().filters(filter).include_planned_deletion(true).into_paginator().send();
-        let mut removed = 0;
+        // All pages first: where a page begins may depend on how many are left.
+        let mut names = Vec::new();
         while let Some(page) = pages.next().await {
             let page = page.expect("a list of secrets");
-            let names = page.secret_list().iter().filter_map(|entry| entry.name());
-            for name in names.filter(|name| name.starts_with(&format!("{}/", self.prefix))) {
-                client.delete_secret().secret_id(name).force_delete_without_recovery(true).send().await.expect("it is removed");
-                removed += 1;
-            }
+            names.extend(page.secret_list().iter().filter_map(|entry| entry.name()).map(str::to_owned));
         }
-        removed
+        names.retain(|name| name.starts_with(&format!("{}/", self.prefix)));
+        for name in &names {
+            client.delete_secret().secret_id(name).force_delete_without_recovery(true).send().await.expect("it is removed");
+        }
+        names.len()
     }
 }
 

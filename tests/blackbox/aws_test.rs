@@ -1,17 +1,18 @@
 //! Whole rotations with AWS Secrets Manager as the store, on moto and on LocalStack, while boto3 looks at the value all the time.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use super::oidc_test::{
     CREDENTIAL, Client, confirm, fields_of, keeps_secrets, next_version, takes_over, wait_for_problem, wait_till_steady,
 };
+use crate::proxy::{Fate, Proxy};
 use crate::support::aws::{CREDENTIALS, LocalStack, Moto, Reader};
 use crate::support::daemon::Daemon;
 use crate::support::oidc::Oidc;
 use crate::support::site::Site;
-use crate::support::wire::Events;
+use crate::support::wire::{Ask, Events};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn values_are_kept_on_moto() {
@@ -69,6 +70,14 @@ async fn rotated_twice(endpoint: &str, stage: &str) {
         clients.push(new);
         wait_till_steady(&daemon).await;
     }
+    saw_each_in_its_turn(reader, &clients).await;
+    let management = first["registration_access_token"].as_str().expect("a token");
+    keeps_secrets(&daemon, &clients, &[("the registration access token", management)]);
+    daemon.cli(&["audit", "verify"]).await.assert_code(0);
+}
+
+/// A native reader saw nothing first, then each promoted value in its turn, and nothing else.
+async fn saw_each_in_its_turn(reader: Reader, clients: &[Client]) {
     let (seen, looks) = reader.seen().await;
     assert!(looks > 20, "it looked {looks} times");
     let nothing = json!({"error": "ResourceNotFoundException"});
@@ -76,22 +85,82 @@ async fn rotated_twice(endpoint: &str, stage: &str) {
     let promoted: Vec<Value> = clients.iter().map(|client| json!({"client_id": client.id, "client_secret": client.secret})).collect();
     assert_eq!(values, promoted, "each promoted value in its turn, and nothing else");
     assert!(seen.iter().skip_while(|line| **line == nothing).all(|line| line.get("value").is_some()), "once there, it is always there");
-    let management = first["registration_access_token"].as_str().expect("a token");
-    keeps_secrets(&daemon, &clients, &[("the registration access token", management)]);
+}
+
+/// Five writes in a second, and of all calls some are lost after their effect, some fail, and some take seconds.
+fn rough(mut written: Vec<Instant>) -> impl FnMut(usize, &str) -> Fate {
+    move |number, name| {
+        let reads = matches!(name, "DescribeSecret" | "GetSecretValue" | "ListSecrets");
+        written.retain(|at| at.elapsed() < Duration::from_secs(1));
+        if !reads && written.len() >= 5 {
+            return Fate::Throttled;
+        }
+        if !reads {
+            written.push(Instant::now());
+        }
+        match number {
+            n if n % 17 == 7 => Fate::Delayed(Duration::from_secs(2)),
+            n if n % 5 == 3 => Fate::AnswerLost,
+            n if n % 4 == 2 => Fate::Fails,
+            _ => Fate::Passes,
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rotations_end_well_in_rough_weather() {
+    let moto = Moto::start().await;
+    let proxy = Proxy::start(&moto.endpoint).await;
+    proxy.judge(rough(Vec::new()));
+    let (server, daemon, first, bearer) = installed(&proxy.endpoint).await;
+    let reader = Reader::start(&moto.endpoint, &format!("team/keywright/sandbox/{CREDENTIAL}"), "AWSCURRENT");
+    let fields = fields_of(&first).to_string();
+    let mut refused = 0;
+    while daemon.cli_with(&["submit", CREDENTIAL], fields.as_bytes()).await.code() != Some(0) {
+        refused += 1;
+        assert!(refused < 20, "{}", daemon.log_tail());
+    }
+    let headers = [("authorization", bearer.as_str()), ("keywright-instance", "pod-1")];
+    let mut events = Events::open(&daemon.site.tcp(), "/v1/events", &headers).await.expect("it answers").expect("a stream");
+    let mut clients = vec![next_version(&mut events, &[]).await];
+    confirm(&daemon.site.tcp(), &bearer, &clients[0]).await;
+    for _ in 0..2 {
+        daemon.cli(&["rotate", CREDENTIAL]).await.assert_code(0);
+        let new = next_version(&mut events, &clients).await;
+        takes_over(&daemon, &server, &bearer, clients.last().expect("there is an old one"), &new).await;
+        clients.push(new);
+        wait_till_steady(&daemon).await;
+    }
+    saw_each_in_its_turn(reader, &clients).await;
+    assert!(proxy.calls().len() > 60, "{} calls", proxy.calls().len());
+    keeps_secrets(&daemon, &clients, &[]);
     daemon.cli(&["audit", "verify"]).await.assert_code(0);
 }
 
-/// While its store is away a rotation waits, over a crash too, and the old key lives; when it is back, the rotation ends.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_that_is_away_is_waited_for() {
     let mut moto = Moto::start().await;
-    let (server, mut daemon, first, bearer) = installed(&moto.endpoint).await;
+    let endpoint = moto.endpoint.clone();
+    waited_for(&endpoint, async |there| if there { moto.again().await } else { moto.stop().await }).await;
+}
+
+/// Another process each time, with what the one before kept.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_localstack_that_is_restarted_is_waited_for() {
+    let mut localstack = LocalStack::start().await;
+    let endpoint = localstack.endpoint.clone();
+    waited_for(&endpoint, async |there| if there { localstack.again().await } else { localstack.stop().await }).await;
+}
+
+/// While its store is away a rotation waits, over a crash too, and the old key lives and is served; when it is back, the rotation ends.
+async fn waited_for(endpoint: &str, mut is_there: impl AsyncFnMut(bool)) {
+    let (server, mut daemon, first, bearer) = installed(endpoint).await;
     daemon.submit(CREDENTIAL, &fields_of(&first)).await;
     let headers = [("authorization", bearer.as_str()), ("keywright-instance", "pod-1")];
     let mut events = Events::open(&daemon.site.tcp(), "/v1/events", &headers).await.expect("it answers").expect("a stream");
     let old = next_version(&mut events, &[]).await;
     confirm(&daemon.site.tcp(), &bearer, &old).await;
-    moto.stop().await;
+    is_there(false).await;
     daemon.cli(&["rotate", CREDENTIAL]).await.assert_code(0);
     wait_for_problem(&daemon, "store-unavailable").await;
     assert_eq!(server.token_status(&old.id, &old.secret).await, 200, "the old key lives");
@@ -99,7 +168,10 @@ async fn a_store_that_is_away_is_waited_for() {
     daemon.kill().await;
     daemon.again().await;
     wait_for_problem(&daemon, "store-unavailable").await;
-    moto.again().await;
+    let path = format!("/v1/credentials/{CREDENTIAL}");
+    let served = daemon.site.tcp().ask(Ask { method: "GET", path: &path, headers: &headers, body: None }).await.json();
+    assert!(served["stale"] == true && served["fields"]["client_secret"] == old.secret.as_str(), "the one that lives is served");
+    is_there(true).await;
     let mut events = Events::open(&daemon.site.tcp(), "/v1/events", &headers).await.expect("it answers").expect("a stream");
     let known = [old];
     let new = next_version(&mut events, &known).await;

@@ -12,6 +12,9 @@
 )]
 #![allow(missing_debug_implementations, reason = "nobody prints a fake")]
 
+#[allow(dead_code, reason = "shared with tests/aws, which counts what passes")]
+#[path = "../aws/proxy.rs"]
+mod proxy;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -22,6 +25,7 @@ mod backup;
 mod barrier;
 mod board;
 mod canary;
+mod changes;
 mod cli;
 mod confirmations;
 mod demo;

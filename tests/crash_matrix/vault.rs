@@ -1,4 +1,4 @@
-//! The world's store at a Vault: each request that writes is a point, and each new process logs in anew.
+//! The matrix with the values at a Vault: each request that writes is a point like each append to the journal.
 
 use std::sync::Arc;
 
@@ -8,49 +8,70 @@ use keywright::domain::material::Material;
 use keywright::faults::Faults;
 use keywright::stores::vault::{Auth, VaultSettings, VaultStore};
 use keywright::stores::{SecretStore, Slot, Stages, StoreError, VersionBytes};
+use rstest::rstest;
 use serde_json::Value;
 
 use super::fake_vault::{Call, Fault, ROOT, Vault};
-use super::world::{Backend, Elsewhere};
+use super::life::Scenario;
+use super::world::Backend;
 
 const PREFIX: &str = "keywright";
+/// A life has hundreds of points, and makes a thousand requests.
+const STRIDE: usize = 17;
 
-pub fn backend() -> Backend {
+#[rstest]
+#[tokio::test]
+async fn points_recover_at_vault(
+    #[values(
+        Scenario::Whole,
+        Scenario::Refused,
+        Scenario::LostReply,
+        Scenario::LostReplyIdempotent,
+        Scenario::Stolen,
+        Scenario::RolledBack,
+        Scenario::ByHand,
+        Scenario::Rotated,
+        Scenario::Replaced,
+        Scenario::Secondary,
+        Scenario::SecondaryBack,
+        Scenario::Disabled,
+        Scenario::RolledOut,
+        Scenario::CanaryFailed
+    )]
+    scenario: Scenario,
+) {
     let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("token"), ROOT).unwrap();
-    Backend::elsewhere(Arc::new(AtVault { vault: Vault::start_at_once(), folder }))
-}
-
-struct AtVault {
-    vault: Arc<Vault>,
-    folder: tempfile::TempDir,
-}
-
-impl Elsewhere for AtVault {
-    fn open(&self, faults: &Faults) -> Arc<dyn SecretStore> {
-        let faults = faults.clone();
-        self.vault.plan(move |call| {
-            if faults.alive().is_err() {
-                return Some(Fault::Fails);
-            }
-            if !call.writes() {
-                return None;
-            }
-            let point = faults.point(kind(call));
-            match (point.before(), point.after()) {
-                (Err(_), _) => Some(Fault::Fails),
-                (Ok(()), Err(_)) => Some(Fault::LosesReply),
-                (Ok(()), Ok(())) => None,
-            }
-        });
+    let file = folder.path().join("token");
+    std::fs::write(&file, ROOT).unwrap();
+    let backend = || {
+        let vault = Vault::start_at_once();
         let (mount, prefix) = ("secret".to_owned(), PREFIX.to_owned());
-        let auth = Auth::Token { file: self.folder.path().join("token") };
-        let settings = VaultSettings { address: self.vault.url(), mount, prefix, namespace: None, ca: None, auth };
-        Arc::new(VaultStore::open(settings, None).unwrap())
-    }
+        let auth = Auth::Token { file: file.clone() };
+        let settings = VaultSettings { address: vault.url(), mount, prefix, namespace: None, ca: None, auth };
+        let store = Arc::new(VaultStore::open(settings, None).unwrap());
+        let seen = Arc::new(Seen(vault.clone()));
+        let pass = move |faults: &Faults| {
+            let faults = faults.clone();
+            vault.plan(move |call| fate(&faults, call));
+        };
+        Backend::elsewhere(store, seen, Box::new(pass))
+    };
+    super::matrix("Vault", &backend, scenario, super::stride(STRIDE)).await;
+}
 
-    fn seen(&self) -> Arc<dyn SecretStore> {
-        Arc::new(Seen(self.vault.clone()))
+/// What becomes of a request: a dead process makes none.
+fn fate(faults: &Faults, call: &Call) -> Option<Fault> {
+    if faults.alive().is_err() {
+        return Some(Fault::Fails);
+    }
+    if !call.writes() {
+        return None;
+    }
+    let point = faults.point(kind(call));
+    match (point.before(), point.after()) {
+        (Err(_), _) => Some(Fault::Fails),
+        (Ok(()), Err(_)) => Some(Fault::LosesReply),
+        (Ok(()), Ok(())) => None,
     }
 }
 

@@ -189,16 +189,19 @@ impl Delivery for Pushes {
 pub enum Backend {
     Memory { store: MemoryStore, journal: MemoryJournal, keyring: Arc<Keyring> },
     Embedded { folder: tempfile::TempDir, open: Mutex<Option<Embedded>> },
-    Elsewhere { store: Arc<dyn Elsewhere>, journal: MemoryJournal, keyring: Arc<Keyring> },
+    Elsewhere(Elsewhere),
 }
 
-/// A store at a server, which outlives the process.
-pub trait Elsewhere: Send + Sync {
-    /// What a new process opens, with fault points at each write.
-    fn open(&self, faults: &Faults) -> Arc<dyn SecretStore>;
-
-    /// The same as somebody sees it who only looks, whether the process lives or not.
-    fn seen(&self) -> Arc<dyn SecretStore>;
+/// Values on a server, whose own calls are the points; the journal is in memory.
+pub struct Elsewhere {
+    /// As the engine uses it, through what fails on purpose.
+    pub store: Arc<dyn SecretStore>,
+    /// The same, past that: for those who look.
+    pub plain: Arc<dyn SecretStore>,
+    pub journal: MemoryJournal,
+    pub keyring: Arc<Keyring>,
+    /// Makes the calls of `store` points of these.
+    pub pass: Box<dyn Fn(&Faults) + Send + Sync>,
 }
 
 /// The seams to a backend, with fault points.
@@ -211,17 +214,17 @@ struct Kept {
 
 impl Backend {
     pub fn memory() -> Backend {
-        let journal = MemoryJournal::of_installation(InstallationId(uuid::Uuid::from_u128(7 << 64)));
-        Backend::Memory { store: MemoryStore::default(), journal, keyring: Arc::new(Keyring::ephemeral().unwrap()) }
+        Backend::Memory { store: MemoryStore::default(), journal: memory_journal(), keyring: Arc::new(Keyring::ephemeral().unwrap()) }
+    }
+
+    /// The same store twice: as the engine uses it, and as it can always be looked at.
+    pub fn elsewhere(store: Arc<dyn SecretStore>, plain: Arc<dyn SecretStore>, pass: Box<dyn Fn(&Faults) + Send + Sync>) -> Backend {
+        let keyring = Arc::new(Keyring::ephemeral().unwrap());
+        Backend::Elsewhere(Elsewhere { store, plain, journal: memory_journal(), keyring, pass })
     }
 
     pub fn embedded() -> Backend {
         Backend::Embedded { folder: tempfile::tempdir().unwrap(), open: Mutex::new(None) }
-    }
-
-    pub fn elsewhere(store: Arc<dyn Elsewhere>) -> Backend {
-        let journal = MemoryJournal::of_installation(InstallationId(uuid::Uuid::from_u128(7 << 64)));
-        Backend::Elsewhere { store, journal, keyring: Arc::new(Keyring::ephemeral().unwrap()) }
     }
 
     fn file(&self) -> Option<Embedded> {
@@ -235,7 +238,7 @@ impl Backend {
     /// The data folder.
     pub fn directory(&self) -> std::path::PathBuf {
         match self {
-            Backend::Memory { .. } | Backend::Elsewhere { .. } => panic!("memory has no folder"),
+            Backend::Memory { .. } | Backend::Elsewhere(_) => panic!("memory has no folder"),
             Backend::Embedded { folder, .. } => folder.path().to_owned(),
         }
     }
@@ -255,14 +258,15 @@ impl Backend {
         match self {
             Backend::Memory { store, .. } => Arc::new(store.clone()),
             Backend::Embedded { .. } => Arc::new(self.file().unwrap().store()),
-            Backend::Elsewhere { store, .. } => store.seen(),
+            Backend::Elsewhere(elsewhere) => elsewhere.plain.clone(),
         }
     }
 
     pub fn journal(&self) -> Arc<dyn Journal> {
         match self {
-            Backend::Memory { journal, .. } | Backend::Elsewhere { journal, .. } => Arc::new(journal.clone()),
+            Backend::Memory { journal, .. } => Arc::new(journal.clone()),
             Backend::Embedded { .. } => Arc::new(self.file().unwrap().journal()),
+            Backend::Elsewhere(elsewhere) => Arc::new(elsewhere.journal.clone()),
         }
     }
 
@@ -273,31 +277,38 @@ impl Backend {
 
     pub fn keyring(&self) -> Arc<Keyring> {
         match self {
-            Backend::Memory { keyring, .. } | Backend::Elsewhere { keyring, .. } => keyring.clone(),
+            Backend::Memory { keyring, .. } => keyring.clone(),
             Backend::Embedded { .. } => self.file().unwrap().keyring(),
+            Backend::Elsewhere(elsewhere) => elsewhere.keyring.clone(),
         }
     }
 
     fn kept(&self, faults: &Faults) -> Kept {
         match self {
-            Backend::Memory { store, journal, keyring } => Kept::apart(Arc::new(store.faulty(faults)), journal, keyring, faults),
-            Backend::Elsewhere { store, journal, keyring } => Kept::apart(store.open(faults), journal, keyring, faults),
+            Backend::Memory { store, journal, keyring } => {
+                let store: Arc<dyn SecretStore> = Arc::new(store.faulty(faults));
+                let journal: Arc<dyn Journal> = Arc::new(journal.faulty(faults));
+                let promoter = Arc::new(Apart::new(store.clone(), journal.clone()));
+                Kept { store, journal, promoter, keyring: keyring.clone() }
+            }
             Backend::Embedded { .. } => {
                 let file = self.file().unwrap();
                 let store = Arc::new(Faulty::new(file.store(), faults.clone()));
                 let journal = Arc::new(FaultyJournal::new(file.journal(), faults.clone()));
                 Kept { store: store.clone(), journal, promoter: store, keyring: file.keyring() }
             }
+            Backend::Elsewhere(Elsewhere { store, journal, keyring, pass, .. }) => {
+                pass(faults);
+                let (store, journal): (_, Arc<dyn Journal>) = (store.clone(), Arc::new(journal.faulty(faults)));
+                let promoter = Arc::new(Apart::new(store.clone(), journal.clone()));
+                Kept { store, journal, promoter, keyring: keyring.clone() }
+            }
         }
     }
 }
 
-impl Kept {
-    fn apart(store: Arc<dyn SecretStore>, journal: &MemoryJournal, keyring: &Arc<Keyring>, faults: &Faults) -> Kept {
-        let journal: Arc<dyn Journal> = Arc::new(journal.faulty(faults));
-        let promoter = Arc::new(Apart::new(store.clone(), journal.clone()));
-        Kept { store, journal, promoter, keyring: keyring.clone() }
-    }
+fn memory_journal() -> MemoryJournal {
+    MemoryJournal::of_installation(InstallationId(uuid::Uuid::from_u128(7 << 64)))
 }
 
 /// Everything but the engine.

@@ -15,6 +15,18 @@ const READY_LIMIT: Duration = Duration::from_secs(180);
 pub(crate) const CREDENTIALS: [(&str, &str); 3] =
     [("AWS_ACCESS_KEY_ID", "test"), ("AWS_SECRET_ACCESS_KEY", "test"), ("AWS_REGION", "us-east-1")];
 
+/// What the SDK needs for one of them, in the place of its own chain.
+pub(crate) fn sdk() -> aws_config::SdkConfig {
+    use aws_sdk_secretsmanager::config::{BehaviorVersion, Credentials, Region, SharedCredentialsProvider};
+    let credentials = Credentials::new("test", "test", None, None, "tests");
+    aws_config::SdkConfig::builder()
+        .behavior_version(BehaviorVersion::v2026_01_12())
+        .region(Region::new("us-east-1"))
+        .credentials_provider(SharedCredentialsProvider::new(credentials))
+        .http_client(aws_smithy_http_client::Builder::new().build_http())
+        .build()
+}
+
 pub(crate) struct Moto {
     pub(crate) endpoint: String,
     _child: Child,
@@ -33,8 +45,22 @@ impl Moto {
 
     /// Nobody listens there any more.
     pub(crate) async fn stop(&mut self) {
-        self.input.write_all(b"stop\n").await.expect("it listens to us");
-        self.said("stopped").await;
+        self.told("stop").await;
+    }
+
+    /// It lists by the last change from now on, as AWS does where that is asked.
+    pub(crate) async fn sorts(&mut self) {
+        self.told("sort").await;
+    }
+
+    /// Each change was so many seconds earlier.
+    pub(crate) async fn ages(&mut self, seconds: u32) {
+        self.told(&format!("age {seconds}")).await;
+    }
+
+    async fn told(&mut self, line: &str) {
+        self.input.write_all(format!("{line}\n").as_bytes()).await.expect("it listens to us");
+        self.said("done").await;
     }
 
     /// It is back, with all that it kept.
@@ -59,48 +85,73 @@ impl Moto {
 
 pub(crate) struct LocalStack {
     pub(crate) endpoint: String,
-    _child: Child,
-    _folder: tempfile::TempDir,
+    child: Child,
+    // It ends when this closes.
+    input: ChildStdin,
+    folder: tempfile::TempDir,
+    port: u16,
 }
 
 impl LocalStack {
     pub(crate) async fn start() -> Self {
         let folder = tempfile::Builder::new().prefix("localstack-").tempdir().expect("a temporary folder");
         let port = free_port();
-        let log = std::fs::File::create(folder.path().join("log")).expect("a file for its output");
-        let home = folder.path().to_str().expect("a plain path");
-        // Given an address of IPv4, it would listen on all of them.
-        let listen = format!("[::1]:{port}");
-        let child = Command::new(program("localstack"))
-            .args(["-m", "localstack.runtime.main"])
-            .env_clear()
-            .envs([
-                ("GATEWAY_LISTEN", listen.as_str()),
-                ("SERVICES", "secretsmanager"),
-                ("STRICT_SERVICE_LOADING", "1"),
-                ("DISABLE_EVENTS", "1"),
-                ("SKIP_SSL_CERT_DOWNLOAD", "1"),
-                ("DNS_ADDRESS", "0"),
-                ("FILESYSTEM_ROOT", home),
-                ("HOME", home),
-                ("PATH", "/usr/bin:/bin"),
-            ])
-            .current_dir(folder.path())
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().expect("the same file"))
-            .stderr(log)
-            .kill_on_drop(true)
-            .spawn()
-            .expect("LocalStack starts");
-        let server = Self { endpoint: format!("http://{listen}"), _child: child, _folder: folder };
-        let start = Instant::now();
-        while tokio::net::TcpStream::connect(&listen).await.is_err() {
-            assert!(start.elapsed() < READY_LIMIT, "LocalStack isn't ready within {READY_LIMIT:?}");
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
+        let (child, input) = localstack(folder.path(), port);
+        let server = Self { endpoint: format!("http://[::1]:{port}"), child, input, folder, port };
+        server.listens().await;
         assert!(tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_err(), "it listens on more than it was told");
         server
     }
+
+    /// The process ends. What it kept is there when it is started again, by a file of ours: only LocalStack's Pro edition has one.
+    pub(crate) async fn stop(&mut self) {
+        self.input.write_all(b"keep\n").await.expect("it listens to us");
+        let ended = tokio::time::timeout(READY_LIMIT, self.child.wait()).await;
+        assert!(ended.expect("it ends in time").expect("it is ours").success());
+    }
+
+    /// Another process, at the same address.
+    pub(crate) async fn again(&mut self) {
+        (self.child, self.input) = localstack(self.folder.path(), self.port);
+        self.listens().await;
+    }
+
+    async fn listens(&self) {
+        let start = Instant::now();
+        while tokio::net::TcpStream::connect((Ipv6Addr::LOCALHOST, self.port)).await.is_err() {
+            assert!(start.elapsed() < READY_LIMIT, "LocalStack isn't ready within {READY_LIMIT:?}");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+}
+
+fn localstack(folder: &Path, port: u16) -> (Child, ChildStdin) {
+    let log = std::fs::File::options().create(true).append(true).open(folder.join("log")).expect("a file for its output");
+    let home = folder.to_str().expect("a plain path");
+    let mut child = Command::new(program("localstack"))
+        .args([&format!("{SERVERS}/localstack_server.py"), &format!("{home}/kept")])
+        .env_clear()
+        .envs([
+            // Given an address of IPv4, it would listen on all of them.
+            ("GATEWAY_LISTEN", format!("[::1]:{port}").as_str()),
+            ("SERVICES", "secretsmanager"),
+            ("STRICT_SERVICE_LOADING", "1"),
+            ("DISABLE_EVENTS", "1"),
+            ("SKIP_SSL_CERT_DOWNLOAD", "1"),
+            ("DNS_ADDRESS", "0"),
+            ("FILESYSTEM_ROOT", home),
+            ("HOME", home),
+            ("PATH", "/usr/bin:/bin"),
+        ])
+        .current_dir(folder)
+        .stdin(Stdio::piped())
+        .stdout(log.try_clone().expect("the same file"))
+        .stderr(log)
+        .kill_on_drop(true)
+        .spawn()
+        .expect("LocalStack starts");
+    let input = child.stdin.take().expect("standard input is piped");
+    (child, input)
 }
 
 /// boto3, which looks at one secret all the time.

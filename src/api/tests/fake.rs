@@ -24,8 +24,9 @@ use crate::engine::errors::{
     SubmitError,
 };
 use crate::engine::launch_view::LaunchView;
-use crate::engine::views::{Document, Listed, Plan, Previous, RolledBack, Status, Submitted};
+use crate::engine::views::{Document, Listed, Plan, Previous, RolledBack, Status, StoreStatus, Submitted};
 use crate::engine::{Reader, VersionView};
+use crate::issuers::BreakerState;
 
 /// The values that no refusal may hold.
 pub(super) const CANARY: &str = "canary-\"quoted\"-\\-☃-0123456789";
@@ -286,6 +287,11 @@ impl Service for Fake {
         Ok(Submitted { name: name.clone(), version: version(1), proof: Proof { verdict: Verdict::Match, evidence: vec![] } })
     }
 
+    async fn adopt(&self, actor: Actor, name: &Name, brought: Material) -> Result<Submitted, SubmitError> {
+        self.note(format!("adopt {name}"));
+        self.submit(actor, name, brought).await
+    }
+
     async fn rotate(&self, order: Order, name: &Name) -> Result<OperationId, RotateError> {
         self.note(format!("rotate {name} {order:?}"));
         let id = OperationId::new(InstallationId(uuid::Uuid::nil()), name, 1, 1);
@@ -348,7 +354,8 @@ impl Service for Fake {
     fn status(&self, name: Option<&Name>, after: Option<&Name>, limit: usize) -> Option<Status> {
         self.note(format!("status {name:?} {after:?} {limit}"));
         let known = name.is_none_or(|name| self.policies().credentials.contains_key(name));
-        known.then(|| Status { credentials: vec![], problems: vec![], providers: vec![], next: None })
+        let store = StoreStatus { breaker: BreakerState::Closed, stale_for_seconds: None };
+        known.then(|| Status { credentials: vec![], problems: vec![], providers: vec![], store, next: None })
     }
 
     fn plan(&self, days: u32, after: Option<&Name>, limit: usize) -> Plan {

@@ -331,6 +331,7 @@ fn bodies() -> Target {
     let corpus = [confirmation, submission].into_iter().chain(others.map(str::to_owned)).map(String::into_bytes).collect();
     let words = [
         "\"fields\":{},",
+        "\"adopt\":true,",
         "\"client_id\":\"x\",",
         "\"compromised\":true,",
         "\"within\":null",
@@ -353,7 +354,7 @@ fn bodies() -> Target {
 
 /// The parsers of the bodies, so that one can be replaced by a bad one.
 struct Bodies {
-    submission: fn(&[u8]) -> Result<Material, Problem>,
+    submission: fn(&[u8]) -> Result<(Material, bool), Problem>,
     rotation: fn(&[u8]) -> Result<input::Rotation, Problem>,
     confirmation: fn(&[u8]) -> Result<Confirmation, Problem>,
 }
@@ -378,8 +379,15 @@ fn judge_body(bodies: &Bodies, body: &[u8]) -> Judged {
     let mut verdict = Verdict::Refused;
     match (bodies.submission)(body) {
         Err(problem) => drop(refused(&problem)?),
-        Ok(material) => {
-            let members = strict(&["fields"]).and_then(|members| members.first()?.1.strict(&[])).ok_or("no object of fields, each once")?;
+        Ok((material, adopt)) => {
+            let members = strict(&["fields", "adopt"]).ok_or("no object of what is known, each once")?;
+            let named = |wanted: &str| members.iter().find(|(name, _)| name == wanted).map(|(_, value)| value);
+            if matches!(named("adopt"), Some(Json::Other)) != members.iter().any(|(name, _)| name == "adopt")
+                || (adopt && named("adopt").is_none())
+            {
+                return broken("something is taken over that nobody asked for");
+            }
+            let members = named("fields").and_then(|fields| fields.strict(&[])).ok_or("no object of fields, each once")?;
             let texts: BTreeMap<_, _> = members
                 .iter()
                 .filter_map(|(name, value)| if let Json::Text(text) = value { Some((name.as_str(), text)) } else { None })

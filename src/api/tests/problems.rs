@@ -81,6 +81,10 @@ async fn what_the_engine_refuses_to_take_is_named() {
         (SubmitError::Undetermined { reasons: reason() }, 422, "undetermined"),
         (SubmitError::ProviderRefused { reason: reason() }, 422, "provider-refused"),
         (SubmitError::ProviderUnavailable { reason: reason() }, 503, "not-ready"),
+        (SubmitError::Occupied, 409, "version-conflict"),
+        (SubmitError::NothingThere, 409, "version-conflict"),
+        (SubmitError::StoreChanged, 409, "version-conflict"),
+        (SubmitError::Unreadable, 422, "invalid-fields"),
         (SubmitError::StoreUnavailable, 503, "store-unavailable"),
         (SubmitError::AuditUnavailable, 503, "audit-unavailable"),
     ] {

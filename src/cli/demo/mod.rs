@@ -150,7 +150,7 @@ struct SubmittedView {
 
 async fn submit(stage: &Stage, material: &Material) -> Result<SubmittedView, Failure> {
     let path = format!("/v1/credentials/{CREDENTIAL}/submission");
-    let call = Call { body: Some(submission(material)), timeout: SUBMIT_TIMEOUT, ..Call::new(Method::PUT, path) };
+    let call = Call { body: Some(submission(material, false)), timeout: SUBMIT_TIMEOUT, ..Call::new(Method::PUT, path) };
     stage.client.send(call).await?.parse()
 }
 

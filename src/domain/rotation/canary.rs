@@ -108,6 +108,7 @@ fn take_back(rotation: &Rotation, stopped: &Stopped, facts: &Facts<'_>) -> Step 
             succession: Succession::Beside,
             rollout: Vec::new(),
             twin_rotations: rotation.plan.twin_rotations,
+            replacing: None,
         },
     })
 }

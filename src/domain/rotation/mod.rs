@@ -178,6 +178,9 @@ pub struct Plan {
     /// How many rotations the twin has ended.
     #[serde(default)]
     pub twin_rotations: u64,
+    /// What the promotion replaces in the store, where that isn't the version that is current by the journal: somebody else's.
+    #[serde(default)]
+    pub replacing: Option<VersionId>,
 }
 
 /// What happened. The journal keeps these; [`apply`] adds them up.

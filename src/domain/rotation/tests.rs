@@ -207,6 +207,7 @@ impl World {
             succession: if origin == Origin::Minted { self.provider.succession() } else { Succession::Beside },
             rollout: if origin == Origin::RolledBack { Vec::new() } else { self.policy.rollout.clone() },
             twin_rotations: self.twin_rotations.unwrap_or_default(),
+            replacing: None,
         }
     }
 

@@ -7,6 +7,7 @@ mod current;
 mod disclosures;
 mod documents;
 mod drift;
+mod foreign;
 mod generated;
 mod golden;
 mod incidents;

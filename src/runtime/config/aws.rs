@@ -44,6 +44,37 @@ fn is_prefix(text: &str) -> bool {
     text.len() <= PREFIX_MAX && text.bytes().all(allowed) && no_empty_part
 }
 
+/// What AWS names keys by, and nothing else that might be pasted here.
 fn is_kms_key(text: &str) -> bool {
-    (1..=KMS_KEY_MAX).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
+    let id = text.strip_prefix("mrk-").unwrap_or(text);
+    let is_id = uuid::Uuid::try_parse(id).is_ok() && text.is_ascii();
+    let is_named = ["alias/", "arn:aws"].iter().any(|start| text.strip_prefix(start).is_some_and(|rest| !rest.is_empty()));
+    let is_plain = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b":/_-".contains(&byte));
+    text.len() <= KMS_KEY_MAX && is_plain && (is_id || is_named)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_named_as_aws_names_them() {
+        let id = "1234abcd-12ab-34cd-56ef-1234567890ab";
+        let arn = format!("arn:aws-cn:kms:cn-north-1:111122223333:key/{id}");
+        for good in [id, "mrk-1234abcd12ab34cd56ef1234567890ab", "alias/team/keywright_1", "alias/aws/secretsmanager", &arn] {
+            assert!(is_kms_key(good), "{good}");
+        }
+        for bad in [
+            "",
+            "alias/",
+            "keywright",
+            "alias/a b",
+            "alias/a%b",
+            "mrk-12",
+            "{1234abcd-12ab-34cd-56ef-1234567890ab}",
+            "wJalrXUtnFEMI/K7MDENG",
+        ] {
+            assert!(!is_kms_key(bad), "{bad}");
+        }
+    }
 }

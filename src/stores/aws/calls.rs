@@ -10,7 +10,7 @@ use aws_sdk_secretsmanager::config::retry::RetryConfig;
 use aws_sdk_secretsmanager::config::timeout::TimeoutConfig;
 use aws_sdk_secretsmanager::config::{BehaviorVersion, Builder, Region, SharedHttpClient};
 use aws_sdk_secretsmanager::error::{ProvideErrorMetadata, SdkError};
-use aws_sdk_secretsmanager::types::{Filter, FilterNameStringType, Tag};
+use aws_sdk_secretsmanager::types::Tag;
 use aws_smithy_http_client::tls::Provider;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 
@@ -65,7 +65,7 @@ impl From<Refusal> for StoreError {
 }
 
 impl Refusal {
-    fn of<E: ProvideErrorMetadata, R>(error: &SdkError<E, R>) -> Refusal {
+    pub(super) fn of<E: ProvideErrorMetadata, R>(error: &SdkError<E, R>) -> Refusal {
         match error {
             SdkError::TimeoutError(_) => Refusal::Unavailable("it didn't answer in time"),
             SdkError::DispatchFailure(failure) if failure.is_timeout() => Refusal::Unavailable("it didn't answer in time"),
@@ -114,11 +114,32 @@ pub(super) struct Value {
     pub(super) labels: BTreeSet<String>,
 }
 
-/// One secret of a list.
+/// A secret, and whose it is by its tags.
 #[derive(Debug)]
-pub(super) struct Listed {
-    pub(super) credential: Name,
-    pub(super) labels: Vec<BTreeSet<String>>,
+pub(super) struct Described {
+    pub(super) secret: Secret,
+    pub(super) whose: Whose,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Whose {
+    /// Of this credential; what isn't there as well.
+    Ours,
+    /// Of another credential.
+    Others,
+    /// Somebody made it who knows nothing of us.
+    Nobodys,
+}
+
+impl Whose {
+    fn is(tags: &[Tag], owner: Owner<'_>) -> Whose {
+        let has = |(key, value): (&str, &str)| tags.iter().find(|tag| tag.key() == Some(key)).map(|tag| tag.value() == Some(value));
+        match owner.tags().map(has) {
+            [Some(true), Some(true)] => Whose::Ours,
+            [Some(false), _] | [_, Some(false)] => Whose::Others,
+            _ => Whose::Nobodys,
+        }
+    }
 }
 
 /// A version that is to be written.
@@ -138,9 +159,15 @@ pub(super) struct Owner<'a> {
     pub(super) environment: &'static str,
 }
 
+impl<'a> Owner<'a> {
+    fn tags(self) -> [(&'static str, &'a str); 2] {
+        [(CREDENTIAL_TAG, self.credential.as_str()), (ENVIRONMENT_TAG, self.environment)]
+    }
+}
+
 #[derive(Debug, Clone)]
 pub(super) struct Calls {
-    client: Client,
+    pub(super) client: Client,
     kms_key: Option<String>,
     share: Option<Arc<StoreShare>>,
 }
@@ -174,36 +201,31 @@ impl Calls {
     }
 
     /// A read never waits.
-    fn count(&self) {
+    pub(super) fn count(&self) {
         if let Some(share) = &self.share {
             share.count();
         }
     }
 
-    async fn turn(&self) -> Result<(), Refusal> {
+    pub(super) async fn turn(&self) -> Result<(), Refusal> {
         let Some(share) = &self.share else { return Ok(()) };
         share.wait().await.map_err(Refusal::Throttled)
     }
 
-    /// `None` where a secret of this name is somebody else's.
-    pub(super) async fn describe(&self, secret: &str, owner: Owner<'_>) -> Result<Option<Secret>, Refusal> {
+    pub(super) async fn describe(&self, secret: &str, owner: Owner<'_>) -> Result<Described, Refusal> {
         self.count();
         let described = match self.client.describe_secret().secret_id(secret).send().await {
             Ok(described) => described,
             Err(error) => match Refusal::of(&error) {
-                Refusal::Missing => return Ok(Some(Secret::default())),
+                Refusal::Missing => return Ok(Described { secret: Secret::default(), whose: Whose::Ours }),
                 refusal => return Err(refusal),
             },
         };
-        let has = |key: &str, value: &str| described.tags().iter().any(|tag| tag.key() == Some(key) && tag.value() == Some(value));
-        if !has(CREDENTIAL_TAG, owner.credential.as_str()) || !has(ENVIRONMENT_TAG, owner.environment) {
-            return Ok(None);
-        }
         let standing = if described.deleted_date().is_some() { Standing::Deleted } else { Standing::Live };
         let labels = described.version_ids_to_stages().map(labels).unwrap_or_default();
         let forgotten = described.tags().iter().find(|tag| tag.key() == Some(FORGOTTEN_TAG)).and_then(Tag::value);
         let forgotten = forgotten.unwrap_or_default().split('.').filter(|digest| !digest.is_empty()).map(str::to_owned).collect();
-        Ok(Some(Secret { standing, labels, forgotten }))
+        Ok(Described { secret: Secret { standing, labels, forgotten }, whose: Whose::is(described.tags(), owner) })
     }
 
     /// `None` if the version isn't there, or the secret is marked for deletion.
@@ -225,11 +247,9 @@ impl Calls {
     /// Makes a secret, with a first version, which is current at once.
     pub(super) async fn create(&self, secret: &str, owner: Owner<'_>, token: &str, bytes: &material::Secret) -> Result<(), Refusal> {
         self.turn().await?;
-        let tag = |key: &str, value: &str| Tag::builder().key(key).value(value).build();
         let created = self.client.create_secret().name(secret).client_request_token(token).secret_string(text(bytes)?);
         let created = created.set_kms_key_id(self.kms_key.clone()).description("kept by Keywright");
-        let created = created.tags(tag(CREDENTIAL_TAG, owner.credential.as_str())).tags(tag(ENVIRONMENT_TAG, owner.environment));
-        created.send().await.map(drop).map_err(|error| Refusal::of(&error))
+        created.set_tags(Some(owner.tags().map(tag).into())).send().await.map(drop).map_err(|error| Refusal::of(&error))
     }
 
     pub(super) async fn put(&self, write: Write<'_>) -> Result<(), Refusal> {
@@ -257,8 +277,22 @@ impl Calls {
 
     pub(super) async fn remember(&self, secret: &str, forgotten: &[String]) -> Result<(), Refusal> {
         self.turn().await?;
-        let tag = Tag::builder().key(FORGOTTEN_TAG).value(forgotten.join(".")).build();
-        self.client.tag_resource().secret_id(secret).tags(tag).send().await.map(drop).map_err(|error| Refusal::of(&error))
+        let forgotten = forgotten.join(".");
+        self.client
+            .tag_resource()
+            .secret_id(secret)
+            .tags(tag((FORGOTTEN_TAG, &forgotten)))
+            .send()
+            .await
+            .map(drop)
+            .map_err(|error| Refusal::of(&error))
+    }
+
+    /// Makes a secret ours, whatever is in it.
+    pub(super) async fn own(&self, secret: &str, owner: Owner<'_>) -> Result<(), Refusal> {
+        self.turn().await?;
+        let owned = self.client.tag_resource().secret_id(secret).set_tags(Some(owner.tags().map(tag).into()));
+        owned.send().await.map(drop).map_err(|error| Refusal::of(&error))
     }
 
     /// Marks a secret for deletion; fine if it is already.
@@ -275,33 +309,6 @@ impl Calls {
         self.turn().await?;
         self.client.restore_secret().secret_id(secret).send().await.map(drop).map_err(|error| Refusal::of(&error))
     }
-
-    /// Our secrets whose names begin so, page by page.
-    pub(super) async fn list(&self, prefix: &str) -> Result<Vec<Listed>, Refusal> {
-        let filter = |key, value: &str| Filter::builder().key(key).values(value).build();
-        let mut found = Vec::new();
-        let mut page = None;
-        loop {
-            self.count();
-            let asked = self.client.list_secrets().max_results(100).set_next_token(page);
-            let asked =
-                asked.filters(filter(FilterNameStringType::Name, prefix)).filters(filter(FilterNameStringType::TagKey, CREDENTIAL_TAG));
-            let listed = asked.send().await.map_err(|error| Refusal::of(&error))?;
-            for entry in listed.secret_list() {
-                let credential = entry.tags().iter().find(|tag| tag.key() == Some(CREDENTIAL_TAG)).and_then(Tag::value);
-                // AWS's filter doesn't mind capitals.
-                let is_ours = entry.name().is_some_and(|name| name.starts_with(prefix)) && entry.deleted_date().is_none();
-                if let Some(credential) = credential.filter(|_| is_ours).and_then(|name| name.parse().ok()) {
-                    let labels = entry.secret_versions_to_stages().map(labels).unwrap_or_default().into_values().collect();
-                    found.push(Listed { credential, labels });
-                }
-            }
-            page = listed.next_token.filter(|token| !token.is_empty());
-            if page.is_none() {
-                return Ok(found);
-            }
-        }
-    }
 }
 
 /// As for providers: the environment names no proxy.
@@ -310,9 +317,13 @@ fn http_client() -> SharedHttpClient {
 }
 
 /// Versions with a label; AWS leaves the others out, and so do we where it doesn't.
-fn labels(versions: &HashMap<String, Vec<String>>) -> BTreeMap<String, BTreeSet<String>> {
+pub(super) fn labels(versions: &HashMap<String, Vec<String>>) -> BTreeMap<String, BTreeSet<String>> {
     let labelled = versions.iter().filter(|(_, labels)| !labels.is_empty());
     labelled.map(|(id, labels)| (id.clone(), labels.iter().cloned().collect())).collect()
+}
+
+fn tag((key, value): (&str, &str)) -> Tag {
+    Tag::builder().key(key).value(value).build()
 }
 
 /// The SDK takes a text; what it does with it is wiped when it is freed, as all memory here is.
@@ -323,6 +334,25 @@ fn text(bytes: &material::Secret) -> Result<&str, Refusal> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn whose_a_secret_is_stands_in_its_tags() {
+        let credential: Name = "dinie".parse().unwrap();
+        let owner = Owner { credential: &credential, environment: "production" };
+        let (ours, environment) = ((CREDENTIAL_TAG, "dinie"), (ENVIRONMENT_TAG, "production"));
+        let cases: [(&[(&str, &str)], Whose); 6] = [
+            (&[ours, environment, ("team", "payments")], Whose::Ours),
+            (&[], Whose::Nobodys),
+            (&[("team", "payments")], Whose::Nobodys),
+            (&[ours], Whose::Nobodys),
+            (&[(CREDENTIAL_TAG, "tap"), environment], Whose::Others),
+            (&[ours, (ENVIRONMENT_TAG, "sandbox")], Whose::Others),
+        ];
+        for (tags, whose) in cases {
+            let tags: Vec<Tag> = tags.iter().copied().map(tag).collect();
+            assert_eq!(Whose::is(&tags, owner), whose, "{tags:?}");
+        }
+    }
 
     #[test]
     fn errors_are_told_by_their_codes() {

@@ -11,22 +11,30 @@
 //!   promotion makes the native one; management parts lie there always.
 //! - AWSCURRENT can't be taken away. What was cleared bears `keywright-cleared`, and its secret is marked for deletion.
 //! - That a version was current is AWSCURRENT or AWSPREVIOUS, and a label of ours from when AWSPREVIOUS is about to leave it.
+//! - What somebody else made current is called by its AWS version, of which each write makes another one (`secret::foreign`).
+//! - Whether somebody changed what native readers see is asked for all at once, by pages of `ListSecrets` (`marks.rs`).
 //! - A quota is kept by the store itself, per call to AWS, and not by `Paced`: one call to the store is several.
 //! - moto's plain `GetSecretValue` stays on the old version after a label moved, so its tests ask for the stage; neither server throttles
 //!   or enforces limits, so a proxy of the tests does (`tests/aws/proxy.rs`), and `AwsStore::VALUE_MAX` is ours.
 
 mod calls;
+mod lists;
+mod marks;
 mod moves;
 mod secret;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
 
-use self::calls::{Calls, Owner, Refusal};
-use self::secret::{APART, Pair, Part, Secret, Standing, serves, token};
-use super::{SecretStore, Slot, Stages, StoreError, StoreShare, VersionBytes};
+use self::calls::{Calls, Described, Owner, Refusal, Whose};
+use self::marks::Seen;
+use self::secret::{APART, CURRENT, Pair, Part, Secret, Standing, serves, token};
+use super::{Mark, Native, SecretStore, Slot, Stages, StoreError, StoreShare, VersionBytes};
+use crate::domain::credential::Environment;
 use crate::domain::ids::{Name, VersionId};
 use crate::domain::material::{self, Material};
 
@@ -57,6 +65,9 @@ impl AwsSettings {
 pub struct AwsStore {
     calls: Calls,
     prefix: String,
+    /// What the last lists said, for all copies of this store.
+    seen: Arc<Mutex<Seen>>,
+    began: Instant,
 }
 
 impl AwsStore {
@@ -66,34 +77,45 @@ impl AwsStore {
     /// Makes no call to the store; where credentials come from is looked up at the first one. Each call counts in `share`, and those
     /// that write wait for their turn.
     pub async fn new(settings: &AwsSettings, share: Option<Arc<StoreShare>>) -> AwsStore {
-        AwsStore { calls: Calls::new(settings, share).await, prefix: settings.prefix.clone() }
+        AwsStore::with(Calls::new(settings, share).await, settings)
     }
 
     /// With what was looked up elsewhere: credentials, region, and how HTTP is spoken.
     pub fn on(shared: &aws_config::SdkConfig, settings: &AwsSettings, share: Option<Arc<StoreShare>>) -> AwsStore {
-        AwsStore { calls: Calls::on(shared, settings, share), prefix: settings.prefix.clone() }
+        AwsStore::with(Calls::on(shared, settings, share), settings)
+    }
+
+    fn with(calls: Calls, settings: &AwsSettings) -> AwsStore {
+        AwsStore { calls, prefix: settings.prefix.clone(), seen: Arc::default(), began: Instant::now() }
     }
 
     /// Where native readers look.
-    fn native(&self, slot: &Slot) -> String {
+    fn native_name(&self, slot: &Slot) -> String {
         format!("{}/{}/{}", self.prefix, slot.environment, slot.path)
     }
 
     /// What no native reader may meet. An environment has another name, so no path can meet it.
-    fn apart(&self, slot: &Slot) -> String {
+    fn apart_name(&self, slot: &Slot) -> String {
         format!("{}/{APART}/{}/{}", self.prefix, slot.environment, slot.path)
     }
 
+    /// Of a secret that is ours, or absent.
     async fn describe(&self, slot: &Slot, secret: &str) -> Result<Secret, StoreError> {
-        let not_ours = || StoreError::Refused {
-            credential: slot.credential.clone(),
-            reason: "a secret of its name is somebody else's: it lacks our tags",
+        let Described { secret: described, whose } = self.calls.describe(secret, owner(slot)).await?;
+        let reason = match whose {
+            Whose::Ours => return Ok(described),
+            Whose::Others => "by its tags the secret of its name is another credential's: remove those tags if that one is gone",
+            Whose::Nobodys if secret == self.apart_name(slot) => "somebody else made a secret below `keywright-apart`: remove it",
+            Whose::Nobodys if described.standing == Standing::Deleted => {
+                "a secret of its name that somebody else made is marked for deletion: restore it, or wait until it is gone"
+            }
+            Whose::Nobodys => "a secret of its name is there that lacks our tags: `keywright submit NAME --adopt` takes it over",
         };
-        self.calls.describe(secret, owner(slot)).await?.ok_or_else(not_ours)
+        Err(StoreError::Refused { credential: slot.credential.clone(), reason })
     }
 
     async fn pair(&self, slot: &Slot) -> Result<Pair, StoreError> {
-        let (native, apart) = (self.native(slot), self.apart(slot));
+        let (native, apart) = (self.native_name(slot), self.apart_name(slot));
         let (native, apart) = futures_util::future::try_join(self.describe(slot, &native), self.describe(slot, &apart)).await?;
         Ok(Pair { native, apart })
     }
@@ -103,30 +125,29 @@ impl AwsStore {
         let Some(value) = self.calls.get(secret, &token(Part::Served, version)).await? else { return Ok(None) };
         let Some(has_management) = serves(&value.labels, version) else { return Ok(None) };
         let damaged = || StoreError::Damaged { credential: slot.credential.clone() };
-        let material = |bytes: &material::Secret| Material::from_json(bytes.expose()).map_err(|_| damaged());
-        let served = material(&value.bytes)?;
+        let served = material(&value.bytes).ok_or_else(damaged)?;
         if !has_management {
             return Ok(Some(VersionBytes { served, management: Material::default() }));
         }
-        let management = self.calls.get(&self.apart(slot), &token(Part::Management, version)).await?.ok_or_else(damaged)?;
-        Ok(Some(VersionBytes { served, management: material(&management.bytes)? }))
+        let management = self.calls.get(&self.apart_name(slot), &token(Part::Management, version)).await?.ok_or_else(damaged)?;
+        Ok(Some(VersionBytes { served, management: material(&management.bytes).ok_or_else(damaged)? }))
     }
 
     async fn find(&self, slot: &Slot, version: &VersionId) -> Result<Option<VersionBytes>, StoreError> {
-        if let Some(found) = self.read_from(slot, &self.native(slot), version).await? {
+        if let Some(found) = self.read_from(slot, &self.native_name(slot), version).await? {
             return Ok(Some(found));
         }
-        self.read_from(slot, &self.apart(slot), version).await
+        self.read_from(slot, &self.apart_name(slot), version).await
     }
 }
 
 #[async_trait]
 impl SecretStore for AwsStore {
     async fn stages(&self, slot: &Slot) -> Result<Stages, StoreError> {
-        let native = self.describe(slot, &self.native(slot)).await?;
+        let native = self.describe(slot, &self.native_name(slot)).await?;
         let mut pair = Pair { native, apart: Secret::default() };
         if !pair.native_says_all() {
-            pair.apart = self.describe(slot, &self.apart(slot)).await?;
+            pair.apart = self.describe(slot, &self.apart_name(slot)).await?;
         }
         Ok(Stages { pending: pair.pending(), current: pair.current(), previous: pair.previous() })
     }
@@ -146,7 +167,7 @@ impl SecretStore for AwsStore {
         if [&served, &management].iter().any(|bytes| bytes.length() > Self::VALUE_MAX) {
             return refused("AWS takes 65536 bytes at most, of all fields together");
         }
-        if self.apart(slot).len() > NAME_MAX {
+        if self.apart_name(slot).len() > NAME_MAX {
             return refused("its path is longer than AWS takes");
         }
         let exists = |error: Refusal| if error == Refusal::Exists { different() } else { error.into() };
@@ -157,7 +178,7 @@ impl SecretStore for AwsStore {
         if has_management {
             self.put_management(slot, version, &management).await.map_err(exists)?;
         }
-        let secret = if pair.native.is_filled() { self.native(slot) } else { self.apart(slot) };
+        let secret = if pair.native.is_filled() { self.native_name(slot) } else { self.apart_name(slot) };
         self.put_served(&secret, version, &served, has_management, true).await.map_err(exists)
     }
 
@@ -208,7 +229,7 @@ impl SecretStore for AwsStore {
         let mut pair = self.pair(slot).await?;
         // Marked for deletion by somebody else, before we cleared it: labels move only on a living secret.
         if pair.native.standing == Standing::Deleted && versions.iter().any(|version| pair.native.serves(version).is_some()) {
-            self.calls.restore(&self.native(slot)).await?;
+            self.calls.restore(&self.native_name(slot)).await?;
             pair = self.pair(slot).await?;
         }
         self.remember(slot, &pair, versions.iter()).await?;
@@ -228,8 +249,54 @@ impl SecretStore for AwsStore {
         let names: BTreeSet<Name> = with_versions.map(|entry| entry.credential).collect();
         Ok(names.into_iter().filter(|name| after.is_none_or(|after| name > after)).take(limit).collect())
     }
+
+    async fn native(&self, slot: &Slot) -> Result<Option<Native>, StoreError> {
+        let name = self.native_name(slot);
+        let Described { secret: native, whose } = self.calls.describe(&name, owner(slot)).await?;
+        let is_managed = whose == Whose::Ours;
+        let mut pair = Pair { native, apart: Secret::default() };
+        if is_managed && !pair.native_says_all() {
+            pair.apart = self.describe(slot, &self.apart_name(slot)).await?;
+        }
+        let Some((version, id)) = pair.current().zip(pair.native.holder(CURRENT)) else { return Ok(None) };
+        let value = self.calls.get(&name, id).await?;
+        Ok(value.map(|value| Native { version, served: material(&value.bytes), is_managed }))
+    }
+
+    /// Tags alone: the value, its labels and what else the secret has stay as they are. An empty secret is taken over as well.
+    async fn adopt(&self, slot: &Slot) -> Result<(), StoreError> {
+        let name = self.native_name(slot);
+        let Described { secret, whose } = self.calls.describe(&name, owner(slot)).await?;
+        if whose == Whose::Nobodys && secret.is_live() {
+            return Ok(self.calls.own(&name, owner(slot)).await?);
+        }
+        self.describe(slot, &name).await.map(drop)
+    }
+
+    async fn marks(&self, slots: &[Slot]) -> Result<Option<BTreeMap<Name, Mark>>, StoreError> {
+        let places = [Environment::Sandbox, Environment::Production].map(|environment| format!("{}/{environment}/", self.prefix));
+        // One at a time: who comes second gets what the list says then.
+        let mut seen = self.seen.lock().await;
+        let mut pass = seen.begin(self.began.elapsed());
+        let mut page = None;
+        loop {
+            let listed = self.calls.page(&places, page).await?;
+            page = listed.next;
+            if pass.take(listed.entries) || page.is_none() {
+                break;
+            }
+        }
+        seen.end(pass);
+        let mark = |slot: &Slot| Some((slot.credential.clone(), Mark(seen.current(&self.native_name(slot))?.to_owned())));
+        Ok(Some(slots.iter().filter_map(mark).collect()))
+    }
 }
 
 fn owner(slot: &Slot) -> Owner<'_> {
     Owner { credential: &slot.credential, environment: slot.environment.as_str() }
+}
+
+/// `None` if it isn't a flat object of texts.
+fn material(bytes: &material::Secret) -> Option<Material> {
+    Material::from_json(bytes.expose()).ok()
 }

@@ -15,7 +15,7 @@ const NOTE: &str = "Keywright keeps parts of a credential here that no applicati
 
 impl AwsStore {
     pub(super) async fn prepare_apart(&self, slot: &Slot, standing: Standing) -> Result<(), StoreError> {
-        let apart = self.apart(slot);
+        let apart = self.apart_name(slot);
         match standing {
             Standing::Live => Ok(()),
             Standing::Deleted => Ok(self.calls.restore(&apart).await?),
@@ -31,7 +31,7 @@ impl AwsStore {
 
     pub(super) async fn put_management(&self, slot: &Slot, version: &VersionId, bytes: &material::Secret) -> Result<(), Refusal> {
         let (token, labels) = (token(Part::Management, version), vec![management_label(version)]);
-        self.calls.put(Write { secret: &self.apart(slot), token, bytes, labels }).await
+        self.calls.put(Write { secret: &self.apart_name(slot), token, bytes, labels }).await
     }
 
     pub(super) async fn put_served(
@@ -49,14 +49,14 @@ impl AwsStore {
 
     /// The bytes of a version that is kept apart.
     async fn kept_apart(&self, slot: &Slot, version: &VersionId) -> Result<material::Secret, StoreError> {
-        let value = self.calls.get(&self.apart(slot), &token(Part::Served, version)).await?;
+        let value = self.calls.get(&self.apart_name(slot), &token(Part::Served, version)).await?;
         let kept = value.filter(|value| serves(&value.labels, version).is_some());
         kept.map(|value| value.bytes).ok_or_else(|| StoreError::NotFound { credential: slot.credential.clone(), version: version.clone() })
     }
 
     /// The first promotion makes the native secret, with this version as its first and current one. Whoever comes second is refused.
     pub(super) async fn make_native(&self, slot: &Slot, version: &VersionId, has_management: bool) -> Result<bool, StoreError> {
-        let (secret, id, bytes) = (self.native(slot), token(Part::Served, version), self.kept_apart(slot, version).await?);
+        let (secret, id, bytes) = (self.native_name(slot), token(Part::Served, version), self.kept_apart(slot, version).await?);
         if !was_done(self.calls.create(&secret, owner(slot), &id, &bytes).await)? {
             return Ok(false);
         }
@@ -68,7 +68,9 @@ impl AwsStore {
     pub(super) async fn fill_native(&self, slot: &Slot, version: &VersionId, has_management: bool) -> Result<bool, StoreError> {
         let bytes = self.kept_apart(slot, version).await?;
         let labels = vec![CURRENT.to_owned(), served_label(version, has_management)];
-        was_done(self.calls.put(Write { secret: &self.native(slot), token: token(Part::Served, version), bytes: &bytes, labels }).await)
+        was_done(
+            self.calls.put(Write { secret: &self.native_name(slot), token: token(Part::Served, version), bytes: &bytes, labels }).await,
+        )
     }
 
     /// Moves AWSCURRENT from where it was seen.
@@ -79,7 +81,7 @@ impl AwsStore {
         has_management: bool,
         native: &Secret,
     ) -> Result<bool, StoreError> {
-        let secret = self.native(slot);
+        let secret = self.native_name(slot);
         let bytes = if native.serves(version).is_none() { Some(self.kept_apart(slot, version).await?) } else { None };
         if native.standing == Standing::Deleted {
             self.calls.restore(&secret).await?;
@@ -101,7 +103,7 @@ impl AwsStore {
 
     /// What follows a promotion; `before` is what was seen before it, or after it when the call is said again.
     pub(super) async fn settle(&self, slot: &Slot, version: &VersionId, before: &Pair) -> Result<(), StoreError> {
-        let (secret, id) = (self.native(slot), token(Part::Served, version));
+        let (secret, id) = (self.native_name(slot), token(Part::Served, version));
         if before.native.holder(PENDING) == Some(id.as_str()) {
             self.calls.take_label(&secret, PENDING, &id).await?;
         }
@@ -126,14 +128,15 @@ impl AwsStore {
             }
         }
         for name in before.apart.names() {
-            self.strip(&self.apart(slot), &before.apart, &token(Part::Served, &name)).await?;
+            self.strip(&self.apart_name(slot), &before.apart, &token(Part::Served, &name)).await?;
         }
         self.remove_what_is_empty(slot).await
     }
 
     /// Before anything of them is taken away, so that a late write finds it said.
     pub(super) async fn remember(&self, slot: &Slot, pair: &Pair, versions: impl Iterator<Item = &VersionId>) -> Result<(), StoreError> {
-        let (secret, described) = if pair.native.is_live() { (self.native(slot), &pair.native) } else { (self.apart(slot), &pair.apart) };
+        let (secret, described) =
+            if pair.native.is_live() { (self.native_name(slot), &pair.native) } else { (self.apart_name(slot), &pair.apart) };
         if !described.is_live() {
             return Ok(());
         }
@@ -144,11 +147,11 @@ impl AwsStore {
     /// Takes all labels from both parts of a version, wherever they lie.
     pub(super) async fn take_labels(&self, slot: &Slot, pair: &Pair, version: &VersionId) -> Result<(), StoreError> {
         if pair.native.is_live() {
-            self.strip(&self.native(slot), &pair.native, &token(Part::Served, version)).await?;
+            self.strip(&self.native_name(slot), &pair.native, &token(Part::Served, version)).await?;
         }
         if pair.apart.is_live() {
             for part in [Part::Served, Part::Management] {
-                self.strip(&self.apart(slot), &pair.apart, &token(part, version)).await?;
+                self.strip(&self.apart_name(slot), &pair.apart, &token(part, version)).await?;
             }
         }
         Ok(())
@@ -170,7 +173,7 @@ impl AwsStore {
         if native.holder(CURRENT) != Some(id.as_str()) {
             return Ok(());
         }
-        Ok(self.calls.move_label(&self.native(slot), CLEARED, native.holder(CLEARED), Some(&id)).await?)
+        Ok(self.calls.move_label(&self.native_name(slot), CLEARED, native.holder(CLEARED), Some(&id)).await?)
     }
 
     /// A secret in which nothing is kept any more is marked for deletion, so that no native reader goes on to find what was current
@@ -178,10 +181,10 @@ impl AwsStore {
     pub(super) async fn remove_what_is_empty(&self, slot: &Slot) -> Result<(), StoreError> {
         let pair = self.pair(slot).await?;
         if pair.native.is_cleared() && pair.native.is_live() && !pair.native.keeps_something() {
-            self.calls.delete(&self.native(slot)).await?;
+            self.calls.delete(&self.native_name(slot)).await?;
         }
         if pair.apart.is_live() && !pair.apart.keeps_something() {
-            self.calls.delete(&self.apart(slot)).await?;
+            self.calls.delete(&self.apart_name(slot)).await?;
         }
         Ok(())
     }

@@ -86,15 +86,23 @@ fn configurations_with_vault() -> [Value; 3] {
             "auth": {"appRole": {"mount": "approle", "roleId": "role", "secretIdFile": "./secret-id"}},
         })),
         vault(json!({"address": address, "auth": {"kubernetes": {"mount": "kubernetes", "role": "keywright", "tokenFile": "./jwt"}}})),
-        json!({"store": {
-            "vault": {"address": address, "auth": {"token": {"file": "./vault-token"}}}, "quota": {"calls": 50, "per": "1s"}, "share": "50%",
-        }}),
+        vault(json!({"address": address, "auth": {"token": {"file": "./vault-token"}}})),
     ]
 }
 
-/// An error names the file that it is about: a path is no place for a value. Names of Vault's are taken as they stand.
-const PATHS: [&str; 17] = [
+fn configuration_with_aws() -> Value {
+    json!({
+        "store": {
+            "aws": {"region": "eu-central-1", "prefix": "team/keywright", "endpoint": "https://aws.example", "kmsKey": "alias/keywright"},
+            "quota": {"calls": 50, "per": "1s"}, "share": "50%",
+        },
+    })
+}
+
+/// An error names the file that it is about: a path is no place for a value. Names of Vault's and AWS's are taken as they stand.
+const PATHS: [&str; 18] = [
     "/policies",
+    "/store/aws/prefix",
     "/store/embedded/directory",
     "/store/vault/mount",
     "/store/vault/prefix",
@@ -228,7 +236,8 @@ async fn nothing_comes_out_of_a_document_with_a_secret_in_it() {
             }
         }
         let [first, second, third] = configurations_with_vault();
-        let configurations = WRITTEN.map(|write| texts(&[configuration(), first.clone(), second.clone(), third.clone()], canary, write));
+        let documents = [configuration(), configuration_with_aws(), first, second, third];
+        let configurations = WRITTEN.map(|write| texts(&documents, canary, write));
         for number in 0..configurations[0].len() {
             // The ways of writing take turns, over the shapes, too.
             std::fs::write(&config, &configurations[(number + index) % WRITTEN.len()][number]).unwrap();
