@@ -329,6 +329,7 @@ impl Life {
                 }
                 self.outputs.files(files);
             }
+            Backend::Elsewhere(_) => panic!("the lives of the canaries are in memory and in a file"),
         }
         drop(journal);
         self.world.backend.close();
