@@ -14,6 +14,7 @@
 mod aws;
 #[path = "crash_matrix/elsewhere.rs"]
 mod elsewhere;
+#[allow(clippy::disallowed_methods, reason = "the fake has a clock of its own")]
 #[path = "support/vault/mod.rs"]
 mod fake_vault;
 #[path = "crash_matrix/life.rs"]
