@@ -20,6 +20,7 @@ mod support;
 
 mod acceptance;
 mod api;
+mod aws_identity;
 mod aws_test;
 mod backup;
 mod barrier;
