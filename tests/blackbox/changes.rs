@@ -22,13 +22,13 @@ const LIMIT: Duration = Duration::from_secs(60);
 
 /// A store with a client of its own that nobody here wrote.
 enum Place {
-    Aws(Moto),
+    Aws(Box<Moto>),
     Vault { server: Arc<Vault>, folder: tempfile::TempDir },
 }
 
 impl Place {
     async fn aws() -> Place {
-        Place::Aws(Moto::start().await)
+        Place::Aws(Box::new(Moto::start().await))
     }
 
     async fn vault() -> Place {
