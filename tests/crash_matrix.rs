@@ -125,7 +125,8 @@ async fn all_points_recover_in_memory(
         Scenario::SecondaryBack,
         Scenario::Disabled,
         Scenario::RolledOut,
-        Scenario::CanaryFailed
+        Scenario::CanaryFailed,
+        Scenario::Changed
     )]
     scenario: Scenario,
 ) {

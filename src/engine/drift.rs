@@ -64,11 +64,16 @@ pub(super) fn store_look_due(cell: &Cell, work: &Work, context: &Context, ledger
 impl Engine {
     /// Says it once when the store differs, and once when it doesn't any more.
     pub(super) async fn note_drift(&self, cell: &Cell, work: &mut Work, ledger: &Ledger, found: Option<Drift>) -> Result<(), Hindrance> {
+        if found != cell.drift() {
+            self.tell_of_drift(cell, ledger, found).await?;
+        }
+        // What couldn't be put on record is looked at again.
         work.store_looked_at = Some(self.seams.clock.now().running);
         cell.suspect(false);
-        if found == cell.drift() {
-            return Ok(());
-        }
+        Ok(())
+    }
+
+    async fn tell_of_drift(&self, cell: &Cell, ledger: &Ledger, found: Option<Drift>) -> Result<(), Hindrance> {
         let version = ledger.current.as_ref().map(ToString::to_string);
         let (action, detail) = match &found {
             Some(drift) => ("store-changed", Some(drift.text())),

@@ -16,7 +16,7 @@ use crate::domain::material::Material;
 use crate::domain::rotation::Rotation;
 use crate::stores::{Native, StoreError};
 
-/// How often a change that the provider refuses is looked at: a fresh key may take its time to spread.
+/// How often a change is tried that the provider refuses, or that can't be promoted: a fresh key may take its time to spread.
 const TRIES_MAX: u32 = 5;
 
 /// What was done about the change that stands in the store.
@@ -61,7 +61,7 @@ impl Engine {
         let Some(foreign) = cell.foreign() else { return };
         let tried = &work.change_tried;
         let is_same = tried.version.as_ref() == Some(&foreign);
-        if is_same && (tried.is_final || tried.looked_at == work.store_looked_at) {
+        if is_same && (tried.is_final || tried.tries >= TRIES_MAX || tried.looked_at == work.store_looked_at) {
             return;
         }
         let tries = if is_same { tried.tries + 1 } else { 1 };
@@ -77,8 +77,12 @@ impl Engine {
         let is_final = match refused {
             SubmitError::InvalidFields(_) | SubmitError::EnvironmentMismatch { .. } | SubmitError::Undetermined { .. } => true,
             SubmitError::Unreadable | SubmitError::UnknownCredential => true,
-            SubmitError::ProviderRefused { .. } => tries >= TRIES_MAX,
-            _ => false,
+            SubmitError::ProviderRefused { .. } => false,
+            // Nothing is known of it yet.
+            _ => {
+                work.change_tried.tries -= 1;
+                false
+            }
         };
         work.change_tried.is_final = is_final;
         tracing::error!(credential = %cell.name, is_final, "what somebody else wrote into the store isn't taken up");
@@ -98,7 +102,10 @@ impl Engine {
             return Err(self.refuse(&bringing, &cell.name, refusal).await);
         }
         context.provider.link(&mut material);
-        self.take(bringing, cell, work, context, material).await.map(drop)
+        self.enlist(bringing, cell, work, context, material).await?;
+        work.backoff.succeeded();
+        self.advance(cell, work, context).await;
+        Ok(())
     }
 
     /// Takes over what somebody else wrote where this credential belongs in the store: proved like a submission. `brought` is

@@ -343,12 +343,11 @@ impl Engine {
             // Somebody wrote our value once more: nothing is lost with that.
             outcome = self.append_promoted(cell, work, Promotion { replacing: Some(&same), ..promotion }, &event).await;
         }
+        // What differed in the store may not differ any more.
+        cell.suspect(cell.drift().is_some() || outcome.is_err());
         match outcome {
             Ok(()) => Ok(Vec::new()),
-            Err(PromotionHindrance::CurrentChanged) => {
-                cell.suspect(true);
-                one(Event::Abandoning { reason: AbandonReason::CurrentChanged })
-            }
+            Err(PromotionHindrance::CurrentChanged) => one(Event::Abandoning { reason: AbandonReason::CurrentChanged }),
             Err(PromotionHindrance::Other(hindrance)) => Err(hindrance),
         }
     }

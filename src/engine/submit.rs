@@ -98,7 +98,7 @@ impl Engine {
     /// Proves what was brought, makes it a version, and drives that until it is current.
     pub(super) async fn take(
         &self,
-        mut bringing: Bringing,
+        bringing: Bringing,
         cell: &Cell,
         work: &mut Work,
         context: &Context,
@@ -110,6 +110,22 @@ impl Engine {
         {
             return Ok(same);
         }
+        let (version, proof) = self.enlist(bringing, cell, work, context, material).await?;
+        self.finish(cell, work, context, &version).await?;
+        let proof = cell.ledger().versions.get(&version).and_then(|facts| facts.proof.clone()).unwrap_or(proof);
+        Ok(Submitted { name: name.clone(), version, proof })
+    }
+
+    /// Proves what was brought, and makes it a version: from there on it is driven like any other.
+    pub(super) async fn enlist(
+        &self,
+        mut bringing: Bringing,
+        cell: &Cell,
+        work: &mut Work,
+        context: &Context,
+        material: Material,
+    ) -> Result<(VersionId, Proof), SubmitError> {
+        let name = &cell.name;
         // What is disproved without asking anyone is told first: it is the better reason, whatever else stands in the way.
         let refused = self.disproved(context, &material);
         if refused.is_none() && keeps_out(&cell.ledger()) && !waits_for_administrator(cell) {
@@ -133,15 +149,8 @@ impl Engine {
             return Err(self.refuse(&bringing, name, refusal).await);
         }
         let version = self.begin(bringing, cell, work, context, &material, &enrolled).await?;
-        drop((one_at_a_time, material));
-        self.finish(cell, work, context, &version).await?;
-        let ledger = cell.ledger();
-        if cell.drift().is_some() && ledger.current.as_ref() == Some(&version) {
-            // It is replaced. What can't be put on record now is looked at again, and told then.
-            let _ = self.note_drift(cell, work, &ledger, None).await;
-        }
-        let proof = ledger.versions.get(&version).and_then(|facts| facts.proof.clone()).unwrap_or(enrolled.proof);
-        Ok(Submitted { name: name.clone(), version, proof })
+        drop(one_at_a_time);
+        Ok((version, enrolled.proof))
     }
 
     /// Puts a refusal on record; what can't be put on record is refused for that.

@@ -85,7 +85,8 @@ impl Labels {
             return Err(StoreError::CurrentChanged { credential: credential.clone(), version: version.clone() });
         }
         kept.was_current = true;
-        self.previous = self.current.replace(version.clone());
+        // What somebody else made current is no version that is kept.
+        self.previous = self.current.replace(version.clone()).filter(|replaced| self.versions.contains_key(replaced));
         self.pending.take_if(|pending| pending == version);
         Ok(Change::Write)
     }

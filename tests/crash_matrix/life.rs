@@ -53,6 +53,8 @@ pub enum Scenario {
     RolledOut,
     /// The instance that has the new version first says that it fails: the submitted key stays.
     CanaryFailed,
+    /// Somebody writes another key where native readers look: it takes the place of the submitted one.
+    Changed,
 }
 
 impl Scenario {
@@ -109,7 +111,7 @@ impl Scenario {
     fn prepare(self, world: &World) {
         world.issuer.behave(|behaviour| behaviour.idempotent = self == Scenario::LostReplyIdempotent);
         match self {
-            Scenario::Whole | Scenario::Stolen | Scenario::RolledBack | Scenario::ByHand => {}
+            Scenario::Whole | Scenario::Stolen | Scenario::RolledBack | Scenario::ByHand | Scenario::Changed => {}
             Scenario::Secondary | Scenario::SecondaryBack => {}
             Scenario::Rotated | Scenario::Replaced | Scenario::Disabled | Scenario::RolledOut | Scenario::CanaryFailed => {}
             Scenario::Refused => world.issuer.behave(|behaviour| behaviour.stillborn = true),
@@ -311,6 +313,16 @@ impl Life {
                 let world = &self.world;
                 let material = self.second.get_or_insert_with(|| world.made_by_hand()).1.duplicate();
                 engine.submit(operator(), &credential, material).await.err().map(|error| error.to_string())
+            }
+            (Scenario::Changed, 1, "steady") if self.app.held.is_some() => {
+                if self.second.is_none() {
+                    let second = self.world.made_by_hand();
+                    let Backend::Memory { store, .. } = &self.world.backend else { panic!("others write into memory only") };
+                    store.write_natively(&credential, Environment::Production, Some(second.1.duplicate()));
+                    self.second = Some(second);
+                }
+                engine.look_for_changes().await;
+                None
             }
             (Scenario::ByHand, 2, "retired") if row.request.is_some() => {
                 self.world.issuer.kill(&self.first.0);

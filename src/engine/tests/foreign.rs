@@ -13,7 +13,7 @@ const PRODUCTION: Environment = Environment::Production;
 fn store(scene: &Scene) -> MemoryStore {
     match &scene.world.backend {
         Backend::Memory { store, .. } => store.clone(),
-        Backend::Embedded { .. } => panic!("others write into memory only"),
+        _ => panic!("others write into memory only"),
     }
 }
 
