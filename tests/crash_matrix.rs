@@ -14,10 +14,15 @@
 mod aws;
 #[path = "crash_matrix/elsewhere.rs"]
 mod elsewhere;
+#[allow(clippy::disallowed_methods, reason = "the fake has a clock of its own")]
+#[path = "support/vault/mod.rs"]
+mod fake_vault;
 #[path = "crash_matrix/life.rs"]
 mod life;
 #[path = "aws/proxy.rs"]
 mod proxy;
+#[path = "crash_matrix/vault.rs"]
+mod vault;
 #[path = "crash_matrix/world.rs"]
 mod world;
 

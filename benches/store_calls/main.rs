@@ -20,6 +20,10 @@ mod proxy;
 #[allow(dead_code, reason = "shared with tests/aws, which takes servers away")]
 #[path = "../../tests/support/aws.rs"]
 mod servers;
+mod vault;
+#[allow(dead_code, reason = "shared with tests/vault, which makes it fail")]
+#[path = "../../tests/support/vault/mod.rs"]
+mod vault_server;
 
 use std::time::Duration;
 
@@ -99,5 +103,6 @@ fn main() {
     print("credentials", &credentials.to_string(), "");
     runtime.block_on(async {
         aws::measure(&slots(credentials)).await;
+        vault::measure(&slots(credentials)).await;
     });
 }

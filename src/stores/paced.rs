@@ -15,6 +15,8 @@ use crate::rate::{CALLS_MIN, Rate};
 
 /// How long a write waits for its turn here. Beyond that it fails, so that whoever asked can do something else meanwhile.
 const WAIT_MAX: Duration = Duration::from_secs(2);
+/// Or till the next turn, where turns are rare: the reads of the same call would take them for ever. But no longer than this.
+const WAIT_LONGEST: Duration = Duration::from_secs(30);
 
 /// Our share of a store's quota, for all who call that store.
 pub struct StoreShare {
@@ -40,7 +42,7 @@ impl StoreShare {
     /// # Errors
     /// How long it would have to wait, where that is too long.
     pub(super) async fn wait(&self) -> Result<(), Duration> {
-        self.wait_at_most(WAIT_MAX).await
+        self.wait_at_most(WAIT_MAX.max((self.aside_every * 2).min(WAIT_LONGEST))).await
     }
 
     /// # Errors

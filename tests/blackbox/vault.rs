@@ -14,7 +14,7 @@ use crate::support::app::Mode;
 use crate::support::canaries::Canary;
 use crate::support::dinie::Dinie;
 use crate::support::dinie::truth::Owner;
-use crate::support::vault::{Fault, Mode as VaultMode, ROOT, Vault};
+use crate::support::vault::{Call, Fault, Mode as VaultMode, ROOT, Vault};
 use crate::support::wire::{Ask, Target};
 use crate::world::{PRODUCTION, Plan, SANDBOX, STILL, World};
 
@@ -258,6 +258,63 @@ async fn rotations_end_well_while_vault_fails_in_every_way() {
     let _ = trouble.await;
     server.vault.lock().mode = VaultMode::Serves;
     server.vault.nothing_goes_wrong();
+    readers.assert_always_good(2);
+    world.assert_all_is_well().await;
+}
+
+/// Somebody else who shares the server's limit, and takes as much of it as he gets.
+fn neighbour(server: &Server) -> JoinHandle<()> {
+    let target = Target::Tcp(server.vault.address);
+    tokio::spawn(async move {
+        let headers = [("x-vault-token", ROOT)];
+        let path = "/v1/secret/data/somebody/elses";
+        let request = Ask { method: "POST", path, headers: &headers, body: Some(b"{\"data\": {\"a\": \"b\"}}") }.bytes();
+        loop {
+            let _ = target.raw(&request).await;
+            tokio::time::sleep(Duration::from_millis(15)).await;
+        }
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rotations_end_well_at_a_vault_that_throttles_delays_and_loses_replies() {
+    let server = Server::start().await;
+    let config = server.config();
+    let rotation = "maxAge: 40s, overlap: 4s, spread: 1s";
+    let mut world = World::start(Plan { rotation, store: &config, ..Plan::quick() }).await;
+    let readers = Readers::start(&server, &world);
+    world.production_app("pod-a", Mode::Confirms);
+    world.sandbox_app("pod-a", Mode::Confirms);
+    server.vault.lock().writes_per_second = Some(50);
+    let neighbour = neighbour(&server);
+    let (mut count, met) = (0usize, Arc::new(Mutex::new(std::collections::BTreeSet::new())));
+    let meets = met.clone();
+    server.vault.plan(move |call| {
+        // What only the daemon asks for: all that lies apart, and the writes of what native readers have.
+        if !call.path.contains("team/keywright/") || !(call.writes() || call.path.contains("keywright-pending")) {
+            return None;
+        }
+        count += 1;
+        let fault = match count % 66 {
+            3 => Fault::LosesReply,
+            14 => Fault::Fails,
+            25 => Fault::IsUnready,
+            36 => Fault::Waits(Duration::from_millis(1500)),
+            47 => Fault::Revokes,
+            58 => Fault::Restarts,
+            _ => return None,
+        };
+        meets.lock().expect("no task died in here").insert(format!("{fault:?}"));
+        Some(fault)
+    });
+    world.wait_for_revocations(2, Duration::from_secs(180)).await;
+    neighbour.abort();
+    server.vault.lock().writes_per_second = None;
+    server.vault.nothing_goes_wrong();
+    let throttled = |(call, status): &&(Call, u16)| *status == 429 && call.path.contains("team/keywright/");
+    let throttled = server.vault.lock().calls.iter().filter(throttled).count();
+    assert!(throttled > 0, "the daemon was told that it asks too often");
+    assert_eq!(met.lock().expect("no task died in here").len(), 6, "each kind of fault was met");
     readers.assert_always_good(2);
     world.assert_all_is_well().await;
 }

@@ -1,14 +1,17 @@
 //! Whatever request is the last one before a crash: the same calls to the store, said again by a new process, come to the same end,
-//! and native readers never had anything but what was promoted.
+//! and native readers never had anything but what was promoted. The same where the process lives on, and its token or the server ends.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
+use futures_util::StreamExt as _;
+use keywright::stores::vault::{Auth, VaultStore};
 use keywright::stores::{SecretStore as _, Stages, StoreError};
 use serde_json::json;
 
 use super::fake::Fault;
-use super::{NATIVE, World, bytes, slot, version};
+use super::{NATIVE, World, bytes, settings, slot, version};
 
 #[derive(Clone, Copy)]
 enum Deed {
@@ -40,9 +43,8 @@ const LIFE: [Line; 13] = [
 const PROMOTED: [&str; 4] = ["v1", "v2", "v3", "v5"];
 
 impl World {
-    async fn attempt(&self, deed: Deed) -> Result<(), StoreError> {
-        // A new process each time: nothing is remembered but in Vault.
-        let (store, slot) = (self.store(), slot());
+    async fn attempt(&self, store: &VaultStore, deed: Deed) -> Result<(), StoreError> {
+        let slot = slot();
         match deed {
             Deed::Put(name) => store.put_pending(&slot, &version(name), &bytes(name)).await,
             Deed::Promote(name, replacing) => store.promote(&slot, &version(name), replacing.map(version).as_ref()).await,
@@ -54,22 +56,42 @@ impl World {
     /// Lives a life. Returns how often a call was said again.
     async fn live(&self) -> usize {
         let mut repeated = 0;
-        for (deed, [pending, current, previous]) in LIFE {
-            while let Err(error) = self.attempt(deed).await {
+        for (deed, says) in LIFE {
+            // A new process each time: nothing is remembered but in Vault.
+            while let Err(error) = self.attempt(&self.store(), deed).await {
                 assert!(matches!(error, StoreError::Unavailable(_)), "{error:?}");
                 self.vault.nothing_goes_wrong();
                 repeated += 1;
             }
-            let store = self.store();
-            let stages = Stages { pending: pending.map(version), current: current.map(version), previous: previous.map(version) };
-            assert_eq!(store.stages(&slot()).await.unwrap(), stages);
-            for kept in [pending, current, previous].into_iter().flatten() {
-                assert!(store.read(&slot(), &version(kept)).await.unwrap().same_as(&bytes(kept)), "{kept}");
-            }
-            assert_eq!(self.vault.native(NATIVE), current.map(|name| json!({"client_secret": name})));
+            self.assert_seen(says).await;
         }
+        repeated
+    }
+
+    async fn assert_seen(&self, [pending, current, previous]: [Option<&'static str>; 3]) {
+        let store = self.store();
+        let stages = Stages { pending: pending.map(version), current: current.map(version), previous: previous.map(version) };
+        assert_eq!(store.stages(&slot()).await.unwrap(), stages);
+        for kept in [pending, current, previous].into_iter().flatten() {
+            assert!(store.read(&slot(), &version(kept)).await.unwrap().same_as(&bytes(kept)), "{kept}");
+        }
+        assert_eq!(self.vault.native(NATIVE), current.map(|name| json!({"client_secret": name})));
         for value in self.vault.ever_at(NATIVE) {
             assert!(PROMOTED.iter().any(|name| value == json!({"client_secret": name})), "native readers had {value}");
+        }
+    }
+
+    /// The same in one process, which tries again as the engine does. Returns whether a call had to be said again.
+    async fn live_on(&self, store: &VaultStore) -> bool {
+        let mut repeated = false;
+        for (deed, says) in LIFE {
+            let limit = Instant::now() + Duration::from_secs(20);
+            while let Err(error) = self.attempt(store, deed).await {
+                assert!(matches!(error, StoreError::Unavailable(_)) && Instant::now() < limit, "{error:?}");
+                repeated = true;
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            self.assert_seen(says).await;
         }
         repeated
     }
@@ -106,4 +128,31 @@ async fn whatever_request_is_the_last_one_the_next_process_goes_on() {
         }
     }
     assert_eq!(crashed, lives, "each point stops the life once");
+}
+
+/// A process that logs in by itself; what happens to its token, or to the server, at the request of that number.
+async fn interrupted(point: usize, fault: Fault) -> bool {
+    let world = World::start().await;
+    world.vault.lock().logins.roles.insert("role".to_owned(), "made-for-a-test".to_owned());
+    let auth = Auth::AppRole { mount: "approle".to_owned(), role_id: "role".to_owned(), secret_id: world.file("s", "made-for-a-test") };
+    let store = VaultStore::open(settings(&world.vault, auth), None).unwrap();
+    let mut number = 0;
+    world.vault.plan(move |call| {
+        let is_the_one = call.writes() && number == point;
+        number += usize::from(call.writes());
+        is_the_one.then_some(fault)
+    });
+    world.live_on(&store).await
+}
+
+#[tokio::test]
+async fn whenever_the_token_or_the_server_ends_the_process_goes_on() {
+    let faults = [Fault::Revokes, Fault::Expires, Fault::Restarts];
+    let lives = (0..33).step_by(3).flat_map(|point| faults.map(|fault| (point, fault)));
+    let lives = futures_util::stream::iter(lives).map(|(point, fault)| async move {
+        let outcome = tokio::time::timeout(Duration::from_secs(60), interrupted(point, fault)).await;
+        outcome.unwrap_or_else(|_| panic!("stuck after {fault:?} at write {point}"))
+    });
+    let repeated = lives.buffer_unordered(8).filter(|repeated| std::future::ready(*repeated)).count().await;
+    assert!(repeated > 0, "some calls had to be said again");
 }

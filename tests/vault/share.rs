@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use keywright::stores::vault::{Auth, VaultStore};
 use keywright::stores::{SecretStore, Slot, StoreError, StoreShare};
 
+use super::fake::Mode;
 use super::{World, bytes, settings, slot, version, with_current};
 
 fn share(calls: u32, per: Duration) -> Option<Arc<StoreShare>> {
@@ -51,6 +52,18 @@ async fn a_call_whose_turn_is_far_off_does_nothing() {
 }
 
 #[tokio::test]
+async fn where_turns_are_rare_reads_dont_take_them_for_ever() {
+    let world = World::start().await;
+    // A turn each three seconds, which the reads of each call take first.
+    let store = VaultStore::open(world.settings(), share(8, Duration::from_secs(15))).unwrap();
+    for _ in 0..10 {
+        store.stages(&slot()).await.unwrap();
+    }
+    store.put_pending(&slot(), &version("v1"), &bytes("one")).await.unwrap();
+    assert!(store.read(&slot(), &version("v1")).await.unwrap().same_as(&bytes("one")));
+}
+
+#[tokio::test]
 async fn a_token_that_is_got_anew_counts_too() {
     let world = World::start().await;
     world.vault.lock().logins.roles.insert("role".to_owned(), "made-for-a-test".to_owned());
@@ -83,4 +96,38 @@ async fn looks_for_changes_take_half_of_the_share() {
     assert!(looking.await.unwrap().is_empty());
     let took = began.elapsed();
     assert!(took >= Duration::from_millis(1900), "50 at half of 100 in two seconds: {took:?}");
+}
+
+#[tokio::test]
+async fn what_has_begun_waits_where_vault_says_so() {
+    let world = World::start().await;
+    let store = world.store();
+    with_current(&store).await;
+    // Of each second one write: those that follow the first of a call have to wait.
+    world.vault.lock().writes_per_second = Some(1);
+    let (mut refused, began) = (0, Instant::now());
+    while store.put_pending(&slot(), &version("v2"), &bytes("two")).await.is_err() {
+        refused += 1;
+        assert!(refused < 5);
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    assert!(began.elapsed() >= Duration::from_millis(1900), "three writes, one a second");
+    assert!(refused <= 1, "no more than the first of them was refused");
+    assert_eq!(store.stages(&slot()).await.unwrap().pending, Some(version("v2")));
+}
+
+#[tokio::test]
+async fn a_look_that_is_asked_to_wait_waits() {
+    let world = World::start().await;
+    let store = world.store();
+    with_current(&store).await;
+    world.vault.lock().mode = Mode::TooMany(Some(1));
+    let looking = tokio::spawn({
+        let store = store.clone();
+        async move { store.marks(&[slot()]).await.unwrap().unwrap() }
+    });
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(!looking.is_finished());
+    world.vault.lock().mode = Mode::Serves;
+    assert_eq!(looking.await.unwrap().len(), 1);
 }

@@ -30,7 +30,7 @@ const NOT_READABLE: Refusal = Refusal::Away("the file that we log in with can't 
 const LOGIN_REFUSED: Refusal = Refusal::Away("it refuses our login");
 const LOGIN_UNCLEAR: Refusal = Refusal::Away("its answer to our login isn't understood");
 
-/// How long a write waits for its turn where the call that it belongs to has begun to have effects: it had better not stop there.
+/// How long a request waits for its turn, and again where Vault says that it is asked too often, if its call had better not stop there.
 const FURTHER_WAIT_MAX: Duration = Duration::from_secs(30);
 
 /// How a request waits for our share of the quota. Reads are counted and never wait, but for [`Turn::Aside`].
@@ -38,9 +38,9 @@ const FURTHER_WAIT_MAX: Duration = Duration::from_secs(30);
 pub(super) enum Turn {
     /// Nothing was done yet: a write whose turn is far off isn't sent.
     First,
-    /// The call has had effects.
+    /// The call has had effects: it waits.
     Further,
-    /// Not urgent: all of these together get half of the share.
+    /// One of many that aren't urgent: all of these together get half of the share, and wait.
     Aside,
 }
 
@@ -123,6 +123,20 @@ impl Session {
 
     /// Sends it with our token; once more with a new one where that is refused.
     pub(super) async fn call(&self, endpoint: &impl Endpoint, turn: Turn) -> Result<Answer, Refusal> {
+        let mut waited = Duration::ZERO;
+        loop {
+            match self.call_once(endpoint, turn).await {
+                // It wasn't taken, so it may be sent again.
+                Err(Refusal::Throttled(wait)) if turn != Turn::First && waited + wait <= FURTHER_WAIT_MAX => {
+                    tokio::time::sleep(wait).await;
+                    waited += wait;
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    async fn call_once(&self, endpoint: &impl Endpoint, turn: Turn) -> Result<Answer, Refusal> {
         let token = self.token().await?;
         self.wait(endpoint, turn).await?;
         match self.wire.send(endpoint, Some(&token.value)).await {

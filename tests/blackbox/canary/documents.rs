@@ -77,13 +77,17 @@ fn configuration() -> Value {
     })
 }
 
-fn configuration_with_vault() -> Value {
-    json!({
-        "store": {"vault": {
-            "address": "https://vault.example:8200", "mount": "secret", "prefix": "keywright", "namespace": "team", "ca": "./ca.pem",
+fn configurations_with_vault() -> [Value; 3] {
+    let vault = |vault: Value| json!({"store": {"vault": vault}});
+    let address = "https://vault.example:8200";
+    [
+        vault(json!({
+            "address": address, "mount": "secret", "prefix": "keywright", "namespace": "team", "ca": "./ca.pem",
             "auth": {"appRole": {"mount": "approle", "roleId": "role", "secretIdFile": "./secret-id"}},
-        }},
-    })
+        })),
+        vault(json!({"address": address, "auth": {"kubernetes": {"mount": "kubernetes", "role": "keywright", "tokenFile": "./jwt"}}})),
+        vault(json!({"address": address, "auth": {"token": {"file": "./vault-token"}}})),
+    ]
 }
 
 fn configuration_with_aws() -> Value {
@@ -96,7 +100,7 @@ fn configuration_with_aws() -> Value {
 }
 
 /// An error names the file that it is about: a path is no place for a value. Names of Vault's and AWS's are taken as they stand.
-const PATHS: [&str; 14] = [
+const PATHS: [&str; 18] = [
     "/policies",
     "/store/aws/prefix",
     "/store/embedded/directory",
@@ -107,6 +111,10 @@ const PATHS: [&str; 14] = [
     "/store/vault/auth/appRole/mount",
     "/store/vault/auth/appRole/roleId",
     "/store/vault/auth/appRole/secretIdFile",
+    "/store/vault/auth/kubernetes/mount",
+    "/store/vault/auth/kubernetes/role",
+    "/store/vault/auth/kubernetes/tokenFile",
+    "/store/vault/auth/token/file",
     "/journal/embedded/directory",
     "/key/file",
     "/audit/file",
@@ -227,8 +235,9 @@ async fn nothing_comes_out_of_a_document_with_a_secret_in_it() {
                 collect(&mut outputs, arguments[0], printed);
             }
         }
-        let configurations =
-            WRITTEN.map(|write| texts(&[configuration(), configuration_with_aws(), configuration_with_vault()], canary, write));
+        let [first, second, third] = configurations_with_vault();
+        let documents = [configuration(), configuration_with_aws(), first, second, third];
+        let configurations = WRITTEN.map(|write| texts(&documents, canary, write));
         for number in 0..configurations[0].len() {
             // The ways of writing take turns, over the shapes, too.
             std::fs::write(&config, &configurations[(number + index) % WRITTEN.len()][number]).unwrap();

@@ -1,6 +1,7 @@
 //! The fake's HTTP side. On hyper itself, because a lost reply must be lost on the wire.
 
 use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
@@ -54,8 +55,15 @@ async fn answer(vault: Weak<Vault>, request: Request<Incoming>) -> Answer {
     let (fault, reply) = {
         let mut state = vault.lock();
         let fault = state.plan.as_mut().and_then(|plan| plan(&call));
+        match fault {
+            Some(Fault::Revokes) => state.logins.revoke_all(),
+            Some(Fault::Expires) => state.logins.expire_all(),
+            _ => {}
+        }
         let reply = if fault == Some(Fault::Fails) {
             told(500, json!({"errors": ["internal error"]}))
+        } else if fault == Some(Fault::IsUnready) {
+            told(503, json!({"errors": ["node not active but active cluster node not found"]}))
         } else {
             let header = |name| head.headers.get(name).and_then(|value: &http::HeaderValue| value.to_str().ok()).unwrap_or_default();
             let asked =
@@ -75,7 +83,11 @@ async fn answer(vault: Weak<Vault>, request: Request<Incoming>) -> Answer {
             tokio::time::sleep(long).await;
             Ok(reply)
         }
-        Some(Fault::Fails) | None => Ok(reply),
+        Some(Fault::Restarts) => {
+            vault.restart();
+            Err(std::io::ErrorKind::ConnectionAborted.into())
+        }
+        Some(Fault::Fails | Fault::IsUnready | Fault::Revokes | Fault::Expires) | None => Ok(reply),
     }
 }
 
@@ -90,6 +102,9 @@ impl State {
     fn answer(&mut self, call: &Call, asked: &Asked<'_>) -> Response<Full<Bytes>> {
         if let Some(instead) = self.instead(call) {
             return instead;
+        }
+        if self.is_one_too_many(call) {
+            return too_many(Some(1));
         }
         let body: Value = serde_json::from_slice(asked.body).unwrap_or(Value::Null);
         if matches!(call.method.as_str(), "POST" | "PUT")
@@ -137,14 +152,20 @@ impl State {
             }
             Mode::StandsBy(status) => Some(told(status, json!({"errors": []}))),
             Mode::IsBehind => Some(told(412, json!({"errors": ["required index state not present"]}))),
-            Mode::TooMany(seconds) => {
-                let mut reply = told(429, json!({"errors": ["request path \"secret\": rate limit quota exceeded"]}));
-                if let Some(seconds) = seconds {
-                    reply.headers_mut().insert("retry-after", seconds.into());
-                }
-                Some(reply)
-            }
+            Mode::TooMany(seconds) => Some(too_many(seconds)),
         }
+    }
+
+    fn is_one_too_many(&mut self, call: &Call) -> bool {
+        let Some(most) = self.writes_per_second.filter(|_| call.writes()) else { return false };
+        while self.taken.front().is_some_and(|at| at.elapsed() >= Duration::from_secs(1)) {
+            self.taken.pop_front();
+        }
+        let is_too_many = self.taken.len() >= most;
+        if !is_too_many {
+            self.taken.push_back(Instant::now());
+        }
+        is_too_many
     }
 
     fn told(&self, reply: Reply) -> Response<Full<Bytes>> {
@@ -166,6 +187,14 @@ impl State {
             Err(reply) => self.told(reply),
         }
     }
+}
+
+fn too_many(seconds: Option<u64>) -> Response<Full<Bytes>> {
+    let mut reply = told(429, json!({"errors": ["request path \"secret\": rate limit quota exceeded"]}));
+    if let Some(seconds) = seconds {
+        reply.headers_mut().insert("retry-after", seconds.into());
+    }
+    reply
 }
 
 fn wrapped(data: Value, auth: Value) -> Value {

@@ -63,6 +63,11 @@ impl Logins {
         self.tokens.retain(|name, _| name == ROOT);
     }
 
+    /// The leases of all but the root token end.
+    pub(super) fn expire_all(&mut self) {
+        self.tokens.values_mut().filter(|token| token.ends.is_some()).for_each(|token| token.ends = Some(Instant::now()));
+    }
+
     pub(super) fn log_in(&mut self, path: &str, body: &Value) -> Option<Result<Value, Reply>> {
         let method = path.strip_prefix("auth/")?.strip_suffix("/login")?;
         let text = |name: &str| body.get(name).and_then(Value::as_str).unwrap_or_default();

@@ -8,7 +8,7 @@ mod logins;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tokio::net::TcpListener;
@@ -44,6 +44,14 @@ pub(crate) enum Fault {
     Garbles,
     /// The answer comes late.
     Waits(Duration),
+    /// 503 without an effect, as one that isn't ready says.
+    IsUnready,
+    /// An administrator revokes all tokens just before.
+    Revokes,
+    /// The tokens' leases end just before.
+    Expires,
+    /// The server ends behind the effect, with all its connections, and is back a moment later.
+    Restarts,
 }
 
 /// One request, as faults and tests see it.
@@ -71,6 +79,10 @@ pub(crate) struct State {
     pub(crate) calls: VecDeque<(Call, u16)>,
     /// No custom metadata: as before version 1.9.
     pub(crate) is_old: bool,
+    /// More writes than that within a second are answered 429, with `Retry-After`.
+    pub(crate) writes_per_second: Option<usize>,
+    /// When the last of them were.
+    taken: VecDeque<Instant>,
 }
 
 pub(crate) struct Vault {
@@ -99,7 +111,16 @@ impl Vault {
     fn launch(tls: Option<Arc<rustls::ServerConfig>>) -> Arc<Self> {
         let mut engines = BTreeMap::new();
         engines.insert((String::new(), "secret".to_owned()), Engine::default());
-        let state = State { mode: Mode::Serves, engines, logins: Logins::default(), plan: None, calls: VecDeque::new(), is_old: false };
+        let state = State {
+            mode: Mode::Serves,
+            engines,
+            logins: Logins::default(),
+            plan: None,
+            calls: VecDeque::new(),
+            is_old: false,
+            writes_per_second: None,
+            taken: VecDeque::new(),
+        };
         let (address, listener) = free_listener();
         let vault = Arc::new(Self { address, tls, state: Mutex::new(state), serving: Mutex::default() });
         vault.serve(listener);
@@ -126,6 +147,16 @@ impl Vault {
             }
         }
         panic!("the port is taken");
+    }
+
+    /// Ends, and is back in a moment.
+    fn restart(self: Arc<Self>) {
+        self.stop();
+        // Not on the task of a connection, which ends with the server.
+        tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            self.start_again().await;
+        });
     }
 
     pub(crate) fn url(&self) -> String {
