@@ -223,7 +223,8 @@ impl Cell {
     pub(super) fn tell(&self, mark: Option<Mark>, running: Duration) -> bool {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         let is_news = told.mark != mark;
-        *told = Told { mark, at: Some(running) };
+        // Of a place without a mark nothing was told.
+        *told = Told { at: mark.is_some().then_some(running), mark };
         is_news
     }
 

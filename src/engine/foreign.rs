@@ -8,7 +8,7 @@ use super::audit::Actor;
 use super::cell::{Cell, Work};
 use super::errors::SubmitError;
 use super::gather::Context;
-use super::submit::{Bringing, Word, check_fields};
+use super::submit::{Bringing, Word, check_fields, keeps_out};
 use super::views::Submitted;
 use crate::domain::ids::{Name, VersionId};
 use crate::domain::ledger::{Fingerprint, Ledger};
@@ -66,8 +66,9 @@ impl Engine {
         }
         let tries = if is_same { tried.tries + 1 } else { 1 };
         let (looked_at, ledger) = (work.store_looked_at, cell.ledger());
-        let waits = ledger.rotation.is_some() || ledger.clearing || ledger.unverified || ledger.open_incident().is_some();
-        if waits {
+        // A removal that only a person can do has its deadline; a submission would close it without a proof.
+        let is_open = keeps_out(&ledger) || ledger.rotation.as_ref().is_some_and(|open| open.awaits_removal());
+        if is_open || ledger.clearing || ledger.unverified || ledger.open_incident().is_some() {
             // Not a try: it is looked at when what is under way has ended.
             cell.set_refusal(foreign, "it is looked at once what is under way here has ended".to_owned());
             return;

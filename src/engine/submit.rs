@@ -365,7 +365,7 @@ fn waits_for_administrator(cell: &Cell) -> bool {
 }
 
 /// Whether the open rotation, if there is one, keeps a submission out.
-fn keeps_out(ledger: &Ledger) -> bool {
+pub(super) fn keeps_out(ledger: &Ledger) -> bool {
     let open = ledger.rotation.as_ref();
     open.is_some_and(|rotation| {
         !can_be_given_up(ledger, rotation) && !rotation.gives_way(ledger.refused_since) && !rotation.awaits_removal()

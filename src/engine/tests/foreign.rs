@@ -205,6 +205,23 @@ async fn a_persons_submission_replaces_what_somebody_else_wrote() {
     assert!(problem(&scene).is_none());
 }
 
+#[tokio::test]
+async fn a_good_key_that_somebody_writes_in_place_of_a_dead_one_is_taken_up_at_once() {
+    let scene = Scene::usual().await;
+    notice(&scene).await;
+    let before = current(&scene.engine);
+    // Revoked outside of us, and found out by a rotation, which is stuck with that.
+    scene.world.issuer.kill(&scene.first.0);
+    scene.engine.rotate(operator(), &name(CREDENTIAL)).await.unwrap();
+    scene.live(400).await;
+    assert!(codes(&scene.engine).contains(&"current-refused".to_owned()), "{:?}", codes(&scene.engine));
+    let (_, theirs) = scene.world.made_by_hand();
+    write(&scene, &theirs);
+    notice(&scene).await;
+    assert!(current(&scene.engine) != before && problem(&scene).is_none(), "{:?}", status(&scene.engine).problems);
+    assert!(!codes(&scene.engine).contains(&"current-refused".to_owned()));
+}
+
 /// A credential that was never submitted, and a value in its place.
 async fn found(value: Option<Material>) -> (Scene, KeyId, Material) {
     let world = World::with(Backend::memory(), DOCUMENTS);
