@@ -1,17 +1,23 @@
 //! AWS Secrets Manager, on moto behind a proxy that counts.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use aws_sdk_secretsmanager::Client;
 use aws_sdk_secretsmanager::config::Builder;
+use keywright::domain::ids::Name;
+use keywright::domain::material::Material;
 use keywright::stores::Slot;
 use keywright::stores::aws::{AwsSettings, AwsStore};
 
+use super::engine;
 use super::proxy::{Fate, Proxy};
 use super::servers::{Moto, sdk};
-use super::{CALLS_AIM, HOURS_PER_DAY, KNOWN_AIM, LOOKS_PER_DAY, PASSES_PER_HOUR, SCALE, fill, look, mark, print, scaled, seconds};
+use super::{CALLS_AIM, KNOWN_AIM, PASSES_PER_HOUR, fill, mark, print, scaled, seconds};
 
 const PREFIX: &str = "bench";
+const ENGINE: &str = "engine";
 
 fn store(endpoint: &str) -> AwsStore {
     let settings = AwsSettings { prefix: PREFIX.to_owned(), endpoint: Some(endpoint.to_owned()), ..AwsSettings::default() };
@@ -49,19 +55,26 @@ pub(super) async fn measure(slots: &[Slot]) {
     fill(&plain, slots).await;
     print("AWS: promoted for the first time, each", &seconds(start.elapsed() / u32::try_from(slots.len()).unwrap()), "");
 
-    proxy.judge(|_, _| Fate::Passes);
-    look(&store(&proxy.endpoint), &slots[0]).await;
-    let looks = proxy.calls().len() * SCALE * LOOKS_PER_DAY / HOURS_PER_DAY;
-    print("AWS: calls in an hour for routine looks, per 10,000", &looks.to_string(), "");
     let whole = scaled(hour(&proxy, slots, &hand).await, slots.len());
     print("AWS: calls in an hour for marks, per 10,000, where nothing is sorted", &whole.to_string(), CALLS_AIM);
-    print("AWS: both", &(whole + looks).to_string(), CALLS_AIM);
 
     moto.sorts().await;
     moto.ages(2 * 3_600).await;
     let sorted = scaled(hour(&proxy, slots, &hand).await, slots.len());
     print("AWS: calls in an hour for marks, per 10,000, sorted as AWS does", &sorted.to_string(), CALLS_AIM);
-    print("AWS: both", &(sorted + looks).to_string(), CALLS_AIM);
+
+    let seen = AtomicUsize::new(proxy.calls().len());
+    let since = || {
+        let calls = proxy.calls().len();
+        calls - seen.swap(calls, Ordering::Relaxed)
+    };
+    let settings = AwsSettings { prefix: ENGINE.to_owned(), endpoint: Some(proxy.endpoint.clone()), ..AwsSettings::default() };
+    let shared = Arc::new(AwsStore::on(&sdk(), &settings, None));
+    let change = async |name: &Name, value: &Material| {
+        let text = String::from_utf8(value.to_json().expose().to_vec()).unwrap();
+        hand.0.put_secret_value().secret_id(format!("{ENGINE}/production/{name}")).secret_string(text).send().await.unwrap();
+    };
+    engine::day("AWS", CALLS_AIM, shared, slots.len(), since, change).await;
 
     let watching = store(&proxy.endpoint);
     let before = mark(&watching, slots, &slots[1]).await;

@@ -14,6 +14,7 @@
 #![allow(missing_debug_implementations, reason = "nobody prints a fake")]
 
 mod aws;
+mod engine;
 #[allow(dead_code, reason = "shared with tests/aws, which does things to calls")]
 #[path = "../../tests/aws/proxy.rs"]
 mod proxy;
@@ -24,6 +25,9 @@ mod vault;
 #[allow(dead_code, reason = "shared with tests/vault, which makes it fail")]
 #[path = "../../tests/support/vault/mod.rs"]
 mod vault_server;
+#[allow(dead_code, unreachable_pub, reason = "shared with the crash matrix")]
+#[path = "../../tests/crash_matrix/world.rs"]
+mod world;
 
 use std::time::Duration;
 
@@ -41,8 +45,6 @@ const CREDENTIALS: usize = 1_200;
 const SCALE: usize = 10_000;
 /// The engine asks for marks so often.
 const PASSES_PER_HOUR: usize = 60;
-/// The engine looks at each credential's stages and bytes so often, unless its policy says otherwise (`verifyEvery`).
-const LOOKS_PER_DAY: usize = 1;
 const HOURS_PER_DAY: usize = 24;
 /// Of all calls together, per 10,000 credentials and hour.
 const CALLS_AIM: &str = "6000 at most";
@@ -81,12 +83,6 @@ async fn fill(store: &impl SecretStore, slots: &[Slot]) {
         });
         futures_util::future::join_all(promoted).await;
     }
-}
-
-/// What one look of the routine asks for.
-async fn look(store: &impl SecretStore, slot: &Slot) {
-    let current = store.stages(slot).await.unwrap().current.unwrap();
-    store.read(slot, &current).await.unwrap();
 }
 
 async fn mark(store: &impl SecretStore, slots: &[Slot], of: &Slot) -> Option<Mark> {

@@ -18,7 +18,7 @@ use crate::domain::ids::{KeyId, VersionId, is_marked, marker};
 use crate::domain::ledger::{Closure, Ledger, Origin};
 use crate::domain::material::Material;
 use crate::domain::mutants::{Mutant, is_on};
-use crate::domain::provider::{ListedKey, SignedCall};
+use crate::domain::provider::{FieldClass, ListedKey, SignedCall};
 use crate::domain::rotation::{AbandonReason, Event, Phase, Rotation, Step};
 use crate::issuers::{CreateRequest, IssuerError, ProbeOutcome, Target};
 use crate::journal::SealedCopy;
@@ -104,6 +104,16 @@ impl Engine {
         Ok(join(bytes))
     }
 
+    /// The same for a look that is made again and again: a version never changes, so what is kept of it here is as good, and costs no
+    /// call to the store.
+    pub(super) async fn routine_material(&self, context: &Context, version: &VersionId) -> Result<Material, StoreError> {
+        let is_managed = context.provider.fields.values().any(|field| field.class == FieldClass::Management);
+        match self.seams.store.kept(&context.slot(), version).await.filter(|_| !is_managed) {
+            Some(kept) => Ok(kept),
+            None => self.full_material(context, version).await,
+        }
+    }
+
     /// The current version's material: it signs what an application's own key signs. Where the provider refuses it, a submitted
     /// key that was proved just now stands in, to clear away what the refused one left.
     pub(super) async fn acting(&self, work: &Work, context: &Context, ledger: &Ledger) -> Result<Material, Hindrance> {
@@ -111,7 +121,8 @@ impl Engine {
             return Ok(stand_in.duplicate());
         }
         let Some(current) = &ledger.current else { return Err(Hindrance::new("internal", "there is no current version")) };
-        let material = self.full_material(context, current).await?;
+        let material =
+            if work.routine { self.routine_material(context, current).await? } else { self.full_material(context, current).await? };
         if !self.is_as_recorded(context, ledger, current, &material) {
             return Err(Hindrance::new("store-changed", "the current value in the store isn't the one that was stored: it signs nothing"));
         }

@@ -246,7 +246,7 @@ impl Engine {
 
     async fn check_current(&self, work: &mut Work, context: &Context, ledger: &Ledger) -> Outcome {
         let Some(current) = &ledger.current else { return Ok(Vec::new()) };
-        let material = self.full_material(context, current).await?;
+        let material = self.routine_material(context, current).await?;
         let target = Target { routine: work.routine, ..self.target(context) };
         let report = self.seams.issuer.probe(&target, &material).await?;
         if let Some(theirs) = report.provider_time {

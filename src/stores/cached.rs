@@ -259,6 +259,10 @@ impl SecretStore for Cached {
         }
     }
 
+    async fn kept(&self, slot: &Slot, version: &VersionId) -> Option<Material> {
+        self.kept.recall(slot, version).await.ok()
+    }
+
     fn availability(&self) -> Availability {
         if !self.state().is_away {
             return Availability::Here;

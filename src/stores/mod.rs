@@ -195,6 +195,11 @@ pub trait SecretStore: Send + Sync {
         Ok(Reading { bytes: self.read(slot, version).await?, stale: false })
     }
 
+    /// What is kept here of a version, without a call to anyone; nothing of its management part is. `None`: the store is to be asked.
+    async fn kept(&self, _slot: &Slot, _version: &VersionId) -> Option<Material> {
+        None
+    }
+
     /// Whether it answered last.
     fn availability(&self) -> Availability {
         Availability::Here

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -10,7 +10,7 @@ use keywright::domain::ids::Name;
 use keywright::engine::clock::Clock;
 use keywright::engine::errors::ReadError;
 use keywright::stores::memory::MemoryStore;
-use keywright::stores::{Cached, Kept, SecretStore, Slot, Stages, StoreError, VersionBytes};
+use keywright::stores::{Cached, Kept, Mark, SecretStore, Slot, Stages, StoreError, VersionBytes};
 
 use super::*;
 
@@ -22,10 +22,12 @@ const AWAY: StoreError = StoreError::Unavailable("simulated");
 struct Remote {
     store: MemoryStore,
     is_away: AtomicBool,
+    asked: AtomicUsize,
 }
 
 impl Remote {
     fn up(&self) -> Result<&MemoryStore, StoreError> {
+        self.asked.fetch_add(1, Ordering::Relaxed);
         if self.is_away.load(Ordering::Relaxed) { Err(AWAY) } else { Ok(&self.store) }
     }
 }
@@ -58,6 +60,10 @@ impl SecretStore for Remote {
 
     async fn list(&self, after: Option<&Name>, limit: usize) -> Result<Vec<Name>, StoreError> {
         self.up()?.list(after, limit).await
+    }
+
+    async fn marks(&self, slots: &[Slot]) -> Result<Option<BTreeMap<Name, Mark>>, StoreError> {
+        self.up()?.marks(slots).await
     }
 }
 
@@ -118,7 +124,11 @@ impl Outage {
 }
 
 async fn submitted() -> (Outage, Arc<Engine>, Arc<Cached>) {
-    let outage = Outage { world: World::new(Backend::memory()), remote: Arc::default(), kept: Arc::default() };
+    submitted_by(DOCUMENTS).await
+}
+
+async fn submitted_by(documents: &str) -> (Outage, Arc<Engine>, Arc<Cached>) {
+    let outage = Outage { world: World::with(Backend::memory(), documents), remote: Arc::default(), kept: Arc::default() };
     let (engine, cached) = outage.start().await;
     let (_, material) = outage.world.made_by_hand();
     engine.submit(operator(), &name(CREDENTIAL), material).await.unwrap();
@@ -162,9 +172,31 @@ async fn nothing_is_rotated_meanwhile_and_all_is_taken_up_at_once_afterwards() {
     assert_eq!((generation(&engine), outage.world.ours_living().len()), (1, 1), "nothing was made that couldn't be stored");
     assert!(codes(&engine).contains(&"store-unavailable".to_owned()), "{:?}", codes(&engine));
     outage.is_away(false);
+    assert_eq!(is_stale(&engine).await, Ok(true), "those who start don't ask a store that was away");
+    // The daemon does, every five seconds.
+    cached.list(None, 1).await.unwrap();
     assert_eq!(is_stale(&engine).await, Ok(false));
     cached.returned().await;
     engine.store_returned().await;
     engine.turn().await;
     assert_eq!(generation(&engine), 2, "without the rest of its patience: {:#?}", status(&engine));
+}
+
+#[tokio::test]
+async fn routine_looks_cost_no_call_to_a_store_whose_marks_stay() {
+    let (outage, engine, _cached) = submitted_by(&documents(&[("maxAge: 1h", "maxAge: 20d, verifyEvery: 6h")])).await;
+    engine.look_for_changes().await;
+    outage.live(&engine, 60).await;
+    let asked = || outage.remote.asked.swap(0, Ordering::Relaxed);
+    let probes = || outage.world.issuer.calls("issuer.probe") + outage.world.issuer.calls("issuer.list");
+    let (_, before) = (asked(), probes());
+    for _ in 0..48 {
+        engine.look_for_changes().await;
+        outage.live(&engine, 1_800).await;
+    }
+    assert_eq!(asked(), 48, "the passes themselves");
+    assert!(probes() - before >= 90, "the provider was asked all the same: {}", probes() - before);
+    // Where nobody tells of changes, the store is looked at as the policy says.
+    outage.live(&engine, 86_400).await;
+    assert!(asked() >= 4);
 }
