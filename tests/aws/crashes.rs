@@ -119,3 +119,72 @@ async fn whatever_call_is_the_last_one_the_next_process_goes_on() {
     println!("{crashed} crashes at {} of {} writes, from number {first} on", chosen.len(), points.len());
     assert_eq!(crashed, 2 * chosen.len(), "each point stops the life once");
 }
+
+/// What the engine does with what somebody else wrote, each call said again until it succeeds. Returns how often that was.
+async fn replace(place: &Place, theirs: &VersionId, healed: impl Fn()) -> usize {
+    let (ours, value) = (version("v2"), bytes("v2"));
+    let mut repeated = 0;
+    for step in 0..3 {
+        loop {
+            let store = place.again();
+            let done = match step {
+                0 => store.adopt(&slot()).await,
+                1 => store.put_pending(&slot(), &ours, &value).await,
+                _ => store.promote(&slot(), &ours, Some(theirs)).await,
+            };
+            let Err(error) = done else { break };
+            assert!(matches!(error, StoreError::Unavailable(_)), "{error:?}");
+            healed();
+            repeated += 1;
+            let seen = place.see(&slot(), Some("AWSCURRENT")).await.expect("never nothing");
+            assert!(seen.same_as(&bytes("theirs").served) || seen.same_as(&value.served), "one or the other");
+        }
+    }
+    repeated
+}
+
+/// In a secret of ours, and in one that somebody else made.
+#[tokio::test]
+async fn what_others_wrote_is_replaced_whatever_call_is_the_last_one() {
+    let moto = Moto::start().await;
+    let proxy = Proxy::start(&moto.endpoint).await;
+    let place = Place::on(&proxy.endpoint);
+    for (is_ours, least) in [(true, 4), (false, 5)] {
+        let mut stopped = 0;
+        for point in 0.. {
+            let before = stopped;
+            for fate in [Fate::Lost, Fate::AnswerLost] {
+                proxy.judge(|_, _| Fate::Passes);
+                let store = place.fresh();
+                if is_ours {
+                    store.put_pending(&slot(), &version("v1"), &bytes("v1")).await.unwrap();
+                    store.promote(&slot(), &version("v1"), None).await.unwrap();
+                }
+                place.write(&slot(), &bytes("theirs").served).await;
+                let theirs = store.native(&slot()).await.unwrap().unwrap().version;
+                let healthy = Arc::new(AtomicBool::new(false));
+                let (is_healthy, mut writes) = (Arc::clone(&healthy), 0);
+                proxy.judge(move |_, name| {
+                    let is_write = !matches!(name, "DescribeSecret" | "GetSecretValue");
+                    writes += usize::from(is_write);
+                    match writes {
+                        _ if is_healthy.load(Ordering::Relaxed) || writes <= point => Fate::Passes,
+                        _ if is_write && writes == point + 1 => fate,
+                        _ => Fate::Lost,
+                    }
+                });
+                stopped += replace(&place, &theirs, || healthy.store(true, Ordering::Relaxed)).await;
+                let native = store.native(&slot()).await.unwrap().unwrap();
+                assert!(native.is_managed && native.version == version("v2"), "{}", native.version);
+                assert!(store.read(&slot(), &version("v2")).await.unwrap().same_as(&bytes("v2")));
+                let stages = store.stages(&slot()).await.unwrap();
+                assert_eq!((stages.pending, stages.current), (None, Some(version("v2"))));
+            }
+            if stopped == before {
+                break;
+            }
+        }
+        println!("{stopped} stops on the way, in a secret of {}", if is_ours { "ours" } else { "somebody else's" });
+        assert!(stopped >= 2 * least, "{stopped}");
+    }
+}

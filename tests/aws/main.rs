@@ -108,7 +108,7 @@ impl Place {
     }
 
     /// Writes as somebody does who knows nothing of stages; makes the secret if there is none.
-    async fn write(&self, slot: &Slot, value: &Material) {
+    pub(crate) async fn write(&self, slot: &Slot, value: &Material) {
         let (client, name, text) = (self.client(), self.address(slot), value.to_json());
         let text = text.expose_str().expect("a text");
         let Err(refused) = client.put_secret_value().secret_id(&name).secret_string(text).send().await else { return };

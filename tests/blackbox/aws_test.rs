@@ -152,6 +152,32 @@ async fn a_localstack_that_is_restarted_is_waited_for() {
     waited_for(&endpoint, async |there| if there { localstack.again().await } else { localstack.stop().await }).await;
 }
 
+/// Everything is gone there: who runs goes on with what lives, and it is told what is missing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_forgot_everything_is_told_of_and_filled_anew() {
+    let mut localstack = LocalStack::start().await;
+    let (_server, daemon, first, bearer) = installed(&localstack.endpoint, "12s").await;
+    daemon.submit(CREDENTIAL, &fields_of(&first)).await;
+    let headers = [("authorization", bearer.as_str()), ("keywright-instance", "pod-1")];
+    let path = format!("/v1/credentials/{CREDENTIAL}");
+    let read = async || daemon.site.tcp().ask(Ask { method: "GET", path: &path, headers: &headers, body: None }).await;
+    assert_eq!(read().await.status, 200);
+    // The store is asked what was changed every three seconds: it has been, when this one is there.
+    tokio::time::sleep(Duration::from_secs(8)).await;
+    localstack.forget().await;
+    wait_for_problem(&daemon, "store-changed").await;
+    let served = read().await.json();
+    assert_eq!(served["fields"]["client_secret"], first["client_secret"], "{served}");
+    // A submission alone replaces what the journal calls current, and there is nothing to be replaced.
+    daemon.cli(&["forget", CREDENTIAL, "--force"]).await.assert_code(0);
+    daemon.submit(CREDENTIAL, &fields_of(&first)).await;
+    wait_till_steady(&daemon).await;
+    let reader = Reader::start(&localstack.endpoint, &format!("team/keywright/sandbox/{CREDENTIAL}"), "plain");
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let (seen, _) = reader.seen().await;
+    assert_eq!(seen.iter().map(value_of).map(|value| value["client_secret"].clone()).collect::<Vec<_>>(), [first["client_secret"].clone()]);
+}
+
 /// While its store is away a rotation waits, over a crash too, and the old key lives and is served; when it is back, the rotation ends.
 async fn waited_for(endpoint: &str, mut is_there: impl AsyncFnMut(bool)) {
     // What was kept is served for half of the overlap.

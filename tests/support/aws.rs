@@ -110,6 +110,12 @@ impl LocalStack {
         assert!(ended.expect("it ends in time").expect("it is ours").success());
     }
 
+    /// As it is of itself: what it kept is gone.
+    pub(crate) async fn forget(&mut self) {
+        self.child.kill().await.expect("it is ours");
+        self.again().await;
+    }
+
     /// Another process, at the same address.
     pub(crate) async fn again(&mut self) {
         (self.child, self.input) = localstack(self.folder.path(), self.port);
