@@ -28,21 +28,21 @@ async fn values_are_kept_on_localstack() {
 }
 
 /// A daemon whose store is there, with one client of a real OAuth server.
-async fn installed(endpoint: &str) -> (Oidc, Daemon, Value, String) {
+async fn installed(endpoint: &str, overlap: &str) -> (Oidc, Daemon, Value, String) {
     let server = Oidc::start().await;
     let first = server.register().await;
     let mut site = Site::new();
     site.store = format!("{{aws: {{endpoint: \"{endpoint}\", prefix: team/keywright}}}}");
     site.provider("oauth-registration", "sandbox", &server.issuer);
     // Waits are a twentieth of this at most: half a minute.
-    site.rotation("still", "maxAge: 10m, overlap: 1s, spread: 1s");
+    site.rotation("still", &format!("maxAge: 10m, overlap: {overlap}, spread: 1s"));
     site.credential(CREDENTIAL, "oauth-registration", "sandbox", "still");
     let token = site.application("payments", "sandbox", &[CREDENTIAL], "lease: 1s");
     (server, Daemon::start_with(site, &CREDENTIALS).await, first, format!("Bearer {token}"))
 }
 
 async fn rotated_twice(endpoint: &str, stage: &str) {
-    let (server, mut daemon, first, bearer) = installed(endpoint).await;
+    let (server, mut daemon, first, bearer) = installed(endpoint, "1s").await;
     let address = format!("team/keywright/sandbox/{CREDENTIAL}");
     let reader = Reader::start(endpoint, &address, stage);
     daemon.submit(CREDENTIAL, &fields_of(&first)).await;
@@ -112,7 +112,7 @@ async fn rotations_end_well_in_rough_weather() {
     let moto = Moto::start().await;
     let proxy = Proxy::start(&moto.endpoint).await;
     proxy.judge(rough(Vec::new()));
-    let (server, daemon, first, bearer) = installed(&proxy.endpoint).await;
+    let (server, daemon, first, bearer) = installed(&proxy.endpoint, "1s").await;
     let reader = Reader::start(&moto.endpoint, &format!("team/keywright/sandbox/{CREDENTIAL}"), "AWSCURRENT");
     let fields = fields_of(&first).to_string();
     let mut refused = 0;
@@ -154,7 +154,8 @@ async fn a_localstack_that_is_restarted_is_waited_for() {
 
 /// While its store is away a rotation waits, over a crash too, and the old key lives and is served; when it is back, the rotation ends.
 async fn waited_for(endpoint: &str, mut is_there: impl AsyncFnMut(bool)) {
-    let (server, mut daemon, first, bearer) = installed(endpoint).await;
+    // What was kept is served for half of the overlap.
+    let (server, mut daemon, first, bearer) = installed(endpoint, "12s").await;
     daemon.submit(CREDENTIAL, &fields_of(&first)).await;
     let headers = [("authorization", bearer.as_str()), ("keywright-instance", "pod-1")];
     let mut events = Events::open(&daemon.site.tcp(), "/v1/events", &headers).await.expect("it answers").expect("a stream");
@@ -163,14 +164,14 @@ async fn waited_for(endpoint: &str, mut is_there: impl AsyncFnMut(bool)) {
     is_there(false).await;
     daemon.cli(&["rotate", CREDENTIAL]).await.assert_code(0);
     wait_for_problem(&daemon, "store-unavailable").await;
+    let path = format!("/v1/credentials/{CREDENTIAL}");
+    let served = daemon.site.tcp().ask(Ask { method: "GET", path: &path, headers: &headers, body: None }).await.json();
+    assert!(served["stale"] == true && served["fields"]["client_secret"] == old.secret.as_str(), "the one that lives is served: {served}");
     assert_eq!(server.token_status(&old.id, &old.secret).await, 200, "the old key lives");
     // Another life finds the rotation open, and the store still away.
     daemon.kill().await;
     daemon.again().await;
     wait_for_problem(&daemon, "store-unavailable").await;
-    let path = format!("/v1/credentials/{CREDENTIAL}");
-    let served = daemon.site.tcp().ask(Ask { method: "GET", path: &path, headers: &headers, body: None }).await.json();
-    assert!(served["stale"] == true && served["fields"]["client_secret"] == old.secret.as_str(), "the one that lives is served");
     is_there(true).await;
     let mut events = Events::open(&daemon.site.tcp(), "/v1/events", &headers).await.expect("it answers").expect("a stream");
     let known = [old];
