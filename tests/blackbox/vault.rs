@@ -16,7 +16,7 @@ use crate::support::dinie::Dinie;
 use crate::support::dinie::truth::Owner;
 use crate::support::vault::{Call, Fault, Mode as VaultMode, ROOT, Vault};
 use crate::support::wire::{Ask, Target};
-use crate::world::{PRODUCTION, Plan, SANDBOX, STILL, World};
+use crate::world::{PRODUCTION, Plan, SANDBOX, STILL, World, fields};
 
 const SECRET_ID: &str = "secret-id-made-for-a-test-Q7f2Zk19";
 const READER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/servers/vault/reader.py");
@@ -341,4 +341,31 @@ async fn the_daemon_starts_while_vault_is_down_and_says_what_is_wrong() {
     let vault = server.vault.clone();
     let limit = Duration::from_secs(60);
     assert!(crate::support::eventually(limit, || vault.native(&path) != before).await, "{}", world.daemon.log_tail());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_value_that_somebody_removed_is_told_and_put_right_by_a_submission() {
+    let server = Server::start().await;
+    let config = server.config();
+    // The store is asked every three seconds, and nothing comes due.
+    let rotation = "maxAge: 10m, overlap: 2s, spread: 1s";
+    let world = World::start(Plan { rotation, store: &config, ..Plan::still() }).await;
+    let path = Server::path("production", PRODUCTION);
+    server.vault.delete_by_hand(&path);
+    let limit = Instant::now() + Duration::from_secs(30);
+    while world.daemon.status(PRODUCTION).await["reason"] != "store-changed" {
+        assert!(Instant::now() < limit, "{}\n{}", world.daemon.status(PRODUCTION).await, world.daemon.log_tail());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    server.vault.lock().calls.clear();
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    let asked = server.vault.lock().calls.len();
+    assert!(asked < 100, "{asked} requests in six seconds in which nothing happens");
+    let bearer = format!("Bearer {}", world.production_token);
+    let answer = world.daemon.site.tcp().get(&format!("/v1/credentials/{PRODUCTION}"), &[("authorization", &bearer)]).await;
+    assert_eq!(answer.json()["fields"], fields(&world.enrolled_production), "applications go on with the last good one");
+    let good = world.production.seed_key("by hand, the next one", Owner::Enrolled);
+    world.daemon.submit(PRODUCTION, &fields(&good)).await;
+    assert_eq!(server.vault.native(&path), Some(fields(&good)));
+    assert!(world.daemon.status(PRODUCTION).await["reason"] != "store-changed");
 }

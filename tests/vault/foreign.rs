@@ -85,17 +85,26 @@ async fn what_is_taken_over_goes_with_the_version_that_it_became() {
 
 #[tokio::test]
 async fn a_value_that_was_removed_is_nothing_and_is_replaced_as_such() {
-    let (world, store) = prepared().await;
-    world.vault.delete_by_hand(NATIVE);
-    assert!(store.native(&slot()).await.unwrap().is_none());
-    assert!(store.marks(&[slot()]).await.unwrap().unwrap().is_empty());
-    assert_eq!(store.stages(&slot()).await.unwrap(), Stages { pending: Some(version("v2")), ..Stages::default() });
-    assert!(is_kept(&store, "v1", "one").await, "applications go on with the last good one");
-    assert_eq!(store.promote(&slot(), &version("v2"), Some(&version("v1"))).await, Err(changed("v2")));
-    assert_eq!(world.vault.native(NATIVE), None);
-    store.promote(&slot(), &version("v2"), None).await.unwrap();
-    let stages = Stages { pending: None, current: Some(version("v2")), previous: Some(version("v1")) };
-    assert_eq!(store.stages(&slot()).await.unwrap(), stages);
+    let removals: [fn(&World); 2] = [|world| world.vault.delete_by_hand(NATIVE), |world| world.vault.wipe_by_hand(NATIVE)];
+    for (number, remove) in [1, 0].into_iter().zip(removals) {
+        for is_named in [true, false] {
+            let (world, store) = prepared().await;
+            remove(&world);
+            assert!(store.native(&slot()).await.unwrap().is_none());
+            assert!(store.marks(&[slot()]).await.unwrap().unwrap().is_empty());
+            // A change that somebody made, and no value.
+            let gone = version(&format!("foreign-{number}-gone"));
+            let stages = Stages { pending: Some(version("v2")), current: Some(gone.clone()), previous: None };
+            assert_eq!(store.stages(&slot()).await.unwrap(), stages);
+            assert!(is_kept(&store, "v1", "one").await, "applications go on with the last good one");
+            assert_eq!(store.promote(&slot(), &version("v2"), Some(&version("v1"))).await, Err(changed("v2")));
+            assert_eq!(world.vault.native(NATIVE), None);
+            store.promote(&slot(), &version("v2"), is_named.then_some(&gone)).await.unwrap();
+            let stages = Stages { pending: None, current: Some(version("v2")), previous: Some(version("v1")) };
+            assert_eq!(store.stages(&slot()).await.unwrap(), stages);
+            assert_eq!(world.vault.native(NATIVE), Some(json!({"client_secret": "two"})));
+        }
+    }
 }
 
 #[tokio::test]
@@ -179,4 +188,13 @@ async fn marks_tell_a_value_and_never_read_one() {
     world.vault.wipe_by_hand(NATIVE);
     world.vault.put_by_hand(NATIVE, json!({"client_secret": "one"}));
     assert_ne!(store.marks(&[slot()]).await.unwrap().unwrap(), marks, "the same number, and another time");
+}
+
+#[tokio::test]
+async fn a_policy_without_metadata_is_told_and_keeps_nothing_else_away() {
+    let (world, store) = prepared().await;
+    world.vault.lock().denied = Some("secret/metadata/keywright/sandbox/payments".to_owned());
+    let outcome = store.marks(&[slot()]).await;
+    assert!(matches!(outcome, Err(StoreError::Refused { .. })), "{outcome:?}");
+    store.promote(&slot(), &version("v2"), Some(&version("v1"))).await.unwrap();
 }

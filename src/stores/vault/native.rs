@@ -20,10 +20,16 @@ const MARKS_AT_ONCE: usize = 8;
 /// Of the time at which Vault made a version, so many characters are in a foreign version's name.
 const CREATED_MAX: usize = 32;
 
+/// In the name of a value that was removed, in place of a time: who replaces it takes nothing away.
+const GONE: &str = "gone";
+
 /// Whose value native readers have.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Whose {
+    /// Nothing was promoted there, or it was cleared.
     Nobody,
+    /// Somebody else removed what was there, in a place of ours.
+    Gone(VersionId),
     /// That of the record's current version.
     Ours(VersionId),
     /// Somebody else's, by the name that we give it.
@@ -44,11 +50,11 @@ pub(super) struct Sight {
 }
 
 impl Sight {
-    /// What they have, by its name, whether or not the place is ours.
+    /// What they have, or had, by its name, whether or not the place is ours.
     pub(super) fn there(&self) -> Option<&VersionId> {
         match &self.whose {
             Whose::Nobody => None,
-            Whose::Ours(version) | Whose::Foreign(version) => Some(version),
+            Whose::Gone(version) | Whose::Ours(version) | Whose::Foreign(version) => Some(version),
         }
     }
 
@@ -94,23 +100,26 @@ impl VaultStore {
         let place = Place { path, number: found.number };
         let whose = self.whose(slot, &loaded.record, &place, &found).await?;
         let is_noted = match &whose {
-            Whose::Nobody => current.is_none(),
+            Whose::Nobody => true,
             Whose::Ours(version) => loaded.record.is_at(version, &place, &found.created),
-            Whose::Foreign(_) => false,
+            Whose::Gone(_) | Whose::Foreign(_) => false,
         };
         Ok(Sight { loaded, whose, place, data: found.data, newest, is_noted })
     }
 
     pub(super) async fn whose(&self, slot: &Slot, record: &Record, place: &Place, found: &Found) -> Result<Whose, StoreError> {
-        let Some(data) = &found.data else { return Ok(Whose::Nobody) };
+        let unnamed = StoreError::Unavailable("it names no time of a version");
+        let Some(data) = &found.data else {
+            let is_nobodys = !record.manages(&place.path);
+            return if is_nobodys { Ok(Whose::Nobody) } else { foreign(place.number, GONE).map(Whose::Gone).ok_or(unnamed) };
+        };
         if let Some(current) = record.current() {
             let is_ours = record.is_at(&current, place, &found.created) || self.is_value_of(slot, &current, data).await?;
             if is_ours {
                 return Ok(Whose::Ours(current));
             }
         }
-        let name = foreign(place.number, &found.created).ok_or(StoreError::Unavailable("it names no time of a version"))?;
-        Ok(Whose::Foreign(name))
+        foreign(place.number, &found.created).map(Whose::Foreign).ok_or(unnamed)
     }
 
     /// Whether native readers would find just this where the version was promoted.
@@ -121,7 +130,7 @@ impl VaultStore {
 
     pub(super) async fn native_of(&self, slot: &Slot) -> Result<Option<Native>, StoreError> {
         let sight = self.look(slot).await?;
-        let Some(version) = sight.there().cloned() else { return Ok(None) };
+        let Some(version) = sight.there().filter(|_| sight.data.is_some()).cloned() else { return Ok(None) };
         Ok(Some(Native { version, served: sight.served(), is_managed: !sight.is_theirs() }))
     }
 

@@ -21,7 +21,9 @@ impl VaultStore {
         for _ in 0..TRIES_MAX {
             let sight = self.look(slot).await?;
             let mut there = sight.loaded.record.labels.clone();
-            there.relabel(sight.there().cloned());
+            // Who wants to be the first finds nothing where something was removed.
+            let is_first = replacing.is_none() && matches!(sight.whose, Whose::Gone(_));
+            there.relabel(sight.there().filter(|_| !is_first).cloned());
             match there.promote(&slot.credential, version, replacing)? {
                 Change::Nothing => return Ok(()),
                 Change::Write if sight.is_theirs() => {

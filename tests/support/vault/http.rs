@@ -115,6 +115,9 @@ impl State {
         if !self.logins.takes(asked.token) {
             return told(403, json!({"errors": ["2 errors occurred:\n\t* permission denied\n\t* invalid token\n\n"]}));
         }
+        if self.denied.as_ref().is_some_and(|denied| call.path.starts_with(denied)) {
+            return told(403, json!({"errors": ["1 error occurred:\n\t* permission denied\n\n"]}));
+        }
         match (call.method.as_str(), call.path.as_str()) {
             ("GET", "auth/token/lookup-self") => return self.told(self.logins.look_up(asked.token)),
             ("POST" | "PUT", "auth/token/renew-self") => {

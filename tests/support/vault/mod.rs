@@ -81,6 +81,8 @@ pub(crate) struct State {
     pub(crate) is_old: bool,
     /// More writes than that within a second are answered 429, with `Retry-After`.
     pub(crate) writes_per_second: Option<usize>,
+    /// Below this path nobody may do anything.
+    pub(crate) denied: Option<String>,
     /// When the last of them were.
     taken: VecDeque<Instant>,
 }
@@ -119,6 +121,7 @@ impl Vault {
             calls: VecDeque::new(),
             is_old: false,
             writes_per_second: None,
+            denied: None,
             taken: VecDeque::new(),
         };
         let (address, listener) = free_listener();
