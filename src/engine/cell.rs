@@ -48,6 +48,8 @@ pub(super) struct Cell {
 /// The store's mark of the value that native readers have.
 #[derive(Default)]
 struct Told {
+    /// It was asked since the start.
+    is_known: bool,
     mark: Option<Mark>,
     /// Running time at which it was last told.
     at: Option<Duration>,
@@ -222,9 +224,9 @@ impl Cell {
     /// Takes note of a mark; true if it isn't the one that was known.
     pub(super) fn tell(&self, mark: Option<Mark>, running: Duration) -> bool {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_news = told.mark != mark;
+        let is_news = !told.is_known || told.mark != mark;
         // Of a place without a mark nothing was told.
-        *told = Told { at: mark.is_some().then_some(running), mark };
+        *told = Told { is_known: true, at: mark.is_some().then_some(running), mark };
         is_news
     }
 

@@ -6,7 +6,7 @@ use super::audit::Actor;
 use super::cell::{Cell, Work};
 use super::drive::Hindrance;
 use super::gather::Context;
-use super::perform::join;
+use super::material::join;
 use crate::domain::ids::VersionId;
 use crate::domain::ledger::Ledger;
 use crate::domain::material::Material;
@@ -109,11 +109,11 @@ impl Engine {
         }
     }
 
-    /// Under which name native readers have the value of this version, if they do: somebody may have written the same again.
+    /// Under which name native readers have the value of this version, if somebody else wrote the same again. A version of ours isn't
+    /// that: a process that was deposed must not promote over the copy that its successor made.
     pub(super) async fn same_value(&self, context: &Context, version: &VersionId) -> Result<Option<VersionId>, StoreError> {
-        let Some(Native { version: name, served: Some(served), .. }) = self.seams.store.native(&context.slot()).await? else {
-            return Ok(None);
-        };
+        let native = self.seams.store.native(&context.slot()).await?.filter(Native::is_foreign);
+        let Some(Native { version: name, served: Some(served), .. }) = native else { return Ok(None) };
         match self.seams.store.read(&context.slot(), version).await {
             Ok(bytes) => Ok(bytes.served.same_as(&served).then_some(name)),
             Err(StoreError::NotFound { .. }) => Ok(None),

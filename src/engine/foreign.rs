@@ -14,10 +14,13 @@ use crate::domain::ids::{Name, VersionId};
 use crate::domain::ledger::{Fingerprint, Ledger};
 use crate::domain::material::Material;
 use crate::domain::rotation::Rotation;
-use crate::stores::{Native, StoreError};
+use crate::stores::{FOREIGN, Native, StoreError};
 
 /// How often a change is tried that the provider refuses, or that can't be promoted: a fresh key may take its time to spread.
 const TRIES_MAX: u32 = 5;
+
+/// The store refuses to tell what others changed.
+const CHANGES_UNSEEN: &str = "store-changes-unseen";
 
 /// What was done about the change that stands in the store.
 #[derive(Debug, Default)]
@@ -31,7 +34,7 @@ pub(super) struct ChangeTried {
 
 impl Engine {
     /// Asks the store which credentials somebody changed, and has those looked at. Returns when to ask again; `None`: nobody else
-    /// can write there. An answer that doesn't come is asked for again at the usual time: that the store is away is told elsewhere.
+    /// can write there. An answer that doesn't come is asked for again at the usual time.
     pub async fn look_for_changes(&self) -> Option<Duration> {
         const LEAST: Duration = Duration::from_secs(1);
         const MOST: Duration = Duration::from_secs(60);
@@ -42,6 +45,7 @@ impl Engine {
         match self.seams.store.marks(&slots).await {
             Ok(None) => return None,
             Ok(Some(mut marks)) => {
+                self.set_problem(CHANGES_UNSEEN, None);
                 for slot in &slots {
                     let Some(cell) = self.cell(&slot.credential) else { continue };
                     if cell.tell(marks.remove(&slot.credential), began) {
@@ -50,7 +54,13 @@ impl Engine {
                     }
                 }
             }
-            Err(error) => tracing::debug!(reason = %error, "what was changed in the store can't be asked now"),
+            // That it is away, or asked too often, is told elsewhere.
+            Err(StoreError::Unavailable(_) | StoreError::Throttled { .. }) => {}
+            Err(error) => {
+                tracing::warn!("the store doesn't tell what others change in it");
+                let message = format!("what others change in the store isn't seen, but for the looks of `verifyEvery`: {error}");
+                self.set_problem(CHANGES_UNSEEN, Some(message));
+            }
         }
         let every = self.part_of_shortest(200, LEAST, MOST);
         Some(every.saturating_sub(self.seams.clock.now().running.saturating_sub(began)).max(LEAST))
@@ -59,6 +69,10 @@ impl Engine {
     /// After a look at the store: what was found there in the place of ours is proved, and becomes a version like any other.
     pub(super) async fn take_up_change(&self, cell: &Cell, work: &mut Work, context: &Context) {
         let Some(foreign) = cell.foreign() else { return };
+        // A version that another process of ours promoted isn't somebody's change: this one was deposed, and is about to hear of it.
+        if !foreign.as_str().starts_with(FOREIGN) && !cell.ledger().versions.contains_key(&foreign) {
+            return;
+        }
         let tried = &work.change_tried;
         let is_same = tried.version.as_ref() == Some(&foreign);
         if is_same && (tried.is_final || tried.tries >= TRIES_MAX || tried.looked_at == work.store_looked_at) {
@@ -77,7 +91,7 @@ impl Engine {
         let Err(refused) = self.take_change(cell, work, context, &foreign).await else { return };
         let is_final = match refused {
             SubmitError::InvalidFields(_) | SubmitError::EnvironmentMismatch { .. } | SubmitError::Undetermined { .. } => true,
-            SubmitError::Unreadable | SubmitError::UnknownCredential => true,
+            SubmitError::Unreadable | SubmitError::NothingThere | SubmitError::UnknownCredential => true,
             SubmitError::ProviderRefused { .. } => false,
             // Nothing is known of it yet.
             _ => {
@@ -91,12 +105,13 @@ impl Engine {
     }
 
     async fn take_change(&self, cell: &Cell, work: &mut Work, context: &Context, foreign: &VersionId) -> Result<(), SubmitError> {
-        let native = self.native(context).await?.filter(|native| native.version == *foreign);
-        // Changed again since it was looked at.
-        let Some(native) = native else {
+        // Somebody removed it: there is nothing to be proved.
+        let Some(native) = self.native(context).await? else { return Err(SubmitError::NothingThere) };
+        if native.version != *foreign {
+            // Changed again since it was looked at.
             cell.suspect(true);
             return Ok(());
-        };
+        }
         let bringing = Bringing { actor: Actor::Daemon, word: Word::Changed, replacing: Some(native.version) };
         let Some(mut material) = native.served else { return Err(self.refuse(&bringing, &cell.name, SubmitError::Unreadable).await) };
         if let Err(refusal) = check_fields(context, &material) {

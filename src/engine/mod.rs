@@ -23,6 +23,7 @@ mod incident;
 mod launch;
 pub mod launch_view;
 mod manual;
+mod material;
 pub mod meter;
 mod pause;
 mod perform;

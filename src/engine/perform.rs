@@ -11,18 +11,19 @@ use super::backoff::wait_after;
 use super::cell::{Cell, Work};
 use super::drive::{Hindrance, PromotionHindrance};
 use super::gather::Context;
+use super::material::split;
 use super::secondary::{Doomed, is_newer_than_current, own_name};
 use super::slots::is_superseded;
 use super::successor::{has_an_old_secret, is_known};
-use crate::domain::ids::{KeyId, VersionId, is_marked, marker};
+use crate::domain::ids::{KeyId, is_marked, marker};
 use crate::domain::ledger::{Closure, Ledger, Origin};
 use crate::domain::material::Material;
 use crate::domain::mutants::{Mutant, is_on};
-use crate::domain::provider::{FieldClass, ListedKey, SignedCall};
+use crate::domain::provider::{ListedKey, SignedCall};
 use crate::domain::rotation::{AbandonReason, Event, Phase, Rotation, Step};
 use crate::issuers::{CreateRequest, IssuerError, ProbeOutcome, Target};
 use crate::journal::SealedCopy;
-use crate::stores::{Promotion, StoreError, VersionBytes};
+use crate::stores::{Promotion, StoreError};
 
 /// What one step led to: an event, and what becomes of the sealed copy with it. A promotion journals its own.
 pub(super) struct Performed {
@@ -96,37 +97,6 @@ impl Engine {
             Step::Survey | Step::RevokeOrphan { .. } | Step::Journal(_) | Step::Wait(_) => Ok(Vec::new()),
             Step::CloseIncident | Step::Clear | Step::CancelSecondary => Ok(Vec::new()),
         }
-    }
-
-    /// All fields of a version, as the issuer needs them.
-    pub(super) async fn full_material(&self, context: &Context, version: &VersionId) -> Result<Material, StoreError> {
-        let bytes = self.seams.store.read(&context.slot(), version).await?;
-        Ok(join(bytes))
-    }
-
-    /// The same for a look that is made again and again: a version never changes, so what is kept of it here is as good, and costs no
-    /// call to the store.
-    pub(super) async fn routine_material(&self, context: &Context, version: &VersionId) -> Result<Material, StoreError> {
-        let is_managed = context.provider.fields.values().any(|field| field.class == FieldClass::Management);
-        match self.seams.store.kept(&context.slot(), version).await.filter(|_| !is_managed) {
-            Some(kept) => Ok(kept),
-            None => self.full_material(context, version).await,
-        }
-    }
-
-    /// The current version's material: it signs what an application's own key signs. Where the provider refuses it, a submitted
-    /// key that was proved just now stands in, to clear away what the refused one left.
-    pub(super) async fn acting(&self, work: &Work, context: &Context, ledger: &Ledger) -> Result<Material, Hindrance> {
-        if let Some(stand_in) = &work.stand_in {
-            return Ok(stand_in.duplicate());
-        }
-        let Some(current) = &ledger.current else { return Err(Hindrance::new("internal", "there is no current version")) };
-        let material =
-            if work.routine { self.routine_material(context, current).await? } else { self.full_material(context, current).await? };
-        if !self.is_as_recorded(context, ledger, current, &material) {
-            return Err(Hindrance::new("store-changed", "the current value in the store isn't the one that was stored: it signs nothing"));
-        }
-        Ok(material)
     }
 
     /// Lists the provider's keys. Living ones with our marker that the journal doesn't know are ours, and are given up.
@@ -354,6 +324,15 @@ impl Engine {
             // Somebody wrote our value once more: nothing is lost with that.
             outcome = self.append_promoted(cell, work, Promotion { replacing: Some(&same), ..promotion }, &event).await;
         }
+        let is_lost = async || Ok::<_, StoreError>(self.seams.store.stages(&slot).await?.current.is_none());
+        if matches!(outcome, Err(PromotionHindrance::CurrentChanged))
+            && rotation.plan.origin == Origin::Submitted
+            && replacing.is_some()
+            && is_lost().await?
+        {
+            // The store lost what was there, and a person brings a key: there is nothing to replace.
+            outcome = self.append_promoted(cell, work, Promotion { replacing: None, ..promotion }, &event).await;
+        }
         // What differed in the store may not differ any more.
         cell.suspect(cell.drift().is_some() || outcome.is_err());
         match outcome {
@@ -501,18 +480,4 @@ impl Engine {
         let next_try_at = at.checked_add(wait).unwrap_or(at);
         Ok(vec![Performed { event: Event::Abandoned { at, next_try_at }, sealed: SealedCopy::Erase }])
     }
-}
-
-/// The two parts of a version's bytes as one.
-pub(super) fn join(bytes: VersionBytes) -> Material {
-    let mut all = bytes.served;
-    let names: Vec<_> = bytes.management.iter().map(|(name, value)| (name.clone(), value.duplicate())).collect();
-    names.into_iter().for_each(|(name, value)| all.insert(name, value));
-    all
-}
-
-/// Splits off the fields that only manage the credential.
-pub(super) fn split(context: &Context, material: Material) -> VersionBytes {
-    let (management, served) = material.partition(|field| context.provider.is_management(field));
-    VersionBytes { served, management }
 }

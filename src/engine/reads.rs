@@ -8,7 +8,7 @@ use super::audit::Action;
 use super::cell::{Cell, Served};
 use super::errors::ReadError;
 use super::gather::Context;
-use super::perform::join;
+use super::material::join;
 use super::status::overlap_end;
 use super::views::{Document, Listed, Previous};
 use super::{Engine, Reader};

@@ -254,7 +254,10 @@ impl SecretStore for Cached {
         match answer {
             Ok(bytes) => Ok(Reading { bytes, stale: false }),
             // A store that is throttled slows rotations down, and no reader.
-            Err(refused @ (StoreError::Unavailable(_) | StoreError::Throttled { .. })) => self.recall(slot, version).await.ok_or(refused),
+            // One that lost what it was given doesn't turn a value that still lives into an error, either (I19).
+            Err(refused @ (StoreError::Unavailable(_) | StoreError::Throttled { .. } | StoreError::NotFound { .. })) => {
+                self.recall(slot, version).await.ok_or(refused)
+            }
             Err(other) => Err(other),
         }
     }
@@ -459,6 +462,20 @@ mod tests {
         cached.forget(&slot(), &version(1)).await.unwrap();
         scene.remote.answers(Some(AWAY));
         assert_eq!(cached.read_to_serve(&slot(), &version(1)).await.err(), Some(AWAY));
+    }
+
+    #[tokio::test]
+    async fn a_store_that_lost_a_value_takes_it_from_no_reader() {
+        let scene = Scene::new();
+        let cached = scene.start().await;
+        cached.put_pending(&slot(), &version(1), &bytes("first")).await.unwrap();
+        scene.remote.store.forget(&slot(), &version(1)).await.unwrap();
+        let reading = cached.read_to_serve(&slot(), &version(1)).await.unwrap();
+        assert!(reading.stale && reading.bytes.served.same_as(&bytes("first").served));
+        assert!(matches!(cached.read(&slot(), &version(1)).await, Err(StoreError::NotFound { .. })), "a rotation is told");
+        // What we forget ourselves is gone.
+        cached.forget(&slot(), &version(1)).await.unwrap();
+        assert!(matches!(cached.read_to_serve(&slot(), &version(1)).await, Err(StoreError::NotFound { .. })));
     }
 
     #[tokio::test]

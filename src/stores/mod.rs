@@ -77,13 +77,23 @@ pub struct Reading {
 /// What native readers have at a slot, whoever put it there.
 #[derive(Debug)]
 pub struct Native {
-    /// Names it for [`SecretStore::promote`], which then replaces exactly this. Not a version of ours: somebody else's, called so
-    /// that no two values have one name.
+    /// Names it for [`SecretStore::promote`], which then replaces exactly this. Where it isn't a version of ours, its name begins with
+    /// [`FOREIGN`], and no two values have one name.
     pub version: VersionId,
     /// `None`: it isn't a flat object of texts.
     pub served: Option<Material>,
     /// The place is ours. Else somebody made it who knows nothing of us, and only [`SecretStore::adopt`] makes it ours.
     pub is_managed: bool,
+}
+
+/// What the names of versions begin with that somebody else wrote. None of ours does.
+pub const FOREIGN: &str = "foreign-";
+
+impl Native {
+    /// Whether somebody else wrote it, and not another process of ours.
+    pub fn is_foreign(&self) -> bool {
+        self.version.as_str().starts_with(FOREIGN)
+    }
 }
 
 /// Which value native readers have, told without the value: as long as nobody changes that, it is the same.

@@ -352,9 +352,11 @@ fn bodies() -> Target {
     Target::new("bodies", corpus, &[JSON, &words])
 }
 
+type Submitted = (Material, bool);
+
 /// The parsers of the bodies, so that one can be replaced by a bad one.
 struct Bodies {
-    submission: fn(&[u8]) -> Result<(Material, bool), Problem>,
+    submission: fn(&[u8]) -> Result<Submitted, Problem>,
     rotation: fn(&[u8]) -> Result<input::Rotation, Problem>,
     confirmation: fn(&[u8]) -> Result<Confirmation, Problem>,
 }

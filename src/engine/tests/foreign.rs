@@ -222,6 +222,20 @@ async fn a_good_key_that_somebody_writes_in_place_of_a_dead_one_is_taken_up_at_o
     assert!(!codes(&scene.engine).contains(&"current-refused".to_owned()));
 }
 
+#[tokio::test]
+async fn a_submission_puts_a_store_right_that_lost_everything() {
+    let scene = Scene::usual().await;
+    let versions = [current(&scene.engine)].into();
+    store(&scene).clear(&scene.world.slot(CREDENTIAL), &versions).await.unwrap();
+    notice(&scene).await;
+    assert!(problem(&scene).is_some(), "it is told");
+    let (_, good) = scene.world.made_by_hand();
+    let submitted = scene.engine.submit(operator(), &name(CREDENTIAL), good).await.unwrap();
+    assert_eq!(scene.world.stages(CREDENTIAL).await.current, Some(submitted.version));
+    scene.live(2).await;
+    assert!(problem(&scene).is_none());
+}
+
 /// A credential that was never submitted, and a value in its place.
 async fn found(value: Option<Material>) -> (Scene, KeyId, Material) {
     let world = World::with(Backend::memory(), DOCUMENTS);

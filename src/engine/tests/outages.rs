@@ -23,6 +23,7 @@ struct Remote {
     store: MemoryStore,
     is_away: AtomicBool,
     asked: AtomicUsize,
+    keeps_marks_back: AtomicBool,
 }
 
 impl Remote {
@@ -63,6 +64,9 @@ impl SecretStore for Remote {
     }
 
     async fn marks(&self, slots: &[Slot]) -> Result<Option<BTreeMap<Name, Mark>>, StoreError> {
+        if self.keeps_marks_back.load(Ordering::Relaxed) {
+            return Err(StoreError::Refused { credential: name(CREDENTIAL), reason: "its policy doesn't allow it" });
+        }
         self.up()?.marks(slots).await
     }
 }
@@ -199,4 +203,18 @@ async fn routine_looks_cost_no_call_to_a_store_whose_marks_stay() {
     // Where nobody tells of changes, the store is looked at as the policy says.
     outage.live(&engine, 86_400).await;
     assert!(asked() >= 4);
+}
+
+#[tokio::test]
+async fn a_store_that_keeps_its_marks_back_is_told_of_and_looked_at_as_the_policy_says() {
+    let (outage, engine, _cached) = submitted_by(&documents(&[("maxAge: 1h", "maxAge: 20d, verifyEvery: 6h")])).await;
+    outage.remote.keeps_marks_back.store(true, Ordering::Relaxed);
+    assert!(engine.look_for_changes().await.is_some());
+    assert!(codes(&engine).contains(&"store-changes-unseen".to_owned()), "{:?}", codes(&engine));
+    outage.remote.asked.store(0, Ordering::Relaxed);
+    outage.live(&engine, 86_400).await;
+    assert!(outage.remote.asked.load(Ordering::Relaxed) >= 4, "looks of the policy");
+    outage.remote.keeps_marks_back.store(false, Ordering::Relaxed);
+    engine.look_for_changes().await;
+    assert!(!codes(&engine).contains(&"store-changes-unseen".to_owned()));
 }
