@@ -6,7 +6,7 @@ use keywright::stores::vault::VaultStore;
 use keywright::stores::{Native, SecretStore, Slot, Stages, StoreError};
 use serde_json::json;
 
-use super::fake::ROOT;
+use super::fake::{Fault, ROOT};
 use super::real::Server;
 use super::{NATIVE, World, bytes, slot, version, with_current};
 
@@ -197,4 +197,21 @@ async fn a_policy_without_metadata_is_told_and_keeps_nothing_else_away() {
     let outcome = store.marks(&[slot()]).await;
     assert!(matches!(outcome, Err(StoreError::Refused { .. })), "{outcome:?}");
     store.promote(&slot(), &version("v2"), Some(&version("v1"))).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_look_that_fails_now_and_then_costs_no_mark() {
+    let world = World::start().await;
+    let store = world.store();
+    with_current(&store).await;
+    let before = store.marks(&[slot()]).await.unwrap().unwrap();
+    let mut looks = 0;
+    world.vault.plan(move |call| {
+        looks += usize::from(call.path.contains("/metadata/"));
+        (call.path.contains("/metadata/") && !looks.is_multiple_of(3)).then_some(Fault::Fails)
+    });
+    assert_eq!(store.marks(&[slot()]).await.unwrap().unwrap(), before);
+    // Where it goes on, nothing is said of any place.
+    world.vault.plan(|_| Some(Fault::Fails));
+    assert!(matches!(store.marks(&[slot()]).await, Err(StoreError::Unavailable(_))));
 }

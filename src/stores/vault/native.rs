@@ -2,6 +2,7 @@
 //! holds. What has another number is somebody else's, unless it is the same value again.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use serde_json::Value;
@@ -17,6 +18,8 @@ use crate::stores::{Mark, Native, Slot, StoreError};
 
 /// How many places are looked at at once.
 const MARKS_AT_ONCE: usize = 8;
+/// How long a place that couldn't be looked at waits for another look.
+const MARK_AGAIN: [Duration; 2] = [Duration::from_millis(100), Duration::from_millis(400)];
 /// Of the time at which Vault made a version, so many characters are in a foreign version's name.
 const CREATED_MAX: usize = 32;
 
@@ -156,7 +159,16 @@ impl VaultStore {
     }
 
     async fn mark(self, credential: Name, path: String) -> Result<Option<(Name, Mark)>, StoreError> {
-        let standing = self.kv_in(Turn::Aside).standing(&path).await.map_err(|refusal| match refusal {
+        let mut standing = self.kv_in(Turn::Aside).standing(&path).await;
+        // Among thousands one that fails is usual: it mustn't cost what all others said.
+        for wait in MARK_AGAIN {
+            if !matches!(standing, Err(Refusal::Away(_))) {
+                break;
+            }
+            tokio::time::sleep(wait).await;
+            standing = self.kv_in(Turn::Aside).standing(&path).await;
+        }
+        let standing = standing.map_err(|refusal| match refusal {
             // It answers, so it isn't away: no reason to serve what is kept here.
             Refusal::Denied => StoreError::Refused {
                 credential: credential.clone(),
