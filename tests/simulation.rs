@@ -33,6 +33,8 @@ mod scene;
 mod seams;
 #[path = "simulation/setting.rs"]
 mod setting;
+#[path = "simulation/writers.rs"]
+mod writers;
 
 use std::io::Write;
 use std::sync::Mutex;
@@ -47,6 +49,8 @@ use model::{Deeds, Rollouts, Violation};
 const SEEDS: u64 = 150;
 /// And at providers where a person makes and removes the keys.
 const SEEDS_BY_HAND: u64 = 40;
+/// And in a store that others write into.
+const SEEDS_AMONG_WRITERS: u64 = 40;
 /// Lives that each fault of ours has to be noticed in.
 const MUTANT_SEEDS: u64 = 300;
 /// Faults that show where a person makes and removes the keys.
@@ -70,6 +74,8 @@ struct Sum {
     faults: u64,
     processes: u64,
     promotions: u64,
+    written: u64,
+    taken_up: u64,
     revocations: u64,
     steps: u64,
     deeds: Deeds,
@@ -83,6 +89,8 @@ impl Sum {
         self.faults += outcome.faults;
         self.processes += outcome.processes;
         self.promotions += outcome.promotions;
+        self.written += outcome.written;
+        self.taken_up += outcome.taken_up;
         self.revocations += outcome.revocations;
         self.steps += outcome.steps as u64;
         self.deeds += outcome.deeds;
@@ -177,6 +185,27 @@ fn lives_by_hand_keep_all_promises() {
     assert!(sum.failed.is_empty(), "\nseeds {:?} failed\n{}\n", sum.failed, reports.join("\n\n"));
     let all_ways = sum.deeds.proved > count && sum.deeds.reported > 0 && sum.deeds.unproved > 0;
     assert!(sum.promotions > 2 * count && all_ways, "too little happens: {sum:?}");
+}
+
+#[test]
+fn lives_among_writers_keep_all_promises() {
+    let count = number("KEYWRIGHT_SIM_SEEDS_AMONG_WRITERS").unwrap_or(SEEDS_AMONG_WRITERS);
+    let from = number("KEYWRIGHT_SIM_FROM").unwrap_or(0);
+    let sum = live(from, count, Life::among_writers);
+    say(&format!(
+        "simulation among writers: {} lives from seed {from}, {} violations: {} steps, {} faults, {} processes, {} promotions, {} of {} writes taken up",
+        sum.lives,
+        sum.failed.len(),
+        sum.steps,
+        sum.faults,
+        sum.processes,
+        sum.promotions,
+        sum.taken_up,
+        sum.written
+    ));
+    let reports: Vec<String> = sum.failed.iter().take(2).map(|seed| report(*seed, Life::among_writers)).collect();
+    assert!(sum.failed.is_empty(), "\nseeds {:?} failed\n{}\n", sum.failed, reports.join("\n\n"));
+    assert!(sum.promotions > count && sum.written > count && sum.taken_up > count / 4, "too little happens: {sum:?}");
 }
 
 /// The first life that notices a fault of ours, and by which promise.

@@ -46,6 +46,10 @@ pub enum Deed {
     Hand,
     /// What was paused goes on: a credential, or all.
     Unpause(Option<Name>),
+    /// The engine asks what others changed in the store; others change something; and it is put right.
+    Look,
+    Write,
+    PutBack(Name, VersionId),
 }
 
 impl Life {
@@ -69,6 +73,9 @@ impl Life {
             Deed::Others => self.others(),
             Deed::Hand => self.hand(),
             Deed::Unpause(name) => self.unpause(name),
+            Deed::Look => self.look(),
+            Deed::Write => self.write(),
+            Deed::PutBack(name, version) => self.put_back(&name, &version),
         }
     }
 
@@ -255,7 +262,12 @@ impl Life {
         let (key, material) = &self.in_hand[name];
         let (key, material) = (key.clone(), material.duplicate());
         self.scene.lock().model.brought = Some(key.clone());
-        let submitted = self.call(async |engine| engine.submit(operator(), name, material).await);
+        let spare = material.duplicate();
+        let mut submitted = self.call(async |engine| engine.submit(operator(), name, material).await);
+        if matches!(submitted, Some(Err(SubmitError::Occupied))) {
+            // Somebody wrote there while it was forgotten: the person's key takes its place.
+            submitted = self.call(async |engine| engine.adopt(operator(), name, spare).await);
+        }
         let mut again = true;
         match submitted {
             Some(Ok(submitted)) => {

@@ -22,7 +22,7 @@ use keywright::journal::memory::MemoryJournal;
 use keywright::runtime::clock::Judge;
 use keywright::sealing::Keyring;
 use keywright::stores::memory::MemoryStore;
-use keywright::stores::{Apart, SecretStore, Slot};
+use keywright::stores::{Apart, FOREIGN, SecretStore};
 
 use super::applications::App;
 use super::deeds::Deed;
@@ -48,6 +48,9 @@ pub struct Outcome {
     pub faults: u64,
     pub processes: u64,
     pub promotions: u64,
+    /// What others wrote into the store, and how much of it became a version.
+    pub written: u64,
+    pub taken_up: u64,
     pub revocations: u64,
     pub deeds: Deeds,
     pub rollouts: Rollouts,
@@ -136,6 +139,11 @@ impl Life {
         Life::with(seed, traced, Setting::by_hand)
     }
 
+    /// In a store that others write into.
+    pub fn among_writers(seed: u64, traced: bool) -> Life {
+        Life::with(seed, traced, Setting::among_writers)
+    }
+
     fn with(seed: u64, traced: bool, way: fn(Setting) -> Setting) -> Life {
         let mut rng = Rng::new(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x6b65_7977);
         let setting = way(Setting::draw(&mut rng));
@@ -221,6 +229,8 @@ impl Life {
             faults: inner.faults,
             processes: inner.newest,
             promotions: inner.model.promotions,
+            written: inner.model.written,
+            taken_up: inner.model.taken_up(),
             revocations: inner.model.revocations,
             deeds: inner.model.deeds,
             rollouts: inner.model.rollouts,
@@ -280,6 +290,10 @@ impl Life {
         for deed in [Deed::Weather, Deed::Jump, Deed::Others, Deed::Round, Deed::Mischief, Deed::Churn].into_iter().chain(hand) {
             let first = self.shortest().mul_f64(self.rng.below(20) as f64 / 100.0);
             self.plan(first, deed);
+        }
+        if self.setting.writers {
+            self.plan(Duration::ZERO, Deed::Look);
+            self.plan(self.shortest() / 10, Deed::Write);
         }
     }
 
@@ -486,15 +500,18 @@ impl Life {
             inner.quiet_since = inner.quiet_since.max(inner.at);
         }
         for name in self.policies.credentials.keys() {
-            let slot = Slot { credential: name.clone(), environment: self.policies.credentials[name].environment, path: name.to_string() };
+            let slot = self.slot(name);
             let stages = now(self.store.stages(&slot)).unwrap();
+            let is_foreign = stages.current.as_ref().is_some_and(|current| current.as_str().starts_with(FOREIGN));
             let versions: Vec<_> = {
                 let inner = self.scene.lock();
                 let known = &inner.model.known[name];
                 [&known.current, &known.old, &known.candidate].into_iter().flatten().cloned().collect()
             };
             let readable = versions.into_iter().filter(|version| now(self.store.read(&slot, version)).is_ok()).collect();
-            let kept = Kept { current: stages.current, readable };
+            // What others made current is nobody's here: ours stays in service.
+            let current = if is_foreign { self.scene.lock().model.known[name].current.clone() } else { stages.current };
+            let kept = Kept { current, readable };
             self.scene.lock().check(&self.scene.issuer, name, &kept);
         }
         let mut inner = self.scene.lock();

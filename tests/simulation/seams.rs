@@ -1,6 +1,6 @@
 //! The engine's seams: each call meets its fate, is shown to the model before its effect, and told to it afterwards.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -20,7 +20,7 @@ use keywright::journal::memory::MemoryJournal;
 use keywright::journal::{Heartbeat, History, HoldingChange, Holdings, Journal, JournalError, Pause, Position, SealedCopy};
 use keywright::runtime::clock::Judge;
 use keywright::stores::memory::MemoryStore;
-use keywright::stores::{SecretStore, Slot, Stages, StoreError, VersionBytes};
+use keywright::stores::{Mark, Native, SecretStore, Slot, Stages, StoreError, VersionBytes};
 
 use super::scene::{Fate, Scene, Seam, Seat};
 
@@ -140,6 +140,21 @@ impl SecretStore for SeatStore {
 
     async fn list(&self, after: Option<&Name>, limit: usize) -> Result<Vec<Name>, StoreError> {
         self.inner.list(after, limit).await
+    }
+
+    async fn native(&self, slot: &Slot) -> Result<Option<Native>, StoreError> {
+        let act = self.inner.native(slot);
+        self.scene().pass(&self.seat.process, Seam::Store, "store.native", false, act).await.unwrap_or(Err(STORE_AWAY))
+    }
+
+    async fn adopt(&self, slot: &Slot) -> Result<(), StoreError> {
+        let act = self.inner.adopt(slot);
+        self.scene().pass(&self.seat.process, Seam::Store, "store.adopt", true, act).await.unwrap_or(Err(STORE_AWAY))
+    }
+
+    async fn marks(&self, slots: &[Slot]) -> Result<Option<BTreeMap<Name, Mark>>, StoreError> {
+        let act = self.inner.marks(slots);
+        self.scene().pass(&self.seat.process, Seam::Store, "store.marks", false, act).await.unwrap_or(Err(STORE_AWAY))
     }
 }
 

@@ -75,6 +75,8 @@ pub struct Setting {
     pub blind: bool,
     /// A person makes and removes its keys.
     pub manual: bool,
+    /// Others write into the store.
+    pub writers: bool,
     pub idempotent: bool,
     /// How long the rough part lasts.
     pub rough: Duration,
@@ -181,6 +183,7 @@ impl Setting {
             crowds,
             blind,
             manual: false,
+            writers: false,
             idempotent: rng.chance(50),
             rough: longest.mul_f64(0.8 + rng.below(15) as f64 / 10.0),
             rates: [rng.below(60), rng.below(100), rng.below(400), rng.below(30)].map(|rate| rate * roughness),
@@ -197,6 +200,13 @@ impl Setting {
         provider.lifecycle = Lifecycle::Manual;
         self.policies.providers.insert(provider.name.clone(), Arc::new(provider));
         (self.blind, self.manual) = (true, true);
+        self
+    }
+
+    /// The same where others write into the store.
+    #[must_use]
+    pub fn among_writers(mut self) -> Setting {
+        self.writers = true;
         self
     }
 

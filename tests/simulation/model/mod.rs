@@ -190,6 +190,8 @@ pub struct Model {
     /// A pause of everything that could not be journaled holds until the process ends.
     pub maybe_paused: bool,
     pub promotions: u64,
+    /// How often others wrote into the store.
+    pub written: u64,
     pub revocations: u64,
     pub deeds: Deeds,
     pub rollouts: Rollouts,
@@ -250,12 +252,19 @@ impl Model {
             all_paused: false,
             maybe_paused: false,
             promotions: 0,
+            written: 0,
             revocations: 0,
             deeds: Deeds::default(),
             rollouts: Rollouts::default(),
             twins: setting.policies.credentials.values().filter_map(|it| Some((it.name.clone(), it.twin.clone()?))).collect(),
             uptakes: setting.policies.applications.values().map(|it| (it.name.clone(), it.uptake)).collect(),
         }
+    }
+
+    /// How much of what others wrote into the store was promoted.
+    pub fn taken_up(&self) -> u64 {
+        let planned = |event: &Event| matches!(event, Event::Planned { plan } if plan.reason == "store-change-accepted");
+        self.known.values().map(|known| known.events.iter().filter(|event| planned(event)).count() as u64).sum()
     }
 
     pub fn broken(&mut self, invariant: &'static str, what: impl Into<String>) {
