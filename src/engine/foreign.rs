@@ -87,6 +87,10 @@ impl Engine {
             cell.set_refusal(foreign, "it is looked at once what is under way here has ended".to_owned());
             return;
         }
+        if !self.seams.clock.now().trusted {
+            cell.set_refusal(foreign, "its age would be counted by a clock that jumped: it is looked at once that is believed".to_owned());
+            return;
+        }
         work.change_tried = ChangeTried { version: Some(foreign.clone()), looked_at, tries, is_final: false };
         let Err(refused) = self.take_change(cell, work, context, &foreign).await else { return };
         let is_final = match refused {

@@ -27,7 +27,12 @@ impl Life {
             // What came back with a backup, or was written when nobody was there to put it right.
             return self.put_back(&name, &current);
         }
-        let is_ours = self.scene.lock().model.known[&name].current.as_ref() == Some(&current);
+        // A promotion that nobody lived to journal is finished first: written over, it is given up, and nobody was told of it.
+        let is_ours = {
+            let inner = self.scene.lock();
+            let known = &inner.model.known[&name];
+            known.current.as_ref() == Some(&current) && known.told == known.current
+        };
         if self.calm || !is_ours {
             return;
         }

@@ -223,6 +223,21 @@ async fn a_good_key_that_somebody_writes_in_place_of_a_dead_one_is_taken_up_at_o
 }
 
 #[tokio::test]
+async fn nothing_is_taken_up_under_a_clock_that_isnt_believed() {
+    let scene = Scene::usual().await;
+    notice(&scene).await;
+    let before = current(&scene.engine);
+    scene.world.clocks.ours.trust(false);
+    write(&scene, &scene.world.made_by_hand().1);
+    notice(&scene).await;
+    assert!(problem(&scene).unwrap().contains("clock"), "{:?}", problem(&scene));
+    assert_eq!(current(&scene.engine), before);
+    scene.world.clocks.ours.trust(true);
+    scene.live(1_000).await;
+    assert!(current(&scene.engine) != before && problem(&scene).is_none(), "{:?}", problem(&scene));
+}
+
+#[tokio::test]
 async fn a_submission_puts_a_store_right_that_lost_everything() {
     let scene = Scene::usual().await;
     let versions = [current(&scene.engine)].into();
