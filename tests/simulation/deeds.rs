@@ -552,6 +552,7 @@ impl Life {
     /// The rough part is over: nothing fails any more, and whoever was stuck goes on.
     pub fn calm_down(&mut self) {
         self.calm = true;
+        self.put_all_back();
         {
             let mut inner = self.scene.lock();
             inner.rates = [0; 4];

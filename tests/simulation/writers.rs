@@ -59,6 +59,16 @@ impl Life {
         }
     }
 
+    /// Whoever wrote something wrong has put it right by the time that it is to be quiet.
+    pub fn put_all_back(&mut self) {
+        for name in self.policies.credentials.keys().cloned().collect::<Vec<_>>() {
+            let current = now(self.store.stages(&self.slot(&name))).unwrap().current;
+            if let Some(current) = current.filter(|current| current.as_str().starts_with(FOREIGN)) {
+                self.put_back(&name, &current);
+            }
+        }
+    }
+
     /// The label goes back to where the journal has it, unless what was written was taken up.
     pub fn put_back(&mut self, name: &Name, written: &VersionId) {
         let slot = self.slot(name);

@@ -84,8 +84,11 @@ impl Inner {
         let now = truly(self.at);
         let living: Vec<(KeyId, String)> = issuer.living(target.environment);
         let ours = living.iter().filter(|(key, text)| {
-            let (adopted, left) =
-                self.model.adopted(key).map_or((false, false), |(of, _, version)| (*of == name && !version.ended, version.left));
+            let adopted = self.model.adopted(key);
+            // A submission that failed keeps its key alive: it is the person's.
+            let is_theirs = |version: &Version| version.left || (version.submitted && version.abandoned && version.promoted.is_none());
+            let left = adopted.is_some_and(|(_, _, version)| is_theirs(version));
+            let adopted = adopted.is_some_and(|(of, _, version)| *of == name && !version.ended);
             !left && !self.model.revoked.contains(key) && (adopted || self.model.marked(text) == Some(&name))
         });
         let (count, plain) = (ours.count(), !self.model.repeated_calls && !self.model.deposed_calls);
