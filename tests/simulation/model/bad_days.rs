@@ -204,7 +204,9 @@ impl Inner {
             nobodys.map(|key| key.key_id.clone()).collect::<Vec<_>>()
         });
         let unnamed = by_others.into_iter().find(|key| unknown.is_some_and(|unknown| !unknown.contains(key)));
-        let ours = unknown.into_iter().flatten().find(|key| self.model.adopted(key).is_some()).cloned();
+        // A submission that failed leaves its key a person's, which nobody here knows.
+        let is_ours = |key: &&KeyId| self.model.adopted(key).is_some_and(|(_, _, version)| !version.is_a_persons());
+        let ours = unknown.into_iter().flatten().find(is_ours).cloned();
         self.require(alive.is_none(), "I5", || format!("{name}: the incident is closed and {alive:?} lives"));
         self.require(blind == unknown.is_none(), "I2", || format!("{name}: a list is claimed where there is none, or forgone"));
         self.require(unnamed.is_none(), "I2", || format!("{name}: {unnamed:?} may be a thief's and isn't named"));

@@ -85,9 +85,7 @@ impl Inner {
         let living: Vec<(KeyId, String)> = issuer.living(target.environment);
         let ours = living.iter().filter(|(key, text)| {
             let adopted = self.model.adopted(key);
-            // A submission that failed keeps its key alive: it is the person's.
-            let is_theirs = |version: &Version| version.left || (version.submitted && version.abandoned && version.promoted.is_none());
-            let left = adopted.is_some_and(|(_, _, version)| is_theirs(version));
+            let left = adopted.is_some_and(|(_, _, version)| version.left || version.is_a_persons());
             let adopted = adopted.is_some_and(|(of, _, version)| *of == name && !version.ended);
             !left && !self.model.revoked.contains(key) && (adopted || self.model.marked(text) == Some(&name))
         });

@@ -64,6 +64,13 @@ pub struct Version {
     pub left: bool,
 }
 
+impl Version {
+    /// A submission that failed keeps its key alive: it is the person's.
+    pub fn is_a_persons(&self) -> bool {
+        self.submitted && self.abandoned && self.promoted.is_none()
+    }
+}
+
 /// A rotation that a rollback turned round, as it comes back if that fails.
 #[derive(Debug, Clone)]
 pub struct Before {
