@@ -180,9 +180,11 @@ impl Storm {
         for _ in 0..REQUESTS_OF_ONE {
             slow.push(Slow { wire: self.begin(BODY_MAX, BODY_MAX * 3 / 4).await });
         }
-        // They are under way once a request that needs no time finds no place.
+        // They are under way once a request that needs no time finds no place. Until then each gets one more beside it: what came
+        // before may have held its place for a moment after its answer, and kept one of them out.
         while self.read(&self.production, PRODUCTION).await == 200 {
             assert!(began.elapsed() < BODY_TIME, "the bound was never met");
+            slow.push(Slow { wire: self.begin(BODY_MAX, BODY_MAX * 3 / 4).await });
         }
         let more = (TIMES - 1) * REQUESTS_OF_ONE;
         let asked = (0..more).map(|_| {
@@ -206,10 +208,12 @@ impl Storm {
     }
 
     async fn given_up(&self, slow: Vec<Slow>) {
+        let slow_ones = slow.len();
         let answers = slow.into_iter().map(|mut slow| async move { vec![read_answer(&mut slow.wire).await.ok().flatten()] });
         let tally = tokio::time::timeout(BODY_TIME + NOISE, tally(answers)).await.expect("a slow body is given up");
         println!("the slow ones: {tally:?}");
         assert_eq!(tally.timed_out, REQUESTS_OF_ONE, "{tally:?}");
+        assert_eq!(tally.refused, slow_ones - REQUESTS_OF_ONE, "{tally:?}");
     }
 
     /// Bodies that say that they are too long, that turn out to be, and that are as long as they may be and hold nothing.
