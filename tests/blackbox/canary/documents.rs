@@ -74,6 +74,7 @@ fn configuration() -> Value {
         "listen": {"socket": "./data/keywright.sock", "address": "127.0.0.1:1"},
         "operators": [{"unix": {"uid": 1000}, "may": ["status"]}, {"token": {"sha256": "9f86"}}],
         "providers": {"dinie": {"sandbox": "https://sandbox.example/v3"}}, "cache": {"maxStale": "5m"},
+        "cluster": {"kubeconfig": "./kubeconfig"},
     })
 }
 
@@ -90,6 +91,10 @@ fn configurations_with_vault() -> [Value; 3] {
     ]
 }
 
+fn configuration_with_kubernetes() -> Value {
+    json!({"journal": {"kubernetes": {"namespace": "payments", "lease": "keywright"}}})
+}
+
 fn configuration_with_aws() -> Value {
     json!({
         "store": {
@@ -100,7 +105,7 @@ fn configuration_with_aws() -> Value {
 }
 
 /// An error names the file that it is about: a path is no place for a value. Names of Vault's and AWS's are taken as they stand.
-const PATHS: [&str; 18] = [
+const PATHS: [&str; 19] = [
     "/policies",
     "/store/aws/prefix",
     "/store/embedded/directory",
@@ -116,6 +121,7 @@ const PATHS: [&str; 18] = [
     "/store/vault/auth/kubernetes/tokenFile",
     "/store/vault/auth/token/file",
     "/journal/embedded/directory",
+    "/cluster/kubeconfig",
     "/key/file",
     "/audit/file",
     "/listen/socket",
@@ -236,7 +242,7 @@ async fn nothing_comes_out_of_a_document_with_a_secret_in_it() {
             }
         }
         let [first, second, third] = configurations_with_vault();
-        let documents = [configuration(), configuration_with_aws(), first, second, third];
+        let documents = [configuration(), configuration_with_aws(), configuration_with_kubernetes(), first, second, third];
         let configurations = WRITTEN.map(|write| texts(&documents, canary, write));
         for number in 0..configurations[0].len() {
             // The ways of writing take turns, over the shapes, too.
