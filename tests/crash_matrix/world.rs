@@ -500,7 +500,7 @@ impl App {
     }
 
     pub fn reader(&self) -> Reader {
-        Reader::Application { application: self.application.clone(), instance: self.instance.clone() }
+        Reader::Application { application: self.application.clone(), instance: self.instance.clone(), pod: None }
     }
 
     /// Fetches what is current. False if it can't be had now.
