@@ -446,7 +446,9 @@ mod tests {
         }
         let gone = |uid| BoundPod { application: app.clone(), instance: one.clone(), pod: pod(uid) };
         let changes = book.forget_pod(&gone("a"));
-        assert!(matches!(&changes[..], [HoldingChange::Put(left), HoldingChange::Remove { credential, .. }] if left.credential == key && *credential == other));
+        assert!(
+            matches!(&changes[..], [HoldingChange::Put(left), HoldingChange::Remove { credential, .. }] if left.credential == key && *credential == other)
+        );
         assert_eq!((book.holdings_of(&key).len(), book.holdings_of(&other).len()), (1, 0));
         assert_eq!(book.forget_pod(&gone("a")), [], "once");
         assert_eq!(book.forget_pod(&gone("b")).len(), 1);

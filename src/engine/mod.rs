@@ -89,10 +89,7 @@ pub enum Reader {
         pod: Option<Workload>,
     },
     /// A person with the right to read. Persons hold nothing; a production credential is read for a reason.
-    Operator {
-        who: String,
-        reason: Option<Reason>,
-    },
+    Operator { who: String, reason: Option<Reason> },
 }
 
 impl Reader {
@@ -118,13 +115,6 @@ impl Reader {
         match self {
             Reader::Application { pod, .. } => pod.as_ref().map(Workload::to_string),
             Reader::Operator { reason, .. } => reason.as_ref().map(|reason| format!("reason: {reason}")),
-        }
-    }
-
-    fn reason(&self) -> Option<&Reason> {
-        match self {
-            Reader::Application { .. } => None,
-            Reader::Operator { reason, .. } => reason.as_ref(),
         }
     }
 }

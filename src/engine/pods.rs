@@ -35,8 +35,7 @@ impl Engine {
     async fn forget_pod(&self, gone: &BoundPod) -> bool {
         let BoundPod { application, instance, pod } = gone;
         let detail = format!("{application}/{instance}: pod uid {} of namespace {}", pod.uid, pod.namespace);
-        let action =
-            Action { actor: Actor::Daemon, action: "pod-gone".to_owned(), credential: None, version: None, detail: Some(detail) };
+        let action = Action { actor: Actor::Daemon, action: "pod-gone".to_owned(), credential: None, version: None, detail: Some(detail) };
         if self.seams.audit.record(self.seams.clock.now().wall, action).await.is_err() {
             return false;
         }
@@ -48,7 +47,8 @@ impl Engine {
             // It comes back at the next start, with the pod's uid: late, never wrong.
             tracing::warn!(application = %application, "the end of a pod couldn't be written");
         }
-        self.restore_returned(&Expired { application: application.clone(), instance: instance.clone(), credentials: credentials.clone() }).await;
+        self.restore_returned(&Expired { application: application.clone(), instance: instance.clone(), credentials: credentials.clone() })
+            .await;
         credentials.iter().for_each(|credential| self.look_at(credential));
         true
     }
