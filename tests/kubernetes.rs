@@ -13,6 +13,8 @@
 mod fake;
 #[path = "kubernetes/fake_test.rs"]
 mod fake_test;
+#[path = "kubernetes/identities.rs"]
+mod identities;
 #[path = "kubernetes/journal.rs"]
 mod journal;
 #[path = "support/tls.rs"]

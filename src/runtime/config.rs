@@ -2,6 +2,7 @@
 
 mod aws;
 mod cluster;
+mod identities;
 mod journal;
 mod vault;
 
@@ -28,6 +29,8 @@ use crate::stores::vault::VaultSettings;
 use super::tls::TlsFiles;
 use journal::JournalWritten;
 
+pub use identities::{AUDIENCE_HELP, KubernetesIdentities};
+
 const ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8750);
 
 /// The longest path of a Unix socket that Linux takes, in bytes, its closing zero not counted.
@@ -46,6 +49,8 @@ pub struct Config {
     pub journal: JournalConfig,
     /// The Kubernetes cluster; the one that we run in by default.
     pub cluster: ClusterSettings,
+    /// Whose tokens are taken beside static ones; none but those where the file doesn't say.
+    pub identities: Option<KubernetesIdentities>,
     /// The key-encryption and fingerprint key.
     pub key: PathBuf,
     pub audit: PathBuf,
@@ -120,6 +125,7 @@ impl Config {
             store_limits: Limits::default(),
             journal: JournalConfig::BesideStore,
             cluster: ClusterSettings::default(),
+            identities: None,
             operators: vec![Operator { identity: Identity::Unix { uid }, may: Right::ALL.into() }],
             providers: BTreeMap::new(),
             max_stale: None,
@@ -212,9 +218,10 @@ fn read_fields(fields: &Fields<'_>, folder: &Path, uid: u32, config: &mut Config
     if let Some(node) = fields.get("listen") {
         read_listen(node, folder, sink, config);
     }
+    config.identities = fields.get("identities").and_then(|node| identities::read_identities(node, sink));
     if let Some(node) = fields.get("operators") {
         config.operators = list(node, sink).unwrap_or_default().iter().filter_map(|item| read_operator(item, uid, sink)).collect();
-        check_operators(node, &config.operators, sink);
+        check_operators(node, config, sink);
     }
     if let Some(node) = fields.get("providers") {
         config.providers = read_providers(node, sink);
@@ -355,10 +362,13 @@ fn read_operator(node: &Node, uid: u32, sink: &Sink<'_>) -> Option<Operator> {
     Some(Operator { identity: identity?.value, may })
 }
 
-fn check_operators(node: &Node, operators: &[Operator], sink: &Sink<'_>) {
-    let distinct: BTreeSet<&Identity> = operators.iter().map(|operator| &operator.identity).collect();
-    if distinct.len() < operators.len() {
+fn check_operators(node: &Node, config: &Config, sink: &Sink<'_>) {
+    let distinct: BTreeSet<&Identity> = config.operators.iter().map(|operator| &operator.identity).collect();
+    if distinct.len() < config.operators.len() {
         sink.report(node.place, "duplicate-identity", "two operators have one identity", "list each once, with all that it may");
+    }
+    if config.identities.is_none() && distinct.iter().any(|identity| matches!(identity, Identity::Kubernetes(_))) {
+        sink.report(node.place, "identities-missing", "an operator is a service account, and no audience is named", AUDIENCE_HELP);
     }
 }
 
@@ -532,6 +542,10 @@ cache: {maxStale: 1h}
     #[case("listen: {address: none}", &["1:19 bad-address"])]
     #[case("operators: [{unix: {uid: 0}, may: [all]}, {token: {sha256: x}}, {}]", &["1:36 bad-value", "1:60 bad-hash", "1:65 bad-identity"])]
     #[case("operators: [{unix: {uid: 0}}, {unix: {uid: 0}}]", &["1:12 duplicate-identity"])]
+    #[case("operators: [{kubernetes: {namespace: ops, serviceAccount: rota}}]", &["1:12 identities-missing"])]
+    #[case("identities: {}", &["1:13 missing-field"])]
+    #[case("identities: {kubernetes: {}, oidc: {}}", &["1:26 missing-field", "1:30 unknown-field"])]
+    #[case("identities: {kubernetes: {audience: api}}", &["1:37 bad-audience"])]
     #[case("providers: {Dinie: {sandbox: \"https://a.example\"}}", &["1:13 bad-name"])]
     #[case("providers: {dinie: {sandbox: \"http://a.example\", staging: x}}", &["1:30 bad-url", "1:50 unknown-field"])]
     #[case("providers: {dinie: {sandbox: \"https://u@a.example\"}}", &["1:30 bad-url"])]
