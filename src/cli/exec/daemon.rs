@@ -74,8 +74,7 @@ impl Server {
 
     fn unreachable(&self, why: &str) -> Failure {
         let detail = format!("no daemon answers at {}: {why}", self.authority());
-        Failure::failed("no-daemon", "the daemon isn't there", detail)
-            .then("look at the address, and whether --ca is what signed its certificate")
+        Failure::failed("no-daemon", "the daemon isn't there", detail).then("look at the address, its certificate, and --ca")
     }
 }
 
@@ -206,8 +205,21 @@ async fn encrypted(stream: TcpStream, server: &Server, ca: &Path) -> Result<toki
     let name = ServerName::try_from(server.host.clone()).map_err(|_| server.unreachable("its name can't stand in a certificate"))?;
     let shaken = tokio::time::timeout(CONNECT_TIMEOUT, connector.connect(name, stream)).await;
     let shaken = shaken.map_err(|_| server.unreachable("it doesn't speak TLS"))?;
-    // The reason isn't repeated: it can quote what the other side sent.
-    shaken.map_err(|_| server.unreachable("its certificate isn't trusted, or it doesn't speak TLS"))
+    shaken.map_err(|error| server.unreachable(untrusted(&error)))
+}
+
+/// In words of our own: the error can quote what the other side sent.
+fn untrusted(error: &std::io::Error) -> &'static str {
+    use rustls::CertificateError as Bad;
+    let Some(rustls::Error::InvalidCertificate(bad)) = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) else {
+        return "it doesn't speak TLS, or broke off";
+    };
+    match bad {
+        Bad::UnknownIssuer | Bad::BadSignature => "its certificate isn't signed by whom --ca names",
+        Bad::NotValidForName | Bad::NotValidForNameContext { .. } => "its certificate is of another name than the address has",
+        Bad::Expired | Bad::ExpiredContext { .. } => "its certificate has expired",
+        _ => "its certificate can't be trusted",
+    }
 }
 
 /// Nobody but who shows a certificate of this authority. Read for each connection: authorities are renewed, too.

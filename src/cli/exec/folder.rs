@@ -5,12 +5,14 @@
 
 use std::fs::{DirBuilder, OpenOptions};
 use std::io::{self, Write as _};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 
 use uuid::Uuid;
 
 use super::document::Documents;
+use super::leftovers;
 use crate::cli::failure::Failure;
 
 /// Where such a folder may be made: the user's own memory, else everybody's, which has a sticky bit.
@@ -24,6 +26,8 @@ pub(super) struct Folder {
     path: PathBuf,
     /// The number of the folder of the moment.
     moment: u64,
+    /// As long as it is held, this folder is somebody's.
+    _lock: OwnedFd,
 }
 
 impl Folder {
@@ -40,7 +44,7 @@ impl Folder {
         let mut reasons = Vec::new();
         for place in places {
             match make_in(&place) {
-                Ok(path) => return Ok(Folder { path, moment: 0 }),
+                Ok((path, lock)) => return Ok(Folder { path, moment: 0, _lock: lock }),
                 Err(reason) => reasons.push(format!("{} {reason}", place.display())),
             }
         }
@@ -103,14 +107,16 @@ fn moment_name(moment: u64) -> String {
 }
 
 /// A new folder of ours alone. Its name can't be known before, and the kernel makes no second one of a name.
-fn make_in(place: &Path) -> Result<PathBuf, String> {
+fn make_in(place: &Path) -> Result<(PathBuf, OwnedFd), String> {
     let usable = rustix::fs::statfs(place).map_err(|error| format!("can't be used: {}", io::Error::from(error).kind()))?;
     if !IN_MEMORY.iter().any(|kind| i128::from(*kind) == i128::from(usable.f_type)) {
         return Err("is not in memory (tmpfs)".to_owned());
     }
-    let path = place.join(format!("keywright-{}", Uuid::new_v4().simple()));
-    private_folder(&path).map_err(|error| format!("can't be written to: {}", error.kind()))?;
-    Ok(path)
+    leftovers::remove(place);
+    let path = place.join(format!("{}{}", leftovers::PREFIX, Uuid::new_v4().simple()));
+    let made = private_folder(&path).and_then(|()| leftovers::claim(&path));
+    let lock = made.map_err(|error| format!("can't be written to: {}", error.kind()))?;
+    Ok((path, lock))
 }
 
 fn private_folder(path: &Path) -> io::Result<()> {

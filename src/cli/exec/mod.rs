@@ -11,6 +11,7 @@ mod document;
 mod folder;
 mod follow;
 mod instance;
+mod leftovers;
 mod program;
 mod signals;
 mod supervise;

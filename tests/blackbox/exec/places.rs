@@ -85,6 +85,23 @@ async fn the_files_are_gone_however_it_ends() {
     }
 }
 
+/// Killed, it can remove nothing: the next one does, once no program reads from there any more.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_killed_one_leaves_is_removed_by_the_next() {
+    let house = House::start().await;
+    let mut program = house.service(&[]);
+    let told = program.tells("start", 1).await;
+    program.signal(Signal::KILL);
+    program.ends().await;
+    let other = || async { printed(&mut house.exec(&[], &["true"]), b"").await.assert_code(0).code() };
+    other().await;
+    assert!(Path::new(&told.files).join("dinie-sandbox.json").exists(), "its program reads from there");
+    super::kill_process(super::Pid::from_raw(told.id.parse().unwrap()).unwrap(), Signal::KILL).unwrap();
+    assert!(crate::support::eventually(super::LIMIT, || !super::lives(&told.id)).await);
+    other().await;
+    assert!(!Path::new(&told.files).exists());
+}
+
 /// A token on a file that is renewed, as Kubernetes does, and an authority of our own.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_is_called_with_tls_and_a_token_that_is_renewed() {
@@ -99,7 +116,7 @@ async fn a_server_is_called_with_tls_and_a_token_that_is_renewed() {
     let (ca, token_file) = (house.daemon.site.path("ca.pem"), house.daemon.site.path("token"));
     std::fs::write(&ca, house.daemon.site.authority.as_ref().unwrap().root()).unwrap();
     std::fs::write(&token_file, format!("{token}\n")).unwrap();
-    let server = format!("https://{}", house.daemon.site.address);
+    let server = format!("https://localhost:{}", house.daemon.site.address.port());
     let options = ["--server", &server, "--ca", ca.to_str().unwrap(), "--token-file", token_file.to_str().unwrap(), "--settle", "1s"];
     let mut program = house.service(&options);
     let first: Told = program.tells("start", 1).await;
@@ -131,7 +148,7 @@ async fn a_server_of_another_authority_is_asked_nothing() {
     let (ca, token_file) = (house.daemon.site.path("ca.pem"), house.daemon.site.path("token"));
     std::fs::write(&ca, Authority::new().root()).unwrap();
     std::fs::write(&token_file, &token).unwrap();
-    let server = format!("https://{}", house.daemon.site.address);
+    let server = format!("https://localhost:{}", house.daemon.site.address.port());
     let (ca, token_file) = (ca.to_str().unwrap(), token_file.to_str().unwrap());
     let with = |server: &str, more: &[&str]| {
         let options: Vec<&str> =
@@ -140,7 +157,12 @@ async fn a_server_of_another_authority_is_asked_nothing() {
     };
     let refused = printed(&mut with(&server, &["--ca", ca]), b"").await;
     refused.assert_code(1);
-    assert!(refused.err().contains("isn't trusted"), "{}", refused.err());
+    assert!(refused.err().contains("isn't signed by whom --ca names"), "{}", refused.err());
+    std::fs::write(ca, house.daemon.site.authority.as_ref().unwrap().root()).unwrap();
+    let by_address = format!("https://{}", house.daemon.site.address);
+    let misnamed = printed(&mut with(&by_address, &["--ca", ca]), b"").await;
+    misnamed.assert_code(1);
+    assert!(misnamed.err().contains("of another name"), "{}", misnamed.err());
     printed(&mut with(&server, &[]), b"").await.assert_code(2);
     printed(&mut with("http://keywright.example", &[]), b"").await.assert_code(2);
     assert!(!house.daemon.site.path("started").exists());
