@@ -1,8 +1,11 @@
 //! How `exec` ends: with its program's status, and before there is a program with its own.
 
+use std::io::Write as _;
+use std::process::Stdio;
 use std::time::Duration;
 
 use rustix::process::Signal;
+use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
 
 use super::{APPLICATION, House, Program};
 use crate::support::daemon::{Printed, keywright, printed};
@@ -139,4 +142,29 @@ async fn two_on_one_host_are_two_instances() {
     let row = house.daemon.status(crate::world::SANDBOX).await;
     let names: Vec<&str> = row["applications"].as_array().unwrap().iter().map(|entry| entry["instance"].as_str().unwrap()).collect();
     assert!(names.len() == 2 && names.contains(&"named-1") && !names.contains(&"default"), "{names:?}");
+}
+
+/// A person's Ctrl-C reaches the program once, from the terminal, and not a second time from `exec`.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_terminals_interrupt_comes_once() {
+    let house = House::start().await;
+    let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
+    grantpt(&terminal).and_then(|()| unlockpt(&terminal)).expect("it opens");
+    let end = || Stdio::from(ioctl_tiocgptpeer(&terminal, OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("its other end"));
+    let inner = house.exec(&[], &["sh", "-c", super::SERVICE]);
+    // A session of its own, with this terminal in control of it.
+    let mut command = tokio::process::Command::new("setsid");
+    command.arg("--ctty").arg(inner.as_std().get_program()).args(inner.as_std().get_args());
+    command.current_dir(house.daemon.site.folder()).kill_on_drop(true).stdin(end()).stdout(end()).stderr(end());
+    let mut program = Program { child: command.spawn().expect("it starts"), folder: house.daemon.site.folder().to_owned() };
+    drop(command);
+    program.tells("start", 1).await;
+    let mut keys = std::fs::File::from(terminal);
+    keys.write_all(b"\x03").unwrap();
+    program.tells("INT", 1).await;
+    // From elsewhere it gets what only `exec` got.
+    program.signal(Signal::USR1);
+    program.tells("USR1", 1).await;
+    assert_eq!(program.terminate().await.code(), Some(5));
+    assert_eq!(program.told("INT").len(), 1, "{:?}", program.story());
 }
