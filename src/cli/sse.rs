@@ -44,20 +44,22 @@ impl EventReader {
     }
 }
 
+/// Reads events from bytes, however they are cut.
 #[derive(Default)]
-struct Parser {
+pub(crate) struct Parser {
     buffer: Vec<u8>,
     event: Event,
 }
 
 impl Parser {
-    fn push(&mut self, bytes: &[u8]) -> Option<()> {
+    /// `None`: more than is kept of one event. The stream is of no use any more.
+    pub(crate) fn push(&mut self, bytes: &[u8]) -> Option<()> {
         self.buffer.extend_from_slice(bytes);
         (self.buffer.len() + self.event.data.len() <= BUFFER_LENGTH_MAX).then_some(())
     }
 
     /// The next whole event, if it is there. Comments and `retry` are passed over.
-    fn take(&mut self) -> Option<Event> {
+    pub(crate) fn take(&mut self) -> Option<Event> {
         while let Some(end) = self.buffer.iter().position(|byte| *byte == b'\n') {
             let line: Vec<u8> = self.buffer.drain(..=end).collect();
             let line = String::from_utf8_lossy(line.trim_ascii_end()).into_owned();

@@ -1,6 +1,6 @@
 //! The processes that `exec` starts, and those that they leave behind: each is waited for, as an init does.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -48,8 +48,14 @@ impl std::fmt::Display for Ended {
     }
 }
 
-/// Those that we started and that haven't been waited for: as long as one is in here, its id is its own.
-type Running = BTreeMap<i32, watch::Sender<Option<Ended>>>;
+/// Those that haven't been waited for: as long as one is in here, its id is its own.
+#[derive(Default)]
+struct Running {
+    /// By us, each with who waits for its end.
+    started: BTreeMap<i32, watch::Sender<Option<Ended>>>,
+    /// By who we were before: a script may start something and then become `exec`. That isn't ours to end.
+    found: BTreeSet<i32>,
+}
 
 /// All processes below this one. Only this waits for any of them.
 #[derive(Clone)]
@@ -71,7 +77,8 @@ impl Children {
     pub(super) fn new() -> std::io::Result<Children> {
         let mut told = signal(SignalKind::child())?;
         set_child_subreaper(Some(getpid()))?;
-        let children = Children(Arc::default());
+        let found = own_children().unwrap_or_default().into_iter().collect();
+        let children = Children(Arc::new(Mutex::new(Running { started: BTreeMap::new(), found })));
         let all = children.clone();
         tokio::spawn(async move {
             while told.recv().await.is_some() {
@@ -93,7 +100,7 @@ impl Children {
         let started = command.spawn()?;
         let id = i32::try_from(started.id()).ok().and_then(Pid::from_raw).ok_or(std::io::ErrorKind::InvalidData)?;
         let (told, ended) = watch::channel(None);
-        running.insert(id.as_raw_nonzero().get(), told);
+        running.started.insert(id.as_raw_nonzero().get(), told);
         Ok(Child { id, ended, all: self.clone() })
     }
 
@@ -101,13 +108,14 @@ impl Children {
     pub(super) async fn end_rest(&self, deadline: Instant) -> bool {
         let last = deadline.max(Instant::now()) + KILLED_WITHIN;
         let mut asked = Vec::new();
-        while self.is_any_left() {
+        loop {
+            let Some(left) = self.left_behind() else { return false };
             let now = Instant::now();
-            if now >= last {
-                return false;
+            if left.is_empty() || now >= last {
+                return left.is_empty();
             }
             // More may come: who loses its parent becomes ours later.
-            for id in self.left_behind() {
+            for id in left {
                 if now >= deadline {
                     self.signal_left(id, Signal::KILL);
                 } else if !asked.contains(&id) {
@@ -117,24 +125,22 @@ impl Children {
             }
             sleep(LOOK_EVERY).await;
         }
-        true
     }
 
-    fn is_any_left(&self) -> bool {
-        reap(&mut self.lock())
-    }
-
-    /// Children that we didn't start ourselves.
-    fn left_behind(&self) -> Vec<Pid> {
-        let running = self.lock();
-        let ours = own_children().into_iter().filter(|id| !running.contains_key(id));
-        ours.filter_map(Pid::from_raw).collect()
+    /// Children that we didn't start ourselves. `None` if there are some and nobody says which.
+    fn left_behind(&self) -> Option<Vec<Pid>> {
+        let mut running = self.lock();
+        if !reap(&mut running) {
+            return Some(Vec::new());
+        }
+        let is_left = |id: &i32| !running.started.contains_key(id) && !running.found.contains(id);
+        Some(own_children()?.into_iter().filter(is_left).filter_map(Pid::from_raw).collect())
     }
 
     /// Only while it is still ours: looked at again under the lock, so that its id can't be another's.
     fn signal_left(&self, id: Pid, signal: Signal) {
         let _running = self.lock();
-        if own_children().contains(&id.as_raw_nonzero().get()) {
+        if own_children().unwrap_or_default().contains(&id.as_raw_nonzero().get()) {
             // Who has ended meanwhile needs none.
             let _ended = kill_process(id, signal);
         }
@@ -158,7 +164,7 @@ impl Child {
     /// Nothing where it has ended: its id may be another's by now.
     pub(super) fn signal(&self, signal: Signal) {
         let running = self.all.lock();
-        if running.contains_key(&self.id()) {
+        if running.started.contains_key(&self.id()) {
             let _ended = kill_process(self.id, signal);
         }
     }
@@ -170,7 +176,8 @@ fn reap(running: &mut Running) -> bool {
         match wait(WaitOptions::NOHANG) {
             Ok(Some((id, status))) => {
                 let Some(ended) = Ended::of(status) else { continue };
-                if let Some(told) = running.remove(&id.as_raw_nonzero().get()) {
+                running.found.remove(&id.as_raw_nonzero().get());
+                if let Some(told) = running.started.remove(&id.as_raw_nonzero().get()) {
                     told.send_replace(Some(ended));
                 }
             }
@@ -181,13 +188,14 @@ fn reap(running: &mut Running) -> bool {
     }
 }
 
-/// None where `/proc` is of another namespace of processes: its ids are other processes' there.
-fn own_children() -> Vec<i32> {
+/// `None` where `/proc` isn't there, or is of another namespace of processes: its ids are other processes' there.
+fn own_children() -> Option<Vec<i32>> {
     let own = std::process::id();
     let is_ours = std::fs::read_link("/proc/self").is_ok_and(|link| link.to_str() == Some(&own.to_string()));
-    let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
-    let ids = entries.filter(|_| is_ours).filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok());
-    ids.filter(|id| std::fs::read_to_string(format!("/proc/{id}/stat")).is_ok_and(|text| parent_of(&text) == Some(own))).collect()
+    let entries = std::fs::read_dir("/proc").ok().filter(|_| is_ours)?;
+    let ids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok());
+    let is_child = |id: &i32| std::fs::read_to_string(format!("/proc/{id}/stat")).is_ok_and(|text| parent_of(&text) == Some(own));
+    Some(ids.filter(is_child).collect())
 }
 
 /// The parent in `/proc/<id>/stat`. The name before it may hold anything, closing brackets too.

@@ -103,6 +103,8 @@ pub(super) struct Daemon {
 #[derive(Deserialize)]
 pub(super) struct Listed {
     pub(super) name: Name,
+    /// `None` while there is nothing to read.
+    pub(super) version: Option<VersionId>,
 }
 
 #[derive(Deserialize)]

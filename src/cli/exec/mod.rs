@@ -212,8 +212,11 @@ async fn fetch_all(daemon: &Daemon, wait: Duration, terminal: Terminal) -> Resul
 }
 
 async fn fetch(daemon: &Daemon) -> Result<Documents, Failure> {
+    let mut all = daemon.list().await?;
+    // Those without a version first: what is read is held by us, so nothing is as long as the program can't start.
+    all.sort_by_key(|listed| listed.version.is_some());
     let mut documents = Documents::new();
-    for listed in daemon.list().await? {
+    for listed in all {
         let document = daemon.read(&listed.name).await?;
         documents.insert(listed.name, Arc::new(document));
     }
@@ -231,5 +234,7 @@ fn say(terminal: Terminal, text: &str) {
     terminal.remark(&format!("keywright: {}", super::terminal::printable(text)));
 }
 
+#[cfg(test)]
+mod fuzz;
 #[cfg(test)]
 mod tests;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::Command;
 
-use super::{House, Program};
+use super::{House, Program, SERVICE, lives};
 
 /// Leaves an orphan behind that ends at once; then counts those that nobody waited for.
 const PARENT: &str = r#"
@@ -63,4 +63,22 @@ async fn it_works_as_the_first_process() {
     kill_process(first, Signal::TERM).expect("it is sent");
     let ended = tokio::time::timeout(Duration::from_secs(30), program.child.wait()).await.expect("it ends").expect("its state");
     assert_eq!(ended.code(), Some(9), "{}", program.said());
+}
+
+/// What a script started before it became `exec` is that script's: it is neither ended nor waited for.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_there_before_is_left_alone() {
+    let house = House::start().await;
+    let inner = house.exec(&["--settle", "1s", "--grace", "1s"], &["sh", "-c", SERVICE]);
+    let mut command = Command::new("sh");
+    let script = r#"sleep 300 & echo "start $! - -" >> beside; exec "$@""#;
+    command.args(["-c", script, "sh"]).arg(inner.as_std().get_program()).args(inner.as_std().get_args());
+    command.current_dir(house.daemon.site.folder()).kill_on_drop(true);
+    let program = Program::start(command, house.daemon.site.folder());
+    program.tells("start", 1).await;
+    let beside = program.text("beside").split(' ').nth(1).expect("an id").to_owned();
+    house.rotate().await;
+    program.tells("start", 2).await;
+    house.old_key_dies(|| program.told("start").len() == 2).await;
+    assert!(lives(&beside));
 }
