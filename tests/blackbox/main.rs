@@ -31,6 +31,7 @@ mod cli;
 mod confirmations;
 mod demo;
 mod disk;
+mod exec;
 mod fakes_test;
 mod generated;
 mod glewlwyd_test;
