@@ -5,10 +5,11 @@
 
 #[cfg(test)]
 mod contract;
-#[cfg(test)]
-pub(crate) mod courier_contract;
+pub mod courier_contract;
+pub mod file;
 pub mod memory;
 pub mod stream;
+pub mod webhook;
 
 use std::fmt;
 use std::time::Duration;
@@ -112,7 +113,8 @@ pub struct DeadLetter {
     pub version: VersionId,
     pub revision: u64,
     pub given_up_at: Timestamp,
-    pub reason: &'static str,
+    /// Ours, as [`Outcome::GivenUp`] said it.
+    pub reason: String,
 }
 
 /// Brings applications' states to where they are wanted, by one way.
