@@ -301,7 +301,7 @@ impl World {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// Whatever is slow, lost, late or paused: at no moment two replicas lead, no number is used twice, and once the trouble is over
     /// there is a leader within 15 s.
