@@ -78,7 +78,7 @@ use gather::{Context, Documents};
 use meter::Meter;
 use views::DeliveryStatus;
 
-pub use deliveries::Withheld;
+pub use deliveries::{Reference, Withheld};
 pub use holdings::StreamGuard;
 pub use pods::BoundPod;
 pub use status::VersionView;
