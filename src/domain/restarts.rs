@@ -198,7 +198,10 @@ impl fmt::Display for Waiting {
         match self {
             Waiting::Absent(workload) => write!(f, "there is no {workload}: mend its name in the document, or create it"),
             Waiting::Failed(workload) => {
-                write!(f, "the rollout of {workload} failed, so no other is begun: `kubectl rollout status` says why; it goes on once its pods are Ready")
+                write!(
+                    f,
+                    "the rollout of {workload} failed, so no other is begun: `kubectl rollout status` says why; it goes on once its pods are Ready"
+                )
             }
             Waiting::Paused(workload) => write!(f, "the rollout of {workload} is paused: `kubectl rollout resume` it"),
             Waiting::Rolling(workload) => write!(f, "{workload} rolls"),
