@@ -51,13 +51,13 @@ const MAY_SEE: [(&str, &str, &str); 1] = [("api", "delivery::stream", "the API i
 
 /// Where secret bytes are read, how often, and why. Each new place is a decision.
 const MAY_EXPOSE: [(&str, usize, &str); 24] = [
-    ("api/document.rs", 2, "the document of an application that may read it, and the version before it where that verifies"),
     ("cli/demo/application.rs", 1, "the demo's application uses its key"),
     ("cli/demo/loopback.rs", 2, "the demo's application calls the simulated provider"),
     ("cli/demo/provider.rs", 1, "the simulated provider compares what it is shown"),
     ("cli/demo/verdict.rs", 1, "the demo looks for its keys in everything that was written"),
     ("cli/get.rs", 3, "`get` prints what it was asked for"),
     ("cli/submit.rs", 2, "what a person submits, on its way to the socket"),
+    ("domain/document.rs", 2, "the document of an application that may read it, and the version before it where that verifies"),
     ("domain/environment.rs", 2, "the form of a value, its claims, and the host of an address within one, are evidence"),
     ("domain/fields.rs", 1, "whether a value has the form that is documented"),
     ("domain/material.rs", 10, "the type itself: checks, comparison, length, copies, and the JSON that the store keeps"),

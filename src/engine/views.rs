@@ -1,7 +1,6 @@
 //! What the engine shows: the documents of `status`, `plan` and the reads, as the contract words them.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use schemars::JsonSchema;
@@ -13,36 +12,9 @@ use crate::domain::holders::{Blocker, HoldingState};
 use crate::domain::ids::{InstanceName, KeyId, Name, VersionId};
 use crate::domain::ledger::Closure;
 use crate::domain::manual::{Asks, Urgency};
-use crate::domain::material::Material;
 use crate::issuers::BreakerState;
 
-/// What an application gets: the served fields of one version, never a mix.
-#[derive(Debug)]
-pub struct Document {
-    pub name: Name,
-    pub provider: Name,
-    pub environment: Environment,
-    pub version: VersionId,
-    /// Grows with each change that an application can see.
-    pub revision: u64,
-    pub issued_at: Timestamp,
-    /// The store was away when this was served; the value is from the cache.
-    pub stale: bool,
-    /// Served fields only.
-    pub fields: Arc<Material>,
-    /// During the overlap, where a field's use is to verify.
-    pub previous: Option<Arc<Previous>>,
-}
-
-/// The version before, for those who check what others signed with it.
-#[derive(Debug)]
-pub struct Previous {
-    pub version: VersionId,
-    /// The fields whose use is to verify.
-    pub fields: Material,
-    /// The end of the overlap, or of the time that an incident leaves. It stays listed for longer while somebody still holds it: as long as it is listed, it is good.
-    pub valid_until: Timestamp,
-}
+pub use crate::domain::document::{Document, Previous};
 
 /// One row of `GET /v1/credentials`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]

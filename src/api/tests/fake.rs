@@ -72,6 +72,7 @@ pub(super) fn application(text: &str, identity: Identity, credentials: &[&str]) 
         lease: None,
         callback: None,
         webhook: None,
+        delivery: Default::default(),
     }
 }
 
