@@ -14,7 +14,7 @@ use super::windows::{self, Window};
 /// How many workloads a document names at most: each is looked at by two calls.
 pub const WORKLOADS_MAX: usize = 64;
 /// At most so many restarts in an hour may be allowed; each is kept for an hour in an annotation.
-pub const PER_HOUR_MAX: u32 = 1_000;
+pub const PER_HOUR_MAX: u32 = 360;
 
 const HOUR: SignedDuration = SignedDuration::from_hours(1);
 
