@@ -13,6 +13,8 @@
 mod fake;
 #[path = "kubernetes/fake_test.rs"]
 mod fake_test;
+#[path = "kubernetes/secrets.rs"]
+mod secrets;
 #[path = "support/tls.rs"]
 mod tls;
 #[path = "kubernetes/world.rs"]

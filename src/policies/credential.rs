@@ -115,7 +115,8 @@ pub(super) fn read_application(node: &Node, sink: &Sink<'_>, now: Timestamp) -> 
     let uptake = fields.get("uptake").and_then(|node| uptake(node, sink)).unwrap_or(Uptake::Stream);
     let lease = fields.get("lease").and_then(|node| span(node, sink)).map(|lease| lease.value);
     fields.unsupported("reads");
-    let delivery = fields.get("delivery").map(|node| WrittenDelivery::read(node, sink, None, now)).unwrap_or_default();
+    let namespace = identity.as_ref().and_then(|at| at.value.namespace());
+    let delivery = fields.get("delivery").map(|node| WrittenDelivery::read(node, sink, namespace, now)).unwrap_or_default();
     fields.done();
     Some(WrittenApplication { environment, credentials, identity, uptake, lease, callback, webhook, delivery })
 }

@@ -45,6 +45,7 @@ mod overload;
 mod rewrap;
 mod rollouts;
 mod scanner_test;
+mod secrets;
 mod stream;
 mod submit;
 mod tls;

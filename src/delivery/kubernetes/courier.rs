@@ -20,11 +20,13 @@ use crate::domain::restarts::Waiting;
 pub struct SecretCourier {
     secrets: KubernetesSecrets,
     remarks: Mutex<BTreeMap<Name, Remark>>,
+    /// The Secret that each application's values went to last: where its document names another one, this one is emptied first.
+    targets: Mutex<BTreeMap<Name, KubernetesDelivery>>,
 }
 
 impl SecretCourier {
     pub fn new(secrets: KubernetesSecrets) -> SecretCourier {
-        SecretCourier { secrets, remarks: Mutex::default() }
+        SecretCourier { secrets, remarks: Mutex::default(), targets: Mutex::default() }
     }
 
     fn remark_on(&self, application: &Name, remark: Option<Remark>) {
@@ -34,6 +36,17 @@ impl SecretCourier {
             Some(remark) => drop(remarks.insert(application.clone(), remark)),
             None => drop(remarks.remove(application)),
         }
+    }
+
+    async fn leave_former(&self, application: &Name, to: &KubernetesDelivery) -> Result<(), CourierError> {
+        let targets = || self.targets.lock().unwrap_or_else(PoisonError::into_inner);
+        let former = targets().get(application).cloned();
+        let is_another = |former: &KubernetesDelivery| (&former.namespace, &former.secret) != (&to.namespace, &to.secret);
+        if let Some(former) = former.filter(is_another) {
+            self.secrets.withdraw(application, &former).await.map_err(|trouble| self.refused(application, &trouble))?;
+        }
+        targets().insert(application.clone(), to.clone());
+        Ok(())
     }
 
     fn refused(&self, application: &Name, trouble: &Trouble) -> CourierError {
@@ -52,6 +65,7 @@ impl Courier for SecretCourier {
         let application = &cargo.application.name;
         let to = asked(cargo.application)?;
         let documents: Vec<&Document> = cargo.parcels.iter().filter_map(|parcel| parcel.document.as_ref()).collect();
+        self.leave_former(application, to).await?;
         let delivered = self.secrets.deliver(application, to, &documents, cargo.now).await;
         let (written, progress) = delivered.map_err(|trouble| self.refused(application, &trouble))?;
         let (outcome, remark) = match progress {
