@@ -12,7 +12,8 @@ use crate::support::daemon::Daemon;
 use crate::support::dinie::truth::{Key, Owner};
 use crate::support::dinie::{Dinie, Options};
 use crate::support::eventually;
-use crate::support::kube::{ADMIN, ApiServer};
+use crate::support::kube::{ADMIN, ApiServer, Fault};
+use crate::support::outputs::Outputs;
 use crate::support::scanner::Scanner;
 use crate::support::site::Site;
 use crate::support::wire::Ask;
@@ -35,19 +36,20 @@ const RESTARTING: &str = "delivery: {kubernetes: {secret: payments, namespace: s
 
 impl Scene {
     async fn start(rotation: &str, delivery: &str) -> Scene {
-        Scene::among(ApiServer::start().await, rotation, delivery).await
+        let provider = Dinie::start(Options::new("production")).await;
+        Scene::with(ApiServer::start().await, provider, rotation, delivery, &[]).await
     }
 
-    async fn among(kube: Arc<ApiServer>, rotation: &str, delivery: &str) -> Scene {
+    async fn with(kube: Arc<ApiServer>, provider: Arc<Dinie>, rotation: &str, delivery: &str, environment: &[(&str, &str)]) -> Scene {
         kube.namespace("shop");
         kube.deployment("shop", "api", 3);
-        let (sandbox, provider) = (Dinie::start(Options::new("sandbox")).await, Dinie::start(Options::new("production")).await);
+        let sandbox = Dinie::start(Options::new("sandbox")).await;
         let first = provider.seed_key("first, by hand", Owner::Enrolled);
         let mut site = Site::with_dinies(&sandbox, &provider, rotation);
         let _token = site.application("payments-api", "production", &[PRODUCTION], delivery);
         let kubeconfig = kube.kubeconfig(site.folder(), "keywright", ADMIN);
         site.extra_config = format!("cluster: {{kubeconfig: \"{}\"}}\n", kubeconfig.display());
-        let daemon = Daemon::start_with(site, &[]).await;
+        let daemon = Daemon::start_with(site, environment).await;
         daemon.submit(PRODUCTION, &fields(&first)).await;
         Scene { daemon, provider, kube, first, used: Arc::default() }
     }
@@ -181,7 +183,7 @@ async fn a_secret_of_somebody_else_is_left_alone_and_named_until_it_is_handed_ov
     kube.namespace("shop");
     let theirs = serde_json::json!({"metadata": {"name": "payments"}, "data": {"password": "dGhlaXJz"}});
     let theirs = kube.put("secrets", "shop", theirs);
-    let scene = Scene::among(kube, STILL, RESTARTING).await;
+    let scene = Scene::with(kube, Dinie::start(Options::new("production")).await, STILL, RESTARTING, &[]).await;
     let row = scene.delivery_is("failing").await;
     let reason = row["reason"].as_str().unwrap();
     assert!(reason.contains("kubectl annotate -n shop secret payments keywright.dev/adopt=payments-api"), "{reason}");
@@ -231,4 +233,42 @@ async fn while_the_api_is_away_rotations_wait_for_the_secret_and_nothing_dies() 
     assert!(eventually(LIMIT, || !scene.provider.alive(&scene.first.secret)).await, "{}", scene.daemon.log_tail());
     scene.assert_no_pod_is_dead();
     scene.assert_silent();
+}
+
+/// Values of every shape, the most talkative log, and a fault at each third call.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_of_a_value_comes_out_whatever_call_fails() {
+    let kube = ApiServer::start().await;
+    let mut number = 0;
+    kube.plan(move |_| {
+        let faults = [
+            Fault::Answers(409, None),
+            Fault::Answers(500, None),
+            Fault::LosesReplyAfterEffect,
+            Fault::Answers(422, None),
+            Fault::RefusesBefore,
+        ];
+        number += 1;
+        (number % 3 == 0).then(|| faults[number / 3 % faults.len()].clone())
+    });
+    let options = Options { odd_secrets: true, ..Options::new("production") };
+    let scene = Scene::with(kube, Dinie::start(options).await, STILL, RESTARTING, &[("RUST_LOG", "trace")]).await;
+    scene.holds(&scene.first.secret).await;
+    scene.asked_to_restart(&Value::Null).await;
+    for _ in 0..4 {
+        let before = scene.checksum();
+        let second = scene.rotate().await;
+        scene.asked_to_restart(&before).await;
+        scene.roll(3);
+        let alone = || scene.provider.alive(&second) && scene.provider.lock().truth.living().len() == 1;
+        assert!(eventually(LIMIT, alone).await, "{}", scene.daemon.log_tail());
+    }
+    scene.assert_no_pod_is_dead();
+    scene.assert_silent();
+    for command in [&["status"][..], &["status", "--json"], &["plan"]] {
+        let printed = scene.daemon.cli(command).await;
+        let mut outputs = Outputs::default();
+        outputs.add("a command", [printed.stdout, printed.stderr].concat());
+        outputs.assert_silent(&Scanner::new(&scene.provider.canaries()));
+    }
 }

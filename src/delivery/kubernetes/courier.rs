@@ -18,7 +18,8 @@ use crate::domain::restarts::Waiting;
 /// Brings cargo into Secrets.
 #[derive(Debug)]
 pub struct SecretCourier {
-    secrets: KubernetesSecrets,
+    /// Or why there is no cluster.
+    secrets: Result<KubernetesSecrets, String>,
     remarks: Mutex<BTreeMap<Name, Remark>>,
     /// The Secret that each application's values went to last: where its document names another one, this one is emptied first.
     targets: Mutex<BTreeMap<Name, KubernetesDelivery>>,
@@ -26,7 +27,23 @@ pub struct SecretCourier {
 
 impl SecretCourier {
     pub fn new(secrets: KubernetesSecrets) -> SecretCourier {
+        SecretCourier::of(Ok(secrets))
+    }
+
+    /// Where there is no cluster to write to: says so to those applications that ask for a Secret.
+    pub fn without_cluster(why: String) -> SecretCourier {
+        SecretCourier::of(Err(why))
+    }
+
+    fn of(secrets: Result<KubernetesSecrets, String>) -> SecretCourier {
         SecretCourier { secrets, remarks: Mutex::default(), targets: Mutex::default() }
+    }
+
+    fn secrets(&self, application: &Name) -> Result<&KubernetesSecrets, CourierError> {
+        self.secrets.as_ref().map_err(|why| {
+            self.remark_on(application, Some(Remark { text: why.clone(), stragglers: Vec::new() }));
+            CourierError::Refused("there is no cluster to write to")
+        })
     }
 
     fn remark_on(&self, application: &Name, remark: Option<Remark>) {
@@ -43,7 +60,7 @@ impl SecretCourier {
         let former = targets().get(application).cloned();
         let is_another = |former: &KubernetesDelivery| (&former.namespace, &former.secret) != (&to.namespace, &to.secret);
         if let Some(former) = former.filter(is_another) {
-            self.secrets.withdraw(application, &former).await.map_err(|trouble| self.refused(application, &trouble))?;
+            self.secrets(application)?.withdraw(application, &former).await.map_err(|trouble| self.refused(application, &trouble))?;
         }
         targets().insert(application.clone(), to.clone());
         Ok(())
@@ -66,7 +83,7 @@ impl Courier for SecretCourier {
         let to = asked(cargo.application)?;
         let documents: Vec<&Document> = cargo.parcels.iter().filter_map(|parcel| parcel.document.as_ref()).collect();
         self.leave_former(application, to).await?;
-        let delivered = self.secrets.deliver(application, to, &documents, cargo.now).await;
+        let delivered = self.secrets(application)?.deliver(application, to, &documents, cargo.now).await;
         let (written, progress) = delivered.map_err(|trouble| self.refused(application, &trouble))?;
         let (outcome, remark) = match progress {
             Rollout::Delivered { in_use: true } => (Outcome::TakenUp, None),
@@ -83,7 +100,7 @@ impl Courier for SecretCourier {
 
     async fn withdraw(&self, application: &Application) -> Result<(), CourierError> {
         let Some(to) = &application.delivery.kubernetes else { return Ok(()) };
-        match self.secrets.withdraw(&application.name, to).await {
+        match self.secrets(&application.name)?.withdraw(&application.name, to).await {
             Ok(()) => {
                 self.remark_on(&application.name, None);
                 Ok(())

@@ -160,7 +160,11 @@ impl KubernetesSecrets {
     async fn roll(&self, at: &SecretAt, restarts: &Restarts, checksum: &str, now: Timestamp) -> Result<Progress, Trouble> {
         let mut found: Vec<(Workload, Option<WorkloadSeen>)> = Vec::with_capacity(restarts.workloads.len());
         for workload in &restarts.workloads {
-            let seen = self.objects.workload(at, workload).await.map_err(api("get", of_workload(at, workload)))?;
+            let seen = self
+                .objects
+                .workload(at, workload)
+                .await
+                .map_err(api("get", format!("{workload} and list its pods in {}", at.namespace)))?;
             found.push((workload.clone(), seen));
         }
         let sightings: Vec<Sighting> =
@@ -175,7 +179,10 @@ impl KubernetesSecrets {
                     let mut restarted = recent(&seen.restarted, now);
                     restarted.push(now);
                     let mark = Mark { checksum: checksum.to_owned(), restarted };
-                    self.objects.restart(at, workload, uid, &mark).await.map_err(api("patch", of_workload(at, workload)))?;
+                    self.objects
+                        .restart(at, workload, uid, &mark)
+                        .await
+                        .map_err(api("patch", format!("{workload} in {}", at.namespace)))?;
                     tracing::info!(place = %workload, "a workload was restarted: its Secret changed");
                 }
                 let first = chosen.into_iter().next().map(Waiting::Rolling).unwrap_or(Waiting::Window);
@@ -198,10 +205,6 @@ fn has_fingerprint(seen: &SecretSeen, contents: &Contents) -> bool {
 fn is_newer(seen: &SecretSeen, contents: &Contents) -> bool {
     let written = revisions(seen);
     contents.revisions().iter().any(|(name, revision)| written.get(name.as_str()).is_some_and(|there| there > revision))
-}
-
-fn of_workload(at: &SecretAt, workload: &Workload) -> String {
-    format!("{workload} and its pods in {}", at.namespace)
 }
 
 fn api(verb: &'static str, object: String) -> impl FnOnce(ClusterError) -> Trouble {

@@ -177,6 +177,6 @@ async fn what_a_delivery_saw_taken_up_everywhere_frees_its_own_instance_and_no_o
     scene.live(5).await;
     assert!(!scene.alive(&scene.first.0));
     let records = scene.world.audit.records();
-    let recorded: Vec<_> = records.iter().filter(|(_, action)| action.action == "confirmed" && action.version.is_some()).collect();
+    let recorded: Vec<_> = records.iter().filter(|(_, action)| action.action == "confirmed" && action.detail.is_some()).collect();
     assert!(matches!(recorded[..], [(_, action)] if action.actor == Actor::Daemon), "{recorded:?}");
 }

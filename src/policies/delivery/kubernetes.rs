@@ -26,8 +26,9 @@ pub(super) fn read(node: &Node, sink: &Sink<'_>, now: Timestamp, namespace: Opti
         Some(node) => name(node, sink).map(|at| at.value),
         None if fields.has("namespace") => None,
         None => namespace.cloned().or_else(|| {
-            let help = "where the Secret lies; only an application with an identity in Kubernetes has a namespace already";
-            fields.need("namespace", help);
+            // Of its own code: what the identity is, a schema can't tell.
+            let help = "where the Secret lies, as `namespace: payments`; only an application with an identity in Kubernetes has one already";
+            sink.report(fields.place, "missing-namespace", "`namespace` is missing", help);
             None
         }),
     };

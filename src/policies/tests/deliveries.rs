@@ -40,12 +40,12 @@ fn problems(delivery: &str) -> Vec<String> {
 #[case("{webhook: {}}", &["8:23 missing-field", "8:23 missing-field"])]
 #[case("{kubernetes: {secret: app.keys, namespace: shop, restart: [{deployment: api}, {statefulSet: db}, {daemonSet: agent}], windows: [{cron: \"0 9 * * *\", timezone: UTC, open: 8h}], batch: 2, perHour: 12}}", &[])]
 #[case("{kubernetes: {secret: keys, namespace: shop}}", &[])]
-#[case("{kubernetes: {secret: keys}}", &["8:26 missing-field"])]
+#[case("{kubernetes: {secret: keys}}", &["8:26 missing-namespace"])]
 #[case("{kubernetes: {namespace: shop}}", &["8:26 missing-field"])]
 #[case("{kubernetes: {secret: a..b, namespace: a.b}}", &["8:35 bad-name", "8:52 bad-name"])]
 #[case("{kubernetes: {secret: ../etc, namespace: shop}}", &["8:35 bad-name"])]
-#[case("{kubernetes: {secret: a123456789b123456789c123456789d123456789e123456789f1234, namespace: shop}}", &[])]
-#[case("{kubernetes: {secret: a123456789b123456789c123456789d123456789e123456789f12345, namespace: shop}}", &["8:35 bad-name"])]
+#[case("{kubernetes: {secret: a123456789b123456789c123456789d123456789e123456789f123, namespace: shop}}", &[])]
+#[case("{kubernetes: {secret: a123456789b123456789c123456789d123456789e123456789f1234, namespace: shop}}", &["8:35 bad-name"])]
 #[case("{kubernetes: {secret: a, namespace: b, restart: []}}", &["8:61 bad-restart"])]
 #[case("{kubernetes: {secret: a, namespace: b, restart: [{}]}}", &["8:62 bad-restart"])]
 #[case("{kubernetes: {secret: a, namespace: b, restart: [{deployment: a, daemonSet: a}]}}", &["8:62 bad-restart"])]
@@ -86,7 +86,7 @@ fn two_applications_never_share_a_secret() {
             )
     };
     let one = "{secret: keys, namespace: shop}";
-    assert_eq!(problems_of(&(app("a", 2, one) + &app("b", 3, one))), ["9:99 duplicate-secret"]);
+    assert_eq!(problems_of(&(app("a", 2, one) + &app("b", 3, one))), ["9:98 duplicate-secret"]);
     assert_eq!(problems_of(&(app("a", 2, one) + &app("b", 3, "{secret: keys, namespace: other}"))), Vec::<String>::new());
 }
 

@@ -129,6 +129,16 @@ async fn a_document_that_names_another_secret_leaves_nothing_in_the_former() {
 }
 
 #[tokio::test]
+async fn where_there_is_no_cluster_that_is_said() {
+    let stage = InCluster::new(false);
+    let application = stage.application();
+    let courier = SecretCourier::without_cluster("name a kubeconfig".to_owned());
+    let refused = courier.deliver(&cargo(&application, Way::KubernetesSecret, &[("key", 1)])).await;
+    assert_eq!(refused, Err(CourierError::Refused("there is no cluster to write to")));
+    assert_eq!(courier.remark(&application.name).await.unwrap().text, "name a kubeconfig");
+}
+
+#[tokio::test]
 async fn what_a_person_has_to_do_is_told_in_full() {
     let stage = InCluster::new(false);
     let application = stage.application();
