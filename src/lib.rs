@@ -21,6 +21,7 @@ mod fuzz;
 mod golden;
 pub mod issuers;
 pub mod journal;
+mod outbound;
 pub mod policies;
 mod rate;
 pub mod runtime;

@@ -15,7 +15,7 @@ const FILE_LINES_MAX: usize = 500;
 const FUNCTION_LINES_MAX: usize = 70;
 
 /// Whom each module may use, beside itself. A new module at the top needs a line here.
-const MAY_USE: [(&str, &[&str]); 16] = [
+const MAY_USE: [(&str, &[&str]); 17] = [
     ("domain", &[]),
     ("sealing", &["domain"]),
     ("policies", &["domain", "sealing"]),
@@ -25,10 +25,11 @@ const MAY_USE: [(&str, &[&str]); 16] = [
     // The Kubernetes API, for those who keep something there.
     ("cluster", &[]),
     ("rate", &[]),
+    ("outbound", &[]),
     ("stores", &["domain", "sealing", "journal", "embedded", "faults", "rate"]),
     ("journal", &["domain", "sealing", "stores", "embedded", "faults", "cluster"]),
-    ("issuers", &["domain", "sealing", "rate"]),
-    ("delivery", &["domain", "sealing", "cluster"]),
+    ("issuers", &["domain", "sealing", "rate", "outbound"]),
+    ("delivery", &["domain", "sealing", "outbound", "cluster"]),
     ("engine", &["domain", "sealing", "policies", "stores", "journal", "issuers", "delivery"]),
     ("runtime", &["domain", "sealing", "policies", "stores", "journal", "issuers", "delivery", "engine", "cluster"]),
     ("api", &["domain", "sealing", "policies", "stores", "journal", "issuers", "delivery", "engine", "runtime"]),
@@ -50,13 +51,14 @@ const SEES_NO_ADAPTERS: [&str; 2] = ["engine", "api"];
 const MAY_SEE: [(&str, &str, &str); 1] = [("api", "delivery::stream", "the API is the other end of this way of delivery")];
 
 /// Where secret bytes are read, how often, and why. Each new place is a decision.
-const MAY_EXPOSE: [(&str, usize, &str); 25] = [
+const MAY_EXPOSE: [(&str, usize, &str); 26] = [
     ("cli/demo/application.rs", 1, "the demo's application uses its key"),
     ("cli/demo/loopback.rs", 2, "the demo's application calls the simulated provider"),
     ("cli/demo/provider.rs", 1, "the simulated provider compares what it is shown"),
     ("cli/demo/verdict.rs", 1, "the demo looks for its keys in everything that was written"),
     ("cli/get.rs", 3, "`get` prints what it was asked for"),
     ("cli/submit.rs", 2, "what a person submits, on its way to the socket"),
+    ("delivery/file/tree.rs", 1, "a value on its way into the file of an application"),
     ("delivery/kubernetes/contents.rs", 2, "values on their way into a Secret: encoded, and put into the body of its apply"),
     ("domain/document.rs", 2, "the document of an application that may read it, and the version before it where that verifies"),
     ("domain/environment.rs", 2, "the form of a value, its claims, and the host of an address within one, are evidence"),

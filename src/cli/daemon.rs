@@ -9,7 +9,10 @@ use std::time::Duration;
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::api::{App, EngineService, Limits, Listener, bind_address, bind_socket, serve};
+use crate::delivery::Courier;
+use crate::delivery::file::FileCourier;
 use crate::delivery::stream::StreamHub;
+use crate::delivery::webhook::WebhookCourier;
 use crate::domain::policy::Policies;
 use crate::domain::span::Span;
 use crate::embedded::Embedded;
@@ -24,9 +27,11 @@ use crate::policies::Problems;
 use crate::runtime::audit::{AuditFile, Head, Leading, STARTED, VerifyError, last_leading, verify};
 use crate::runtime::clock::{SystemClock, wall_now};
 use crate::runtime::config::{Config, StoreConfig};
+use crate::runtime::couriers::Couriers;
 use crate::runtime::metrics::Metrics;
 use crate::runtime::reload::{LOOK_EVERY, Watch};
 use crate::runtime::shutdown::Shutdown;
+use crate::sealing::Keyring;
 use crate::stores::aws::AwsStore;
 use crate::stores::vault::VaultStore;
 use crate::stores::{Apart, Availability, Cached, Paced, Promoter, SecretStore, StoreShare};
@@ -36,6 +41,7 @@ use super::certificate::Tls;
 use super::failure::Failure;
 use super::measures::{Counting, render};
 use super::rewrap::StoreRewraps;
+use super::secrets;
 use super::settings::read_policies;
 use super::terminal::counted;
 
@@ -170,9 +176,9 @@ pub(super) async fn start_daemon(config: Config, shutdown: Shutdown) -> Result<D
     let rewraps = Arc::new(StoreRewraps::new(opened.embedded.clone(), Arc::clone(&opened.audit)));
     let app = App {
         service: Arc::new(EngineService(Arc::clone(&engine))),
-        hub,
+        hub: Arc::clone(&hub),
         operators: config.operators.clone(),
-        metrics: render(metrics, Arc::clone(&engine), issuer),
+        metrics: render(metrics.clone(), Arc::clone(&engine), issuer),
         snapshots: Some(Arc::new(StoreSnapshots { embedded: opened.embedded.clone(), audit: Arc::clone(&opened.audit) })),
         rewraps: Some(Arc::clone(&rewraps) as _),
         ready: Arc::clone(&ready),
@@ -182,6 +188,10 @@ pub(super) async fn start_daemon(config: Config, shutdown: Shutdown) -> Result<D
     let checked = Arc::clone(&engine);
     tasks.spawn(Arc::clone(&engine).run(shutdown.token()));
     tasks.spawn(serve(listeners, app, shutdown.token()));
+    let couriers = Couriers::new(Arc::clone(&engine), couriers(&config, &engine, opened.embedded.keyring()), hub, metrics);
+    // One process, which leads for as long as it runs.
+    let (_leads, leads) = tokio::sync::watch::channel(true);
+    tasks.spawn(couriers.run(leads, shutdown.token()));
     tasks.spawn(rewraps.follow(Arc::clone(&engine), shutdown.clone()));
     if let Some(tls) = opened.tls {
         tasks.spawn(tls.follow(Arc::clone(&engine)));
@@ -197,6 +207,14 @@ pub(super) async fn start_daemon(config: Config, shutdown: Shutdown) -> Result<D
     tracing::info!(socket = %config.listen.socket.display(), address = %address, "ready");
     let work = tokio::spawn(supervise(tasks, opened.audit, ready, shutdown.clone()));
     Ok(DaemonHandle { socket: config.listen.socket, address, audit_file: config.audit, shutdown, work })
+}
+
+/// The ways of delivery beside the stream.
+fn couriers(config: &Config, engine: &Engine, keyring: Arc<Keyring>) -> Vec<Arc<dyn Courier>> {
+    let queues = config.data_directory().join("deliveries");
+    let (installation, _) = engine.leading();
+    let secrets = secrets::courier(&config.cluster, installation, keyring);
+    vec![Arc::new(FileCourier::new()), Arc::new(secrets), Arc::new(WebhookCourier::new(queues, installation))]
 }
 
 /// How long a call to a provider may take: a tenth of the shortest `maxAge`, so that one slow answer costs no deadline, within

@@ -27,6 +27,7 @@ mod rollback;
 mod rotate;
 mod run;
 mod schema;
+mod secrets;
 mod settings;
 mod status;
 mod submit;

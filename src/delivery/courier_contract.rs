@@ -1,4 +1,10 @@
 //! What every courier must do, as a suite that the tests of each call.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "test support: a failed unwrap here is a failed test of the courier"
+)]
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +23,7 @@ use crate::domain::policy::{Application, Uptake};
 
 /// A courier and its target, in the hands of the suite.
 #[async_trait]
-pub(crate) trait Stage: Send {
+pub trait Stage: Send + Sync {
     fn courier(&self) -> &dyn Courier;
 
     /// The application whose target this is.
@@ -37,7 +43,7 @@ pub(crate) trait Stage: Send {
     async fn has(&self) -> Option<Delivered>;
 }
 
-pub(crate) fn application() -> Application {
+pub fn application() -> Application {
     Application {
         name: "payments-api".parse().unwrap(),
         environment: Environment::Sandbox,
@@ -51,10 +57,10 @@ pub(crate) fn application() -> Application {
     }
 }
 
-pub(crate) const NOW: &str = "2026-11-22T03:00:00Z";
+pub const NOW: &str = "2026-11-22T03:00:00Z";
 
 /// These credentials in these revisions; the version is named after the revision, and the secret after both.
-pub(crate) fn cargo<'a>(application: &'a Application, way: Way, what: &[(&str, u64)]) -> Cargo<'a> {
+pub fn cargo<'a>(application: &'a Application, way: Way, what: &[(&str, u64)]) -> Cargo<'a> {
     let parcels = what.iter().map(|(credential, revision)| parcel(way, credential, *revision)).collect();
     Cargo { application, parcels, now: NOW.parse().unwrap(), give_up_after: Duration::from_secs(60) }
 }
@@ -82,7 +88,7 @@ fn parcel(way: Way, credential: &str, revision: u64) -> Parcel {
 }
 
 /// The secret of a credential in a revision.
-pub(crate) fn secret(credential: &crate::domain::ids::Name, revision: u64) -> String {
+pub fn secret(credential: &crate::domain::ids::Name, revision: u64) -> String {
     format!("secret-value-of-{credential}-{revision}")
 }
 
@@ -107,7 +113,7 @@ fn expected(what: &[(&str, u64)]) -> Delivered {
 
 /// # Panics
 /// If the courier delivers what is there already, loses a change, or leaves a mix behind.
-pub(crate) async fn check(mut stage: impl Stage) {
+pub async fn check(mut stage: impl Stage) {
     let delivered = |outcomes: &[Outcome]| outcomes.iter().any(|outcome| *outcome == Outcome::Delivered);
     let states: [&[(&str, u64)]; 3] = [&[("key", 1), ("other", 1)], &[("key", 2), ("other", 1)], &[("key", 3), ("other", 2)]];
     for state in states {

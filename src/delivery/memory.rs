@@ -62,6 +62,11 @@ impl MemoryCourier {
         self.state().faults.extend(faults);
     }
 
+    /// From now on it works.
+    pub fn mend(&self) {
+        self.state().faults.clear();
+    }
+
     /// The next call gives the state up.
     pub fn give_up(&self, reason: &'static str) {
         self.state().give_up = Some(reason);
@@ -104,7 +109,7 @@ impl Courier for MemoryCourier {
                 version: parcel.version.clone(),
                 revision: parcel.revision,
                 given_up_at: cargo.now,
-                reason,
+                reason: reason.to_owned(),
             });
             let letters = letters.collect();
             state.dead.insert(application.clone(), letters);
@@ -158,7 +163,7 @@ mod tests {
         }
 
         fn mend_target(&self) {
-            self.0.state().faults.clear();
+            self.0.mend();
         }
 
         async fn has(&self) -> Option<Delivered> {

@@ -5,11 +5,12 @@
 
 #[cfg(test)]
 mod contract;
-#[cfg(test)]
-pub(crate) mod courier_contract;
+pub mod courier_contract;
+pub mod file;
 pub mod kubernetes;
 pub mod memory;
 pub mod stream;
+pub mod webhook;
 
 use std::fmt;
 use std::time::Duration;
@@ -128,7 +129,8 @@ pub struct DeadLetter {
     pub version: VersionId,
     pub revision: u64,
     pub given_up_at: Timestamp,
-    pub reason: &'static str,
+    /// Ours, as [`Outcome::GivenUp`] said it.
+    pub reason: String,
 }
 
 /// Brings applications' states to where they are wanted, by one way.

@@ -7,9 +7,10 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::domain::credential::Environment;
+use crate::domain::delivery::Way;
 use crate::domain::environment::{Proof, Verdict};
 use crate::domain::holders::{Blocker, HoldingState};
-use crate::domain::ids::{InstanceName, KeyId, Name, VersionId};
+use crate::domain::ids::{InstanceName, KeyId, Name, ObjectName, VersionId};
 use crate::domain::ledger::Closure;
 use crate::domain::manual::{Asks, Urgency};
 use crate::issuers::BreakerState;
@@ -34,8 +35,52 @@ pub struct Status {
     /// Where these credentials are called at.
     pub providers: Vec<ProviderStatus>,
     pub store: StoreStatus,
+    /// Ways of delivery beside the stream, of the applications that read these credentials; as the replica that leads knows them.
+    pub deliveries: Vec<DeliveryStatus>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next: Option<Name>,
+}
+
+/// How one way of delivery of one application stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct DeliveryStatus {
+    pub application: Name,
+    pub way: Way,
+    pub state: DeliveryState,
+    /// Since when it is in this state; `null` while nothing was tried yet.
+    pub since: Option<Timestamp>,
+    /// Why it isn't `delivered`.
+    pub reason: Option<String>,
+    /// Copies of the application that may still use what was there before, by name.
+    pub stragglers: Vec<ObjectName>,
+    /// Messages that were given up, the last one of each credential.
+    pub dead_letters: Vec<DeadLetterStatus>,
+}
+
+/// What is known of a delivery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum DeliveryState {
+    /// The target has the latest.
+    Delivered,
+    /// It wasn't tried yet, or something is still under way.
+    Waiting,
+    /// The last try failed; it is tried again.
+    Failing,
+    /// A message was given up, and no later one was accepted in its place.
+    Dead,
+}
+
+/// A message that was given up.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct DeadLetterStatus {
+    /// The message's own id, the same on each try.
+    pub id: String,
+    pub credential: Name,
+    pub version: VersionId,
+    pub revision: u64,
+    pub given_up_at: Timestamp,
+    pub reason: String,
 }
 
 /// How the store stands.

@@ -29,6 +29,7 @@ mod canary;
 mod changes;
 mod cli;
 mod confirmations;
+mod deliveries;
 mod demo;
 mod disk;
 mod fakes_test;

@@ -27,7 +27,8 @@ pub(super) fn read(node: &Node, sink: &Sink<'_>, now: Timestamp, namespace: Opti
         None if fields.has("namespace") => None,
         None => namespace.cloned().or_else(|| {
             // Of its own code: what the identity is, a schema can't tell.
-            let help = "where the Secret lies, as `namespace: payments`; only an application with an identity in Kubernetes has one already";
+            let help =
+                "where the Secret lies, as `namespace: payments`; only an application with an identity in Kubernetes has one already";
             sink.report(fields.place, "missing-namespace", "`namespace` is missing", help);
             None
         }),
