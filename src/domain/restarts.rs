@@ -106,6 +106,13 @@ pub enum Waiting {
     Cap,
 }
 
+impl Waiting {
+    /// Whether it goes on by itself; else somebody has to mend something first.
+    pub fn needs_a_person(&self) -> bool {
+        matches!(self, Waiting::Absent(_) | Waiting::Failed(_) | Waiting::Paused(_))
+    }
+}
+
 impl Decision {
     fn wait(reason: Waiting) -> Decision {
         Decision::Wait { reason, until: None }

@@ -16,9 +16,9 @@ use tokio_util::sync::CancellationToken;
 use super::clock::wall_now;
 use super::metrics::Metrics;
 use crate::delivery::stream::{Changes, StreamHub};
-use crate::delivery::{Cargo, Courier, Outcome};
+use crate::delivery::{Cargo, Courier, Outcome, Remark};
 use crate::domain::delivery::Way;
-use crate::domain::ids::Name;
+use crate::domain::ids::{Name, ObjectName};
 use crate::domain::policy::Application;
 use crate::engine::Engine;
 use crate::engine::views::DeliveryState;
@@ -210,7 +210,7 @@ impl Route {
         let Some(document) = self.engine.recipient(&self.application, way) else { return Round::Unasked };
         let parcels = match self.engine.parcels(&document, way).await {
             Ok(parcels) => parcels,
-            Err(withheld) => return self.failed(withheld.0, None).await,
+            Err(withheld) => return self.failed(withheld.0, Vec::new(), None).await,
         };
         self.last = Some(Arc::clone(&document));
         let mut cargo = Cargo { application: &document, parcels, now: wall_now(), give_up_after: self.engine.give_up_after() };
@@ -225,7 +225,7 @@ impl Route {
                         return Round::UnderWay { until };
                     }
                     if progress.outcome == Outcome::TakenUp && !self.take_up(&cargo).await {
-                        return self.failed("that it is in use everywhere couldn't be recorded", None).await;
+                        return self.failed("that it is in use everywhere couldn't be recorded", Vec::new(), None).await;
                     }
                     if progress.left == 0 {
                         self.engine.has_arrived(&self.application, way, &cargo.parcels);
@@ -236,12 +236,12 @@ impl Route {
                 Err(error) => {
                     // In more words, where the courier has them.
                     let remark = self.courier.remark(&self.application).await;
-                    let reason = remark.map_or_else(|| error.to_string(), |remark| remark.text);
-                    return self.failed(&reason, error.retry_after()).await;
+                    let remark = remark.unwrap_or_else(|| Remark { text: error.to_string(), stragglers: Vec::new() });
+                    return self.failed(&remark.text, remark.stragglers, error.retry_after()).await;
                 }
             }
         }
-        self.failed("there is more to deliver than one round takes", None).await
+        self.failed("there is more to deliver than one round takes", Vec::new(), None).await
     }
 
     fn count(&mut self, outcome: Outcome) {
@@ -285,7 +285,7 @@ impl Route {
         self.engine.note_delivery(&self.application, self.courier.way(), state, reason, Vec::new(), dead);
     }
 
-    async fn failed(&mut self, reason: &str, retry_after: Option<Duration>) -> Round {
+    async fn failed(&mut self, reason: &str, stragglers: Vec<ObjectName>, retry_after: Option<Duration>) -> Round {
         let way = self.courier.way();
         self.metrics.delivery_ended(way.as_str(), "failed");
         // Once at the first failure: `status` says for how long it goes on.
@@ -298,7 +298,7 @@ impl Route {
             );
         }
         let dead = self.courier.dead_letters(&self.application).await;
-        self.engine.note_delivery(&self.application, way, DeliveryState::Failing, Some(reason.to_owned()), Vec::new(), dead);
+        self.engine.note_delivery(&self.application, way, DeliveryState::Failing, Some(reason.to_owned()), stragglers, dead);
         Round::Failed { retry_after }
     }
 }

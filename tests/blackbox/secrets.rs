@@ -175,6 +175,13 @@ async fn a_restart_of_the_daemon_writes_nothing_and_restarts_nobody() {
     assert!(eventually(LIMIT, looked).await, "{}", scene.daemon.log_tail());
     scene.delivery_is("delivered").await;
     assert!(writes > 0 && scene.writes() == 0, "{:?}", scene.kube.calls());
+
+    // Who asks for it no more has nothing left there.
+    scene.daemon.site.forget_document("payments-api");
+    scene.daemon.site.write();
+    scene.daemon.reload();
+    let empty = || scene.entry("client_secret").is_none() && scene.entry("client_id").is_none();
+    assert!(eventually(LIMIT, empty).await, "{}", scene.daemon.log_tail());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -235,7 +242,7 @@ async fn while_the_api_is_away_rotations_wait_for_the_secret_and_nothing_dies() 
     scene.assert_silent();
 }
 
-/// Values of every shape, the most talkative log, and a fault at each third call.
+/// Values of every shape, the most talkative log, and a fault at each seventh call: in turn at each of a delivery.
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_of_a_value_comes_out_whatever_call_fails() {
     let kube = ApiServer::start().await;
@@ -249,7 +256,7 @@ async fn nothing_of_a_value_comes_out_whatever_call_fails() {
             Fault::RefusesBefore,
         ];
         number += 1;
-        (number % 3 == 0).then(|| faults[number / 3 % faults.len()].clone())
+        (number % 7 == 0).then(|| faults[number / 7 % faults.len()].clone())
     });
     let options = Options { odd_secrets: true, ..Options::new("production") };
     let scene = Scene::with(kube, Dinie::start(options).await, STILL, RESTARTING, &[("RUST_LOG", "trace")]).await;

@@ -89,6 +89,11 @@ impl Courier for SecretCourier {
             Rollout::Delivered { in_use: true } => (Outcome::TakenUp, None),
             Rollout::Delivered { in_use: false } if written => (Outcome::Delivered, None),
             Rollout::Delivered { in_use: false } => (Outcome::Unchanged, None),
+            Rollout::Rolling { waiting, stragglers, .. } if waiting.needs_a_person() => {
+                let text = rolling_text(&waiting, &stragglers);
+                self.remark_on(application, Some(Remark { text, stragglers }));
+                return Err(CourierError::Refused("restarts wait for a person"));
+            }
             Rollout::Rolling { waiting, until, stragglers } => {
                 let text = rolling_text(&waiting, &stragglers);
                 (Outcome::UnderWay { until }, Some(Remark { text, stragglers }))

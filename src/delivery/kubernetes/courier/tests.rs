@@ -129,6 +129,23 @@ async fn a_document_that_names_another_secret_leaves_nothing_in_the_former() {
 }
 
 #[tokio::test]
+async fn a_rollout_that_needs_a_person_fails_by_name_and_goes_on_once_it_is_mended() {
+    let stage = InCluster::new(true);
+    let application = stage.application();
+    let cargo = cargo(&application, Way::KubernetesSecret, &[("key", 1)]);
+    stage.courier.deliver(&cargo).await.unwrap();
+    let mut failed = stage.objects.seen_of(&at(), &workload()).unwrap();
+    failed.progress = Rolls::Failed;
+    stage.objects.set_workload(&at(), &workload(), Some(failed));
+    assert_eq!(stage.courier.deliver(&cargo).await, Err(CourierError::Refused("restarts wait for a person")));
+    let remark = stage.courier.remark(&application.name).await.unwrap();
+    assert!(remark.text.starts_with("the rollout of deployment/api failed"), "{}", remark.text);
+    assert_eq!(remark.stragglers.len(), 1);
+    stage.objects.roll(&at(), &workload(), true);
+    assert_eq!(stage.courier.deliver(&cargo).await.unwrap().outcome, Outcome::TakenUp);
+}
+
+#[tokio::test]
 async fn where_there_is_no_cluster_that_is_said() {
     let stage = InCluster::new(false);
     let application = stage.application();
