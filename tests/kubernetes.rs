@@ -19,6 +19,8 @@ mod identities;
 mod journal;
 #[path = "kubernetes/leadership.rs"]
 mod leadership;
+#[path = "kubernetes/secrets.rs"]
+mod secrets;
 #[path = "support/tls.rs"]
 mod tls;
 #[path = "kubernetes/world.rs"]

@@ -7,6 +7,8 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use super::backoff::wait_after;
 use super::errors::ReadError;
 use super::views::{CredentialStatus, DeadLetterStatus, DeliveryState, DeliveryStatus, StatusProblem};
@@ -14,7 +16,7 @@ use super::{Engine, Reader};
 use crate::delivery::{DeadLetter, Parcel};
 use crate::domain::access::may_read;
 use crate::domain::delivery::Way;
-use crate::domain::ids::{Name, VersionId};
+use crate::domain::ids::{Name, ObjectName, VersionId};
 use crate::domain::policy::{Application, Policies};
 use crate::domain::rollout::common_view;
 
@@ -24,6 +26,8 @@ const GIVE_UP_AFTER: Duration = Duration::from_secs(24 * 3_600);
 const CARRY_WAIT_MAX: Duration = Duration::from_secs(300);
 /// The same of messages, whose receiver may be down for hours.
 const MESSAGE_WAIT_MAX: Duration = Duration::from_secs(3_600);
+/// How often pods are looked at while they roll.
+const ROLLOUT_LOOK_MAX: Duration = Duration::from_secs(2);
 /// How often a target is looked at although nothing changed.
 const LOOK_EVERY_MAX: Duration = Duration::from_secs(300);
 
@@ -119,7 +123,15 @@ impl Engine {
     }
 
     /// How this way stands from now on. `since` moves only when the state does.
-    pub fn note_delivery(&self, application: &Name, way: Way, state: DeliveryState, reason: Option<String>, dead: Vec<DeadLetter>) {
+    pub fn note_delivery(
+        &self,
+        application: &Name,
+        way: Way,
+        state: DeliveryState,
+        reason: Option<String>,
+        stragglers: Vec<ObjectName>,
+        dead: Vec<DeadLetter>,
+    ) {
         let now = self.seams.clock.now().wall;
         let mut deliveries = self.deliveries.lock().unwrap_or_else(PoisonError::into_inner);
         // Its document may have gone while the courier was under way.
@@ -129,6 +141,7 @@ impl Engine {
         }
         status.state = state;
         status.reason = reason;
+        status.stragglers = stragglers;
         status.dead_letters = dead.into_iter().map(letter).collect();
     }
 
@@ -160,6 +173,7 @@ impl Engine {
                 state: DeliveryState::Waiting,
                 since: None,
                 reason: None,
+                stragglers: Vec::new(),
                 dead_letters: Vec::new(),
             };
             deliveries.entry((application, way)).or_insert(fresh);
@@ -180,6 +194,13 @@ impl Engine {
     pub fn delivery_wait(&self, application: &Name, way: Way, failures: u32) -> Duration {
         let longest = if way.carries_material() { CARRY_WAIT_MAX } else { MESSAGE_WAIT_MAX };
         wait_after(application, failures, self.scaled(longest))
+    }
+
+    /// When to look again at copies that take something up: then, or soon.
+    pub fn rollout_wait(&self, until: Option<Timestamp>, now: Timestamp) -> Duration {
+        let soon = self.scaled(ROLLOUT_LOOK_MAX);
+        let until = until.map_or(soon, |until| Duration::try_from(until.duration_since(now)).unwrap_or_default());
+        until.clamp(soon, self.look_at_targets_every().max(soon))
     }
 
     /// Waits of ours scale down with the shortest policy.

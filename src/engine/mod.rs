@@ -40,6 +40,7 @@ mod start;
 mod status;
 mod submit;
 mod successor;
+mod taken_up;
 #[cfg(test)]
 mod tests;
 mod verify;

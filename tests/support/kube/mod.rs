@@ -13,6 +13,7 @@ mod kinds;
 mod managers;
 mod patch;
 mod rbac;
+mod rollout;
 mod select;
 mod state;
 mod status;
