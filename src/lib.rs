@@ -8,6 +8,7 @@ extern crate self as keywright;
 
 pub mod api;
 pub mod cli;
+pub mod cluster;
 pub mod delivery;
 pub mod domain;
 pub mod embedded;

@@ -1,12 +1,14 @@
 //! The configuration file: as written, then valid, with the same strictness and the same problems as the policies.
 
 mod aws;
+mod cluster;
 mod vault;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+use crate::cluster::ClusterSettings;
 use crate::domain::access::{Identity, Operator, Right};
 use crate::domain::credential::Environment;
 use crate::domain::ids::Name;
@@ -39,6 +41,8 @@ pub struct Config {
     /// What the store allows, and our share of it; without a quota nothing is held back.
     pub store_limits: Limits,
     pub journal: JournalConfig,
+    /// The Kubernetes cluster; the one that we run in by default.
+    pub cluster: ClusterSettings,
     /// The key-encryption and fingerprint key.
     pub key: PathBuf,
     pub audit: PathBuf,
@@ -110,6 +114,7 @@ impl Config {
             store: StoreConfig::Embedded { directory: data },
             store_limits: Limits::default(),
             journal: JournalConfig::BesideStore,
+            cluster: ClusterSettings::default(),
             operators: vec![Operator { identity: Identity::Unix { uid }, may: Right::ALL.into() }],
             providers: BTreeMap::new(),
             max_stale: None,
@@ -200,6 +205,9 @@ fn read_fields(fields: &Fields<'_>, folder: &Path, uid: u32, config: &mut Config
     }
     if let Some(file) = fields.get("audit").and_then(|node| read_file_field(node, folder, sink)) {
         config.audit = file;
+    }
+    if let Some(cluster) = fields.get("cluster").and_then(|node| cluster::read_cluster(node, folder, sink)) {
+        config.cluster = cluster;
     }
     if let Some(node) = fields.get("listen") {
         read_listen(node, folder, sink, config);
@@ -449,6 +457,13 @@ cache: {maxStale: 1h}
     }
 
     #[test]
+    fn a_kubeconfig_stands_beside_the_configuration() {
+        let config = parsed("cluster: {kubeconfig: ./kubeconfig}\n").unwrap();
+        assert_eq!(config.cluster.kubeconfig.as_deref(), Some(Path::new("/etc/keywright/kubeconfig")));
+        assert_eq!(parsed("").unwrap().cluster, ClusterSettings::default());
+    }
+
+    #[test]
     fn tls_opens_other_addresses_and_its_files_stand_beside_the_configuration() {
         let config = parsed("listen: {address: \"0.0.0.0:8750\", tls: {certificate: ./tls/c.pem, key: /run/k.pem}}\n").unwrap();
         assert_eq!(config.listen.address.to_string(), "0.0.0.0:8750");
@@ -482,6 +497,8 @@ cache: {maxStale: 1h}
     #[case("journal: {kubernetes: {namespace: x}}", &["1:11 unsupported"])]
     #[case("journal: {embedded: {directory: ./elsewhere}}", &["1:33 journal-elsewhere"])]
     #[case("key: x", &["1:6 bad-type"])]
+    #[case("cluster: {}", &["1:10 missing-field"])]
+    #[case("cluster: {kubeconfig: '', namespace: a}", &["1:23 bad-path", "1:27 unknown-field"])]
     #[case("listen: {address: \"0.0.0.0:8750\"}", &["1:19 tls-required"])]
     #[case("listen: {address: \"[::]:8750\"}", &["1:19 tls-required"])]
     #[case("listen: {address: \"0.0.0.0:8750\", tls: {}}", &["1:40 missing-field", "1:40 missing-field"])]

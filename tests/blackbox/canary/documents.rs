@@ -74,6 +74,7 @@ fn configuration() -> Value {
         "listen": {"socket": "./data/keywright.sock", "address": "127.0.0.1:1"},
         "operators": [{"unix": {"uid": 1000}, "may": ["status"]}, {"token": {"sha256": "9f86"}}],
         "providers": {"dinie": {"sandbox": "https://sandbox.example/v3"}}, "cache": {"maxStale": "5m"},
+        "cluster": {"kubeconfig": "./kubeconfig"},
     })
 }
 
@@ -100,7 +101,7 @@ fn configuration_with_aws() -> Value {
 }
 
 /// An error names the file that it is about: a path is no place for a value. Names of Vault's and AWS's are taken as they stand.
-const PATHS: [&str; 18] = [
+const PATHS: [&str; 19] = [
     "/policies",
     "/store/aws/prefix",
     "/store/embedded/directory",
@@ -116,6 +117,7 @@ const PATHS: [&str; 18] = [
     "/store/vault/auth/kubernetes/tokenFile",
     "/store/vault/auth/token/file",
     "/journal/embedded/directory",
+    "/cluster/kubeconfig",
     "/key/file",
     "/audit/file",
     "/listen/socket",
