@@ -430,7 +430,7 @@ pub(crate) fn reseal_copy(transaction: &WriteTransaction, keyring: &Keyring, cre
 }
 
 /// A copy is sealed for its version, which only the events name: it opens for one of those, or for none.
-fn renewed(keyring: &Keyring, credential: &Name, events: &[Event], copy: &Sealed) -> Result<Sealed, Broken> {
+pub(super) fn renewed(keyring: &Keyring, credential: &Name, events: &[Event], copy: &Sealed) -> Result<Sealed, Broken> {
     let versions = events.iter().rev().flat_map(versions_named);
     let mut opened = versions.filter_map(|version| keyring.renew(&copy_of(credential, version), copy).ok().flatten());
     opened.next().ok_or(Broken::Row("a sealed copy was altered"))

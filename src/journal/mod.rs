@@ -7,6 +7,7 @@ mod changes;
 pub mod contract;
 pub mod embedded;
 mod faulty;
+pub mod kubernetes;
 pub mod memory;
 #[cfg(test)]
 mod tests;
