@@ -15,6 +15,8 @@ mod fake;
 mod fake_test;
 #[path = "kubernetes/journal.rs"]
 mod journal;
+#[path = "kubernetes/leadership.rs"]
+mod leadership;
 #[path = "support/tls.rs"]
 mod tls;
 #[path = "kubernetes/world.rs"]

@@ -4,6 +4,7 @@ pub mod audit;
 pub mod clock;
 pub mod config;
 pub mod hardening;
+pub mod leadership;
 pub mod metrics;
 pub mod reload;
 pub mod shutdown;
