@@ -23,6 +23,7 @@ pub mod issuers;
 pub mod journal;
 pub mod policies;
 mod rate;
+pub mod replicas;
 pub mod runtime;
 pub mod sealing;
 pub mod stores;

@@ -17,6 +17,8 @@ mod fake_test;
 mod journal;
 #[path = "kubernetes/leadership.rs"]
 mod leadership;
+#[path = "kubernetes/rows.rs"]
+mod rows;
 #[path = "support/tls.rs"]
 mod tls;
 #[path = "kubernetes/world.rs"]

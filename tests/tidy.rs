@@ -29,19 +29,23 @@ const MAY_USE: [(&str, &[&str]); 16] = [
     ("journal", &["domain", "sealing", "stores", "embedded", "faults", "cluster"]),
     ("issuers", &["domain", "sealing", "rate"]),
     ("delivery", &["domain", "sealing", "cluster"]),
-    ("engine", &["domain", "sealing", "policies", "stores", "journal", "issuers", "delivery"]),
+    ("replicas", &["domain", "sealing", "faults", "cluster"]),
+    ("engine", &["domain", "sealing", "policies", "stores", "journal", "issuers", "delivery", "replicas"]),
     ("runtime", &["domain", "sealing", "policies", "stores", "journal", "issuers", "delivery", "engine", "cluster"]),
     ("api", &["domain", "sealing", "policies", "stores", "journal", "issuers", "delivery", "engine", "runtime"]),
     // `cli/daemon.rs` is where adapters are chosen: it opens the embedded file.
     (
         "cli",
-        &["domain", "sealing", "policies", "stores", "journal", "issuers", "delivery", "engine", "runtime", "api", "embedded", "cluster"],
+        &[
+            "domain", "sealing", "policies", "stores", "journal", "issuers", "delivery", "engine", "runtime", "api", "embedded", "cluster",
+            "replicas",
+        ],
     ),
     ("", &["domain", "sealing", "policies", "stores", "journal", "issuers", "delivery", "engine", "runtime", "api", "cli"]),
 ];
 
 /// Folders whose `mod.rs` is a seam: the other files in them are adapters.
-const SEAMS: [&str; 4] = ["stores", "journal", "issuers", "delivery"];
+const SEAMS: [&str; 5] = ["stores", "journal", "issuers", "delivery", "replicas"];
 
 /// These see seams only: an adapter's name in them is a mistake.
 const SEES_NO_ADAPTERS: [&str; 2] = ["engine", "api"];
@@ -87,8 +91,11 @@ const CRATES_AT_HOME: [(&str, &[&str]); 10] = [
     ("aws_smithy_http_client", &["stores/aws"]),
     ("vaultrs", &["stores/vault"]),
     ("rustify", &["stores/vault"]),
-    ("kube", &["cluster", "runtime/leadership/", "journal/kubernetes", "delivery/kubernetes", "runtime/identities"]),
-    ("k8s_openapi", &["cluster", "runtime/leadership/", "journal/kubernetes", "delivery/kubernetes", "runtime/identities"]),
+    ("kube", &["cluster", "runtime/leadership/", "journal/kubernetes", "delivery/kubernetes", "replicas/kubernetes", "runtime/identities"]),
+    (
+        "k8s_openapi",
+        &["cluster", "runtime/leadership/", "journal/kubernetes", "delivery/kubernetes", "replicas/kubernetes", "runtime/identities"],
+    ),
 ];
 
 /// What the pure core must not know.

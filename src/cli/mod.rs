@@ -21,6 +21,7 @@ mod measures;
 mod pause;
 mod plan;
 mod release;
+mod replicas;
 mod revoke;
 mod rewrap;
 mod rollback;

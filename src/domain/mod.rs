@@ -25,6 +25,7 @@ pub mod provider;
 pub mod quota;
 pub mod reason;
 pub mod recipe;
+pub mod replicas;
 pub mod rollout;
 pub mod rotation;
 pub mod span;

@@ -1,4 +1,8 @@
-//! The book of instances: who streams, whose lease runs, who holds what. In memory; what must last is in the journal.
+//! The book of instances: who streams, whose lease runs, who holds what. In memory; what must last is in the journal, or where there are
+//! several replicas in the row of this one. What the others' rows say stands beside it (`book/elsewhere.rs`).
+
+mod elsewhere;
+mod row;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -6,8 +10,10 @@ use std::time::Duration;
 
 use crate::domain::holders::{Holding, NotNewest};
 use crate::domain::ids::{InstanceName, Name, VersionId};
-use crate::domain::mutants::{Mutant, is_on};
+use crate::domain::replicas::page_of;
 use crate::journal::{HoldingChange, Holdings};
+
+pub(super) use elsewhere::Elsewhere;
 
 /// The most instances that one application may have: an application that names itself anew with each call must not fill
 /// the memory of all.
@@ -26,9 +32,21 @@ struct Pages {
     holders: BTreeMap<Name, Vec<(Name, InstanceName)>>,
     /// (credential, application) that was served it once, or was released.
     seen: BTreeSet<(Name, Name)>,
+    /// What the other replicas' rows say, as last read. Empty where there is one process.
+    elsewhere: Elsewhere,
+    /// By application, as its document said last.
+    leases: BTreeMap<Name, Option<Duration>>,
+    /// Grows with each disclosure.
+    serial: u64,
+    /// Pages of our own row that differ from what was written last.
+    dirty: BTreeSet<u8>,
 }
 
 impl Pages {
+    fn soil(&mut self, application: &Name, instance: &InstanceName) {
+        self.dirty.insert(page_of(application, instance));
+    }
+
     fn note_holder(&mut self, credential: &Name, holder: (Name, InstanceName)) {
         let holders = self.holders.entry(credential.clone()).or_default();
         if let Err(place) = holders.binary_search(&holder) {
@@ -54,6 +72,9 @@ struct Instance {
     /// As its document said when it was last here: a removed document frees nobody.
     lease: Option<Duration>,
     holdings: BTreeMap<Name, Entry>,
+    /// Signs of life without a stream, as its row tells them; the running time of the last that was told.
+    calls: u64,
+    told: Duration,
 }
 
 #[derive(Debug)]
@@ -61,9 +82,15 @@ struct Entry {
     holding: Holding,
     /// Versions whose disclosure is audited and durable.
     recorded: BTreeSet<VersionId>,
+    /// Of the last disclosure of each version.
+    serials: BTreeMap<VersionId, u64>,
 }
 
 impl Entry {
+    fn new(holding: Holding) -> Entry {
+        Entry { holding, recorded: BTreeSet::new(), serials: BTreeMap::new() }
+    }
+
     /// What is being served and isn't on record yet holds the version alive, and doesn't count as having been served: the read
     /// may yet be refused.
     fn on_record(&self) -> Holding {
@@ -93,7 +120,7 @@ impl Book {
             let instance = pages.instances.entry(key).or_default();
             instance.lease_from = running;
             let recorded = holding.held.iter().cloned().collect();
-            instance.holdings.insert(holding.credential.clone(), Entry { holding, recorded });
+            instance.holdings.insert(holding.credential.clone(), Entry { recorded, ..Entry::new(holding) });
         }
         pages.seen = holdings.seen.into_iter().map(|(application, credential)| (credential, application)).collect();
         Book { pages: Mutex::new(pages) }
@@ -120,20 +147,26 @@ impl Book {
     }
 
     pub(super) fn stream_began(&self, application: &Name, instance: &InstanceName) {
-        self.pages().instances.entry((application.clone(), instance.clone())).or_default().streams += 1;
+        let mut pages = self.pages();
+        pages.instances.entry((application.clone(), instance.clone())).or_default().streams += 1;
+        pages.soil(application, instance);
     }
 
     pub(super) fn stream_ended(&self, application: &Name, instance: &InstanceName, running: Duration) {
-        if let Some(entry) = self.pages().instances.get_mut(&(application.clone(), instance.clone())) {
+        let mut pages = self.pages();
+        if let Some(entry) = pages.instances.get_mut(&(application.clone(), instance.clone())) {
             entry.streams = entry.streams.saturating_sub(1);
             entry.lease_from = running;
         }
+        pages.soil(application, instance);
     }
 
     /// Two living instances that both don't name themselves.
     pub(super) fn is_ambiguous(&self, application: &Name, instance: &InstanceName) -> bool {
         let key = (application.clone(), instance.clone());
-        instance.is_unnamed() && self.pages().instances.get(&key).is_some_and(|entry| entry.streams > 1)
+        let pages = self.pages();
+        let here = pages.instances.get(&key).map_or(0, |entry| entry.streams);
+        instance.is_unnamed() && here + pages.elsewhere.streams(&key) > 1
     }
 
     /// Notes that this version goes to this instance. The answer is what must be durable before it goes, if that isn't yet.
@@ -146,12 +179,15 @@ impl Book {
     ) -> Option<Vec<HoldingChange>> {
         let mut pages = self.pages();
         pages.note_holder(credential, (application.clone(), instance.clone()));
+        pages.serial += 1;
+        let serial = pages.serial;
         let entry = pages.instances.entry((application.clone(), instance.clone())).or_default();
-        let known = entry.holdings.entry(credential.clone()).or_insert_with(|| Entry {
-            holding: Holding::first(application.clone(), instance.clone(), credential.clone(), version.clone()),
-            recorded: BTreeSet::new(),
-        });
+        let known = entry
+            .holdings
+            .entry(credential.clone())
+            .or_insert_with(|| Entry::new(Holding::first(application.clone(), instance.clone(), credential.clone(), version.clone())));
         known.holding.serve(version);
+        known.serials.insert(version.clone(), serial);
         if known.recorded.contains(version) {
             return None;
         }
@@ -192,77 +228,34 @@ impl Book {
         };
         known.holding.confirm(version)?;
         known.recorded.retain(|recorded| recorded == version);
+        known.serials.retain(|served, _| served == version);
         Ok(())
-    }
-
-    /// What everyone holds of a credential.
-    pub(super) fn holdings_of(&self, credential: &Name) -> Vec<Holding> {
-        let pages = self.pages();
-        let holders = pages.holders.get(credential).into_iter().flatten();
-        holders.filter_map(|holder| pages.instances.get(holder)?.holdings.get(credential)).map(Entry::on_record).collect()
     }
 
     pub(super) fn was_seen(&self, application: &Name, credential: &Name) -> bool {
         self.pages().seen.contains(&(credential.clone(), application.clone()))
     }
 
-    /// Whether the application has an instance that counts.
-    pub(super) fn instances_of(&self, application: &Name) -> Vec<(InstanceName, Vec<Name>)> {
-        let pages = self.pages();
-        let of_application = pages.instances.iter().filter(|((name, _), _)| name == application);
-        of_application.map(|((_, instance), entry)| (instance.clone(), entry.holdings.keys().cloned().collect())).collect()
-    }
-
-    /// Instances of an application that have a stream.
-    pub(super) fn streaming(&self, application: &Name) -> Vec<InstanceName> {
-        let pages = self.pages();
-        let streaming = pages.instances.iter().filter(|((name, _), entry)| name == application && entry.streams > 0);
-        streaming.map(|((_, instance), _)| instance.clone()).collect()
-    }
-
-    /// Instances whose lease has run out: without a stream, and without a sign of life for so long.
-    pub(super) fn expired(&self, running: Duration) -> Vec<Expired> {
-        let pages = self.pages();
-        let out = |entry: &Instance| {
-            (entry.streams == 0 || is_on(Mutant::LeaseOfStreamRuns))
-                && entry.lease.is_some_and(|lease| running.saturating_sub(entry.lease_from) >= lease)
-        };
-        let expired = pages.instances.iter().filter(|(_, entry)| out(entry));
-        expired
-            .map(|((application, instance), entry)| Expired {
-                application: application.clone(),
-                instance: instance.clone(),
-                credentials: entry.holdings.keys().cloned().collect(),
-            })
-            .collect()
-    }
-
     /// Sets the leases of all instances of an application, after its document was read again.
     pub(super) fn set_lease(&self, application: &Name, lease: Option<Duration>) {
-        for ((name, _), entry) in &mut self.pages().instances {
+        let mut pages = self.pages();
+        pages.leases.insert(application.clone(), lease);
+        for ((name, _), entry) in &mut pages.instances {
             if name == application {
                 entry.lease = lease;
             }
         }
     }
 
-    /// The running time at which the next lease runs out.
-    pub(super) fn next_expiry(&self) -> Option<Duration> {
-        let pages = self.pages();
-        pages.instances.values().filter(|entry| entry.streams == 0).filter_map(|entry| Some(entry.lease_from + entry.lease?)).min()
-    }
-
     /// Removes an instance, unless it has come back to life since `expired` was asked (`running`: the time of that look).
     pub(super) fn remove(&self, application: &Name, instance: &InstanceName, still_expired_at: Option<Duration>) -> bool {
         let mut pages = self.pages();
         let key = (application.clone(), instance.clone());
-        let Some(entry) = pages.instances.get(&key) else { return false };
-        if let Some(running) = still_expired_at {
-            let out = (entry.streams == 0 || is_on(Mutant::LeaseOfStreamRuns))
-                && entry.lease.is_some_and(|lease| running.saturating_sub(entry.lease_from) >= lease);
-            if !out {
-                return false;
-            }
+        if still_expired_at.is_some_and(|running| !pages.is_out(&key, running)) {
+            return false;
+        }
+        if !pages.instances.contains_key(&key) {
+            return pages.elsewhere.knows(&key);
         }
         // Open streams go on; they only hold nothing any more until they are served again.
         let held = match pages.instances.get_mut(&key) {
@@ -270,6 +263,7 @@ impl Book {
             _ => pages.instances.remove(&key).map(|entry| entry.holdings).unwrap_or_default(),
         };
         held.keys().for_each(|credential| pages.strike_holder(credential, &key));
+        pages.soil(application, instance);
         true
     }
 
@@ -280,100 +274,4 @@ impl Book {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const LEASE: Option<Duration> = Some(Duration::from_secs(5));
-
-    fn names() -> (Name, InstanceName, Name, VersionId) {
-        ("app".parse().unwrap(), "one".parse().unwrap(), "key".parse().unwrap(), "v1".parse().unwrap())
-    }
-
-    #[test]
-    fn a_lease_runs_from_the_end_of_the_stream() {
-        let (app, one, key, v1) = names();
-        let book = Book::default();
-        let at = Duration::from_secs;
-        book.stream_began(&app, &one);
-        book.touch(&app, &one, LEASE, at(0));
-        assert!(book.serve(&app, &one, &key, &v1).is_some());
-        assert!(book.expired(at(100)).is_empty());
-        book.stream_ended(&app, &one, at(100));
-        assert!(book.expired(at(104)).is_empty());
-        assert_eq!(book.expired(at(105)).len(), 1);
-        book.touch(&app, &one, LEASE, at(105));
-        assert!(!book.remove(&app, &one, Some(at(105))), "it came back");
-        assert!(book.remove(&app, &one, None));
-        assert!(book.holdings_of(&key).is_empty());
-    }
-
-    #[test]
-    fn only_what_is_durable_is_not_asked_for_again() {
-        let (app, one, key, v1) = names();
-        let book = Book::default();
-        assert!(book.serve(&app, &one, &key, &v1).is_some());
-        assert!(book.serve(&app, &one, &key, &v1).is_some(), "the first write failed");
-        book.recorded(&app, &one, &key, &v1);
-        assert!(book.serve(&app, &one, &key, &v1).is_none());
-        assert!(book.was_seen(&app, &key));
-    }
-
-    #[test]
-    fn who_holds_a_credential_is_known_by_its_name_until_it_is_gone() {
-        let (app, one, key, v1) = names();
-        let (two, other): (InstanceName, Name) = ("two".parse().unwrap(), "other".parse().unwrap());
-        let book = Book::default();
-        for (instance, credential) in [(&two, &key), (&one, &key), (&one, &other), (&one, &key)] {
-            assert!(book.serve(&app, instance, credential, &v1).is_some());
-        }
-        let holders = |credential| book.holdings_of(credential).into_iter().map(|holding| holding.instance).collect::<Vec<_>>();
-        assert_eq!((holders(&key), holders(&other)), (vec![one.clone(), two.clone()], vec![one.clone()]), "each once, in order");
-        book.stream_began(&app, &one);
-        assert!(book.remove(&app, &one, None), "it is released, and streams on");
-        assert_eq!((holders(&key), holders(&other)), (vec![two.clone()], vec![]));
-        assert!(book.serve(&app, &one, &key, &v1).is_some());
-        assert_eq!(holders(&key), [one.clone(), two.clone()]);
-        book.stream_ended(&app, &one, Duration::ZERO);
-        assert!(book.remove(&app, &one, None) && book.remove(&app, &two, None));
-        assert_eq!(holders(&key), []);
-        assert!(book.pages().holders.is_empty(), "nothing is left of who is gone");
-    }
-
-    #[test]
-    fn what_is_not_on_record_was_not_observed() {
-        let (app, one, key, v1) = names();
-        let v2: VersionId = "v2".parse().unwrap();
-        let book = Book::default();
-        assert!(book.serve(&app, &one, &key, &v1).is_some());
-        book.recorded(&app, &one, &key, &v1);
-        assert!(book.serve(&app, &one, &key, &v2).is_some(), "and the audit trail can't be written");
-        assert_eq!(book.holdings_of(&key)[0].newest, v1, "the read was refused: it has the old version only");
-        book.recorded(&app, &one, &key, &v2);
-        assert_eq!(book.holdings_of(&key)[0].newest, v2);
-    }
-
-    #[test]
-    fn a_restart_starts_leases_anew_and_frees_nobody() {
-        let (app, one, key, v1) = names();
-        let holding = Holding::first(app.clone(), one, key.clone(), v1);
-        let book = Book::load(Holdings { holdings: vec![holding], seen: Vec::new() }, Duration::from_secs(1_000));
-        assert!(book.expired(Duration::from_secs(9_000_000)).is_empty(), "no document has told its lease yet");
-        book.set_lease(&app, LEASE);
-        assert!(book.expired(Duration::from_secs(1_004)).is_empty());
-        assert_eq!(book.expired(Duration::from_secs(1_005)).len(), 1);
-    }
-
-    #[test]
-    fn two_unnamed_streams_are_ambiguous() {
-        let (app, one, ..) = names();
-        let book = Book::default();
-        let unnamed = InstanceName::unnamed();
-        for instance in [&one, &unnamed] {
-            book.stream_began(&app, instance);
-            assert!(!book.is_ambiguous(&app, instance));
-            book.stream_began(&app, instance);
-        }
-        assert!(!book.is_ambiguous(&app, &one));
-        assert!(book.is_ambiguous(&app, &unnamed));
-    }
-}
+mod tests;

@@ -85,7 +85,7 @@ impl Engine {
         }
         problems.extend(self.provider_problems());
         let providers = self.providers_of(cells.iter().map(AsRef::as_ref));
-        Some(Status { credentials, problems, providers, store: self.store_status(), next })
+        Some(Status { credentials, problems, providers, store: self.store_status(), leadership: self.leadership(), next })
     }
 
     fn own_problems(&self) -> Vec<StatusProblem> {
@@ -160,7 +160,7 @@ impl Engine {
 
     fn applications_of(&self, context: &Context, ledger: &Ledger) -> Vec<ApplicationStatus> {
         let name = &context.credential.name;
-        let holdings = self.book.holdings_of(name);
+        let holdings = self.holdings_of(name, ledger);
         let mut rows: Vec<ApplicationStatus> = holdings
             .iter()
             .map(|holding| ApplicationStatus {

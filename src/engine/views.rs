@@ -16,6 +16,8 @@ use crate::domain::manual::{Asks, Urgency};
 use crate::domain::material::Material;
 use crate::issuers::BreakerState;
 
+use super::office::LeadershipStatus;
+
 /// What an application gets: the served fields of one version, never a mix.
 #[derive(Debug)]
 pub struct Document {
@@ -62,6 +64,9 @@ pub struct Status {
     /// Where these credentials are called at.
     pub providers: Vec<ProviderStatus>,
     pub store: StoreStatus,
+    /// Where there are several replicas: who leads.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub leadership: Option<LeadershipStatus>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next: Option<Name>,
 }
