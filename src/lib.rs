@@ -25,6 +25,7 @@ pub mod journal;
 mod outbound;
 pub mod policies;
 mod rate;
+pub mod replicas;
 pub mod runtime;
 pub mod sealing;
 pub mod stores;

@@ -19,6 +19,8 @@ mod identities;
 mod journal;
 #[path = "kubernetes/leadership.rs"]
 mod leadership;
+#[path = "kubernetes/rows.rs"]
+mod rows;
 #[path = "kubernetes/secrets.rs"]
 mod secrets;
 #[path = "support/tls.rs"]

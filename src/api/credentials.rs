@@ -21,6 +21,7 @@ use crate::domain::ids::{InstanceName, Name, VersionId};
 use crate::domain::policy::Policies;
 use crate::domain::reason::Reason;
 use crate::engine::Reader;
+use crate::engine::errors::ReadError;
 
 /// The instance that is calling. Its lease is renewed by any call that only an application makes.
 fn instance(call: &Call<'_>, caller: &Caller) -> Result<InstanceName, Problem> {
@@ -39,8 +40,13 @@ pub(super) async fn one(call: Call<'_>, caller: &Caller, name: &Name) -> Answere
     let reason = reason(&call, caller)?;
     let asked = Asked { instance: &instance, reason: reason.as_ref() };
     let allowed = caller.reader_of(&service.policies(), &asked, std::slice::from_ref(name));
+    let may_read = allowed.is_some();
     // An application that isn't allowed is refused by the engine, which records that.
     let reader = allowed.or_else(|| caller.application_reader(&instance)).ok_or_else(|| caller.may_not_read())?;
+    let shown = headers::shown_version(&call.head.headers);
+    if shown.is_some() && may_read && !service.has_been_shown(name, None, shown.as_ref()).await {
+        return Err(ReadError::StoreUnavailable.into());
+    }
     // Who says that it has this version is on record as holding it, like who gets it now: a name that an instance has never
     // used before must not hide it from the barrier (I5).
     let document = service.read(&reader, name).await?;
@@ -125,7 +131,8 @@ pub(super) fn events(call: &Call<'_>, caller: Caller) -> Answered {
         _ => (Subject::Operator, None),
     };
     let only = names.map(|names| names.into_iter().collect::<BTreeSet<Name>>());
-    let stream = EventStream { api: call.api.clone(), subject, reader, only, changes, _guard: guard, _permit: permit };
+    let shown = headers::last_event(&call.head.headers);
+    let stream = EventStream { api: call.api.clone(), subject, reader, only, shown, changes, _guard: guard, _permit: permit };
     let mut answer = Response::new(Body::events(stream.start(over), call.api.limits.comment_every));
     answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     Ok(answer)

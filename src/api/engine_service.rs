@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::service::{Confirmation, Report, Service, StreamGuard};
+use super::service::{Confirmation, NotLeading, Report, Service, StreamGuard};
 use crate::domain::ids::{InstanceName, ItemId, Name, OperationId, VersionId};
 use crate::domain::launch::Signer;
 use crate::domain::material::Material;
@@ -27,6 +27,21 @@ pub struct EngineService(pub Arc<Engine>);
 impl Service for EngineService {
     fn policies(&self) -> Arc<Policies> {
         self.0.policies()
+    }
+
+    fn takes_orders(&self) -> Result<(), NotLeading> {
+        if self.0.leads() {
+            return Ok(());
+        }
+        Err(NotLeading { leader: self.0.leadership().and_then(|leadership| leadership.leader) })
+    }
+
+    fn is_cut_off(&self) -> bool {
+        self.0.is_cut_off()
+    }
+
+    async fn has_been_shown(&self, name: &Name, revision: Option<u64>, version: Option<&VersionId>) -> bool {
+        self.0.has_been_shown(name, revision, version).await
     }
 
     async fn read(&self, reader: &Reader, name: &Name) -> Result<Document, ReadError> {

@@ -169,6 +169,9 @@ async fn respond(call: Call<'_>, peer: Peer, route: Route) -> Answered {
     if call.endpoint.body.is_none() && !call.body.is_end_stream() {
         return Err(Problem::bad_request("this call takes no body"));
     }
+    if is_order(call.endpoint) {
+        call.api.service.takes_orders()?;
+    }
     dispatch(call, caller, route).await
 }
 
@@ -178,6 +181,11 @@ fn as_named(call: &Call<'_>, caller: Caller) -> Result<Caller, Problem> {
         Some(application) => caller.only_as(&application),
         None => Ok(caller),
     }
+}
+
+/// Whatever changes more than what one instance holds, which every replica writes down. A rewrap is about the own file.
+fn is_order(endpoint: &Endpoint) -> bool {
+    endpoint.method != "GET" && !matches!(endpoint.name, "confirm" | "rewrap")
 }
 
 async fn dispatch(call: Call<'_>, caller: Caller, route: Route) -> Answered {

@@ -12,6 +12,8 @@ pub(crate) const INSTANCE: HeaderName = HeaderName::from_static("keywright-insta
 /// Which application the caller means to be.
 pub(crate) const APPLICATION: HeaderName = HeaderName::from_static("keywright-application");
 
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+
 /// Why a person does this, percent-encoded: kept by the audit trail.
 pub(crate) const REASON: HeaderName = HeaderName::from_static("keywright-reason");
 
@@ -95,6 +97,19 @@ pub(super) fn none_match(headers: &HeaderMap, version: &VersionId) -> bool {
     values.flat_map(|value| value.split(',')).any(names_it)
 }
 
+/// The version that `If-None-Match` names, where it names one: what the caller has.
+pub(super) fn shown_version(headers: &HeaderMap) -> Option<VersionId> {
+    let text = headers.get(IF_NONE_MATCH)?.to_str().ok()?.trim();
+    let opaque = text.strip_prefix("W/").unwrap_or(text);
+    opaque.strip_prefix('"')?.strip_suffix('"')?.parse().ok()
+}
+
+/// The credential and the revision of the last event that the caller has, where `Last-Event-ID` is one of ours.
+pub(super) fn last_event(headers: &HeaderMap) -> Option<(Name, u64)> {
+    let (name, revision) = headers.get(LAST_EVENT_ID)?.to_str().ok()?.rsplit_once(':')?;
+    Some((name.parse().ok()?, revision.parse().ok()?))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -121,6 +136,20 @@ mod tests {
         }
         for tags in ["v2-a", "\"v2\"", "\"v2-a", ""] {
             assert!(!none_match(&headers(&[("if-none-match", tags)]), &version), "{tags}");
+        }
+    }
+
+    #[test]
+    fn api_headers_tell_what_the_caller_has_and_take_anything_else_for_nothing() {
+        let version = |tag| shown_version(&headers(&[("if-none-match", tag)])).map(|version| version.to_string());
+        assert_eq!((version("\"v2-a\""), version("W/\"v2-a\"")), (Some("v2-a".to_owned()), Some("v2-a".to_owned())));
+        for tag in ["*", "v2-a", "\"v2-a\", \"x\"", "\"../a\"", ""] {
+            assert_eq!(version(tag), None, "{tag}");
+        }
+        let event = |id| last_event(&headers(&[("last-event-id", id)])).map(|(name, revision)| (name.to_string(), revision));
+        assert_eq!(event("dinie-production:7"), Some(("dinie-production".to_owned(), 7)));
+        for id in ["", "7", "dinie:", ":7", "dinie:-1", "Dinie:1", "dinie:1:2x", "dinie:99999999999999999999"] {
+            assert_eq!(event(id), None, "{id}");
         }
     }
 

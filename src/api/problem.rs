@@ -8,7 +8,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::body::Body;
-use super::service::{RewrapRefusal, SnapshotError};
+use super::service::{NotLeading, RewrapRefusal, SnapshotError};
 use crate::domain::access::Right;
 use crate::engine::errors::{
     ConfirmError, ForgetError, LaunchError, PauseError, ReadError, ReleaseError, ReportError, RevokeError, RollbackError, RotateError,
@@ -187,6 +187,12 @@ impl Problem {
         text.push_str("connection: close\r\n\r\n");
         text.push_str(&json);
         text.into_bytes()
+    }
+}
+
+impl From<NotLeading> for Problem {
+    fn from(error: NotLeading) -> Problem {
+        Problem::new(Slug::NotReady, error.to_string())
     }
 }
 

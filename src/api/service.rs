@@ -123,11 +123,38 @@ pub trait Rewraps: Send + Sync {
     async fn view(&self) -> Result<RewrapView, RewrapRefusal>;
 }
 
+/// Why an order isn't taken here.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("this replica doesn't lead, so it takes no orders: {}", .leader.as_ref().map_or_else(
+    || "nobody is known to lead yet, try again in a few seconds".to_owned(),
+    |leader| format!("send them to {leader}, which does"),
+))]
+pub struct NotLeading {
+    /// The name of the replica that leads: in Kubernetes its pod's.
+    pub leader: Option<String>,
+}
+
 /// The engine, as far as the API needs it. The rights of operators are checked here in the API, those of applications
 /// in the engine.
 #[async_trait]
 pub trait Service: Send + Sync {
     fn policies(&self) -> Arc<Policies>;
+
+    /// Whether orders are taken here: one of several replicas leads, and all of them serve.
+    fn takes_orders(&self) -> Result<(), NotLeading> {
+        Ok(())
+    }
+
+    /// It knows nothing recent of what is current: nothing is served, and streams end, so that applications go elsewhere.
+    fn is_cut_off(&self) -> bool {
+        false
+    }
+
+    /// The caller has seen this revision, or this version, somewhere. Where less is known here, that is looked up before it returns;
+    /// false if that isn't possible now, so that what is known here would take the caller back.
+    async fn has_been_shown(&self, _name: &Name, _revision: Option<u64>, _version: Option<&VersionId>) -> bool {
+        true
+    }
 
     /// Recorded and audited before it returns. [`ReadError::Forbidden`] for what an application may not read.
     async fn read(&self, reader: &Reader, name: &Name) -> Result<Document, ReadError>;

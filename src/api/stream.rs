@@ -38,6 +38,8 @@ pub(super) struct EventStream {
     pub(super) reader: Reader,
     /// The credentials asked for; `None` for all.
     pub(super) only: Option<BTreeSet<Name>>,
+    /// The credential and the revision of the last event that the reader had, maybe from another replica.
+    pub(super) shown: Option<(Name, u64)>,
     pub(super) changes: Changes,
     /// Holds the instance's lease.
     pub(super) _guard: Option<StreamGuard>,
@@ -75,6 +77,9 @@ impl EventStream {
         }
         let stop = self.api.stop.clone();
         loop {
+            if self.api.service.is_cut_off() {
+                return say_bye(&out).await;
+            }
             let outcome = tokio::select! {
                 biased;
                 () = stop.cancelled() => return say_bye(&out).await,
@@ -118,6 +123,12 @@ impl EventStream {
         for name in &sent.readable {
             let Some((_, wanted)) = self.api.service.current(&self.reader, name) else { continue };
             if sent.revisions.get(name).is_some_and(|revision| *revision >= wanted) {
+                continue;
+            }
+            // It may have seen more elsewhere than is known here.
+            let shown = self.shown.as_ref().filter(|(shown, revision)| shown == name && *revision > wanted).map(|(_, revision)| *revision);
+            if shown.is_some() && !self.api.service.has_been_shown(name, shown, None).await {
+                outcome = Outcome::TryAgain;
                 continue;
             }
             // Room first, then the value: it is disclosed right before it is sent, and it is the newest by then.

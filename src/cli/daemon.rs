@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use tokio::task::{JoinHandle, JoinSet};
+use tokio_util::sync::CancellationToken;
 
 use crate::api::{App, EngineService, Limits, Listener, bind_address, bind_socket, serve};
 use crate::delivery::Courier;
@@ -41,6 +43,7 @@ use super::certificate::Tls;
 use super::failure::Failure;
 use super::measures::{Counting, render};
 use super::pods::KnownPods;
+use super::replicas::{Shared, lead_or_follow};
 use super::rewrap::StoreRewraps;
 use super::secrets;
 use super::settings::{Held, read_policies};
@@ -93,6 +96,9 @@ impl DaemonHandle {
 /// What was opened: all that can fail before anything serves.
 struct Opened {
     embedded: Embedded,
+    journal: Arc<dyn Journal>,
+    /// Where replicas share the journal.
+    shared: Option<Shared>,
     audit: Arc<AuditFile>,
     clock: Arc<SystemClock>,
     policies: Policies,
@@ -126,9 +132,14 @@ async fn stores(opened: &Opened, config: &Config) -> Result<Stores, Failure> {
         StoreConfig::Embedded { .. } => {
             let store = opened.embedded.store();
             // It is here or nothing is: there is nothing to keep beside it.
-            let Some(share) = share else { return Ok(Stores { store: Arc::new(store.clone()), promoter: Arc::new(store), cached: None }) };
-            let (store, promoter) = (Paced::new(store.clone(), Arc::clone(&share)), Paced::new(store, share));
-            return Ok(Stores { store: Arc::new(store), promoter: Arc::new(promoter), cached: None });
+            let apart = |store: Arc<dyn SecretStore>| -> Arc<dyn Promoter> { Arc::new(Apart::new(store, Arc::clone(&opened.journal))) };
+            let (store, beside): (Arc<dyn SecretStore>, Arc<dyn Promoter>) = match share {
+                None => (Arc::new(store.clone()), Arc::new(store)),
+                Some(share) => (Arc::new(Paced::new(store.clone(), Arc::clone(&share))), Arc::new(Paced::new(store, share))),
+            };
+            // Stage and journal commit together only where they share the file.
+            let promoter = if opened.shared.is_some() { apart(Arc::clone(&store)) } else { beside };
+            return Ok(Stores { store, promoter, cached: None });
         }
         // These pace themselves: one call to them is several there.
         StoreConfig::Aws { settings, .. } => Arc::new(AwsStore::new(settings, share).await),
@@ -142,8 +153,7 @@ async fn stores(opened: &Opened, config: &Config) -> Result<Stores, Failure> {
     let cached = Cached::open(elsewhere, Arc::new(opened.embedded.store()), bound, Arc::new(move || clock.now()));
     let cached = Arc::new(cached.await.map_err(|error| cannot_start("what was kept of the store can't be read", &error))?);
     let store: Arc<dyn SecretStore> = Arc::clone(&cached) as _;
-    // The journal stays in the embedded file.
-    let promoter = Arc::new(Apart::new(Arc::clone(&store), Arc::new(opened.embedded.journal())));
+    let promoter = Arc::new(Apart::new(Arc::clone(&store), Arc::clone(&opened.journal)));
     Ok(Stores { store, promoter, cached: Some(cached) })
 }
 
@@ -160,7 +170,7 @@ pub(super) async fn start_daemon(config: Config, shutdown: Shutdown) -> Result<D
     let Stores { store, promoter, cached } = stores(&opened, &config).await?;
     let seams = Seams {
         store,
-        journal: Arc::new(opened.embedded.journal()),
+        journal: Arc::clone(&opened.journal),
         promoter,
         issuer: Arc::new(Dispatch::new(Arc::clone(&issuer) as _, Arc::new(GeneratedIssuer))),
         audit: Arc::clone(&opened.audit) as _,
@@ -170,11 +180,16 @@ pub(super) async fn start_daemon(config: Config, shutdown: Shutdown) -> Result<D
         keyring: opened.embedded.keyring(),
     };
     let digest = opened.policies.digest.clone();
-    let options = Options { base_urls: config.providers.clone() };
-    let engine = Engine::start(seams, opened.policies, options).await.map_err(|error| cannot_start("the engine can't start", &error))?;
+    let options = Options { base_urls: config.providers.clone(), max_stale: config.max_stale.map(Span::as_duration) };
+    let started = match &opened.shared {
+        None => Engine::start(seams, opened.policies, options).await,
+        Some(shared) => Engine::follow(seams, shared.replica(), opened.policies, options).await,
+    };
+    let engine = started.map_err(|error| cannot_start("the engine can't start", &error))?;
     announce_start(opened.audit.as_ref(), &digest, &engine).await?;
     let (listeners, address) = listen(&config, opened.tls.as_ref()).await?;
     let ready = Arc::new(AtomicBool::new(false));
+    let is_alone = opened.shared.is_none();
     let rewraps = Arc::new(StoreRewraps::new(opened.embedded.clone(), Arc::clone(&opened.audit)));
     let app = App {
         service: Arc::new(EngineService(Arc::clone(&engine))),
@@ -182,26 +197,41 @@ pub(super) async fn start_daemon(config: Config, shutdown: Shutdown) -> Result<D
         operators: config.operators.clone(),
         reviews: known_pods.as_ref().map(KnownPods::reviews),
         metrics: render(metrics.clone(), Arc::clone(&engine), issuer),
-        snapshots: Some(Arc::new(StoreSnapshots { embedded: opened.embedded.clone(), audit: Arc::clone(&opened.audit) })),
-        rewraps: Some(Arc::clone(&rewraps) as _),
+        // A copy of the file alone would be without the journal that replicas share, and its key is theirs as well.
+        snapshots: is_alone.then(|| Arc::new(StoreSnapshots { embedded: opened.embedded.clone(), audit: Arc::clone(&opened.audit) }) as _),
+        rewraps: is_alone.then(|| Arc::clone(&rewraps) as _),
         ready: Arc::clone(&ready),
         limits: Limits::default(),
     };
     let mut tasks = JoinSet::new();
     let checked = Arc::clone(&engine);
-    tasks.spawn(Arc::clone(&engine).run(shutdown.token()));
+    let elsewhere = cached.is_some();
+    let (leads, led) = tokio::sync::watch::channel(false);
+    let leads = Arc::new(leads);
+    match opened.shared {
+        None => duties(&engine, elsewhere, &leads, &shutdown.token()).into_iter().for_each(|duty| drop(tasks.spawn(duty))),
+        Some(shared) => {
+            tasks.spawn(Arc::clone(&engine).keep_up(shutdown.token()));
+            tasks.spawn(Arc::clone(&engine).run_attendance(shutdown.token()));
+            let duties = move |engine: &Arc<Engine>, tenure: &CancellationToken| duties(engine, elsewhere, &leads, tenure);
+            tasks.spawn(lead_or_follow(
+                Arc::clone(&engine),
+                shared.contest(),
+                Arc::clone(&opened.audit),
+                Box::new(duties),
+                shutdown.clone(),
+            ));
+        }
+    }
     tasks.spawn(serve(listeners, app, shutdown.token()));
     let couriers = Couriers::new(Arc::clone(&engine), couriers(&config, &engine, opened.embedded.keyring()), hub, metrics);
-    // One process, which leads for as long as it runs.
-    let (_leads, leads) = tokio::sync::watch::channel(true);
-    tasks.spawn(couriers.run(leads, shutdown.token()));
+    tasks.spawn(couriers.run(led, shutdown.token()));
     tasks.spawn(rewraps.follow(Arc::clone(&engine), shutdown.clone()));
     if let Some(tls) = opened.tls {
         tasks.spawn(tls.follow(Arc::clone(&engine)));
     }
     if let Some(cached) = cached.clone() {
         tasks.spawn(follow_store(cached, Arc::clone(&engine), shutdown.clone()));
-        tasks.spawn(follow_changes(Arc::clone(&engine), shutdown.clone()));
     }
     if let Some(pods) = known_pods {
         tasks.spawn(pods.follow(Arc::clone(&engine), shutdown.clone()));
@@ -223,6 +253,26 @@ fn couriers(config: &Config, engine: &Engine, keyring: Arc<Keyring>) -> Vec<Arc<
     vec![Arc::new(FileCourier::new()), Arc::new(secrets), Arc::new(WebhookCourier::new(queues, installation))]
 }
 
+/// What who leads does, until its token is cancelled; where there is one process, that is to its end.
+fn duties(engine: &Arc<Engine>, elsewhere: bool, leads: &Arc<Leads>, until: &CancellationToken) -> Vec<BoxFuture<'static, ()>> {
+    let mut duties: Vec<BoxFuture<'static, ()>> =
+        vec![Box::pin(Arc::clone(engine).run(until.clone())), Box::pin(tell_couriers(Arc::clone(leads), until.clone()))];
+    if elsewhere {
+        duties.push(Box::pin(follow_changes(Arc::clone(engine), until.clone())));
+    }
+    duties
+}
+
+/// Whether this process leads, for those who deliver.
+type Leads = tokio::sync::watch::Sender<bool>;
+
+/// Only who leads delivers beside the stream.
+async fn tell_couriers(leads: Arc<Leads>, until: CancellationToken) {
+    leads.send_replace(true);
+    until.cancelled().await;
+    leads.send_replace(false);
+}
+
 /// How long a call to a provider may take: a tenth of the shortest `maxAge`, so that one slow answer costs no deadline, within
 /// bounds that a provider over the internet needs.
 fn provider_timeout(policies: &Policies) -> Duration {
@@ -231,10 +281,6 @@ fn provider_timeout(policies: &Policies) -> Duration {
 }
 
 async fn open(config: &Config, shutdown: &Shutdown) -> Result<Opened, Failure> {
-    if let JournalConfig::Kubernetes(_) = &config.journal {
-        let what = "it isn't wired up yet: leave `journal` out";
-        return Err(Failure::failed("cannot-start", "the journal in Kubernetes can't be used by this version", what));
-    }
     let tls = match config.listen.tls.clone() {
         Some(files) => Some(Tls::open(files, shutdown).await?),
         None => None,
@@ -251,10 +297,21 @@ async fn open(config: &Config, shutdown: &Shutdown) -> Result<Opened, Failure> {
         blocking(move || Embedded::open(&directory, &key)).await?.map_err(|error| cannot_start("the store can't be opened", &error))?;
     let audit = blocking(move || AuditFile::open(&trail, wall_now())).await?;
     let audit = audit.map_err(|error| cannot_start("the audit trail can't be opened", &error))?;
-    check_age(&embedded, config.audit.clone()).await?;
-    let heartbeat = embedded.journal().heartbeat().await.map_err(|error| cannot_start("the journal can't be read", &error))?;
+    let shared = match &config.journal {
+        JournalConfig::BesideStore => {
+            check_age(&embedded, config.audit.clone()).await?;
+            None
+        }
+        JournalConfig::Kubernetes(settings) => Some(Shared::open(config, settings, &embedded.keyring())?),
+    };
+    let journal: Arc<dyn Journal> = match &shared {
+        Some(shared) => Arc::clone(&shared.journal) as _,
+        None => Arc::new(embedded.journal()),
+    };
+    let heartbeat = journal.heartbeat().await.map_err(|error| cannot_start("the journal can't be read", &error))?;
     let anchor = heartbeat.audit.clone();
-    Ok(Opened { embedded, audit: Arc::new(audit), clock: Arc::new(SystemClock::new(heartbeat)), policies, watch, tls, anchor })
+    let clock = Arc::new(SystemClock::new(heartbeat));
+    Ok(Opened { embedded, journal, shared, audit: Arc::new(audit), clock, policies, watch, tls, anchor })
 }
 
 async fn listen(config: &Config, tls: Option<&Tls>) -> Result<(Vec<Listener>, SocketAddr), Failure> {
@@ -377,11 +434,11 @@ async fn follow_store(cached: Arc<Cached>, engine: Arc<Engine>, shutdown: Shutdo
 }
 
 /// Asks the store, now and then, what others changed there.
-async fn follow_changes(engine: Arc<Engine>, shutdown: Shutdown) {
+async fn follow_changes(engine: Arc<Engine>, until: CancellationToken) {
     loop {
-        let Some(wait) = engine.look_for_changes().await else { return shutdown.begun().await };
+        let Some(wait) = engine.look_for_changes().await else { return until.cancelled().await };
         tokio::select! {
-            () = shutdown.begun() => return,
+            () = until.cancelled() => return,
             () = tokio::time::sleep(wait) => {}
         }
     }

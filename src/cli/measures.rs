@@ -38,6 +38,9 @@ pub(super) fn render(metrics: Metrics, engine: Arc<Engine>, issuer: Arc<Declarat
         tell_of_deliveries(&metrics, &engine);
         let store = engine.store_status();
         metrics.store(store.breaker != BreakerState::Closed, Duration::from_secs(store.stale_for_seconds.unwrap_or_default()));
+        if let Some(leadership) = engine.leadership() {
+            metrics.leads(leadership.leads);
+        }
         let samples: Vec<CredentialSample> = engine.measures().iter().map(sample).collect();
         metrics.encode(&samples, with_names).unwrap_or_default()
     })

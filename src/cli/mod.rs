@@ -23,6 +23,7 @@ mod pause;
 mod plan;
 mod pods;
 mod release;
+mod replicas;
 mod revoke;
 mod rewrap;
 mod rollback;

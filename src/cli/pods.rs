@@ -51,7 +51,8 @@ impl KnownPods {
     pub(super) async fn follow(self, engine: Arc<Engine>, shutdown: Shutdown) {
         loop {
             let look = async {
-                let problem = look(&engine, self.pods.as_ref()).await;
+                // Who leads answers for all.
+                let problem = if engine.leads() { look(&engine, self.pods.as_ref()).await } else { None };
                 engine.set_problem("pods-unknown", problem);
                 engine.set_problem("tokens-unreviewed", self.reviews.trouble().map(|trouble| trouble.to_string()));
                 tokio::time::sleep(LOOK_EVERY).await;

@@ -10,7 +10,7 @@ use crate::domain::ids::Name;
 use super::client::Client;
 use super::failure::Failure;
 use super::terminal::{BAD, BOLD, CAUTION, DIM, GOOD, Terminal, printable, span_text, table, table_text};
-use super::views::{ApplicationView, CredentialView, HolderView, Pages, ProblemView, StatusView};
+use super::views::{ApplicationView, CredentialView, HolderView, LeadershipView, Pages, ProblemView, StatusView};
 
 pub(super) async fn status(name: Option<&Name>, client: &Client, terminal: Terminal) -> Result<ExitCode, Failure> {
     let pages = match name {
@@ -31,7 +31,8 @@ pub(super) fn text(view: &StatusView, detailed: bool) -> String {
         _ => table_text(&overview(view)),
     };
     let details = view.credentials.iter().filter(|_| detailed).map(details);
-    let parts: Vec<String> = std::iter::once(table).chain(details).chain([problems(&view.problems)]).collect();
+    let parts: Vec<String> =
+        std::iter::once(table).chain(details).chain([problems(&view.problems)]).chain(view.leadership.as_ref().map(leadership)).collect();
     parts.join("\n")
 }
 
@@ -129,6 +130,17 @@ fn problems(problems: &[ProblemView]) -> String {
     format!("\n{BOLD}needs a person{BOLD:#}\n{}", lines.join("\n"))
 }
 
+/// Orders are taken by who leads; reads by all.
+fn leadership(view: &LeadershipView) -> String {
+    let text = match (view.leads, &view.leader, view.term) {
+        (true, _, Some(term)) => format!("this replica leads, in term {term}"),
+        (true, _, None) => "this replica leads".to_owned(),
+        (false, Some(leader), _) => format!("this replica follows; {} leads: give orders there", printable(leader)),
+        (false, None, _) => "this replica follows, and nobody is known to lead: nothing is rotated until somebody does".to_owned(),
+    };
+    format!("\n{DIM}{text}{DIM:#}")
+}
+
 /// A moment for people: UTC, to the second.
 pub(super) fn moment(at: Option<Timestamp>) -> String {
     at.map_or_else(dash, |at| at.strftime("%Y-%m-%d %H:%M:%S").to_string())
@@ -164,6 +176,11 @@ mod tests {
             assert!(text.contains(part), "{part} in\n{text}");
         }
         assert!(problems(&view.problems).contains("payments-api/one holds it"));
+        assert!(view.leadership.is_none(), "there is one process");
+        let leads = |document: &str| leadership(&serde_json::from_str(document).unwrap());
+        assert!(leads(r#"{"leads":true,"leader":"kw-1","term":7}"#).contains("leads, in term 7"));
+        assert!(leads(r#"{"leads":false,"leader":"kw-2","term":null}"#).contains("kw-2 leads"));
+        assert!(leads(r#"{"leads":false,"leader":null,"term":null}"#).contains("nobody is known"));
         let details = details(&view.credentials[0]);
         for part in [
             "probe says for: accepted",

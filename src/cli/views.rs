@@ -135,6 +135,17 @@ pub(super) struct ProblemView {
 pub(super) struct StatusView {
     pub(super) credentials: Vec<CredentialView>,
     pub(super) problems: Vec<ProblemView>,
+    /// Where there are several replicas.
+    pub(super) leadership: Option<LeadershipView>,
+}
+
+/// Who leads, as the replica that was asked knows.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct LeadershipView {
+    pub(super) leads: bool,
+    pub(super) leader: Option<String>,
+    pub(super) term: Option<u64>,
 }
 
 #[derive(Debug, Default, Deserialize)]

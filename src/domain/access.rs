@@ -24,6 +24,7 @@ impl Identity {
     /// The namespace that it is of, for an identity in Kubernetes.
     pub fn namespace(&self) -> Option<&Name> {
         match self {
+            Identity::Kubernetes(account) => Some(&account.namespace),
             Identity::Token { .. } | Identity::Unix { .. } => None,
         }
     }

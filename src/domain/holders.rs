@@ -108,6 +108,12 @@ impl Holding {
         self.pods.values().any(|hold| hold.held.contains(version))
     }
 
+    /// Drops all other versions.
+    pub fn keep_only(&mut self, keep: impl Fn(&VersionId) -> bool) {
+        self.held.retain(|version| keep(version));
+        self.unbind(keep);
+    }
+
     fn unbind(&mut self, keep: impl Fn(&VersionId) -> bool) {
         for hold in self.pods.values_mut() {
             hold.held.retain(|version| keep(version));

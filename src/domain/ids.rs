@@ -120,12 +120,6 @@ text_newtype!(
     "^[!-~]{1,256}$"
 );
 text_newtype!(
-    /// The name of an object in a Kubernetes cluster: a DNS subdomain, 253 characters at most.
-    ObjectName,
-    check_object,
-    r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$"
-);
-text_newtype!(
     /// What a Kubernetes cluster tells an object from all others by, those that had its name before included: opaque.
     ObjectUid,
     check_uid,

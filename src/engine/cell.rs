@@ -10,13 +10,14 @@ use jiff::Timestamp;
 use super::backoff::Backoff;
 use super::drift::Drift;
 use super::foreign::ChangeTried;
+use super::turns::Turns;
 use super::views::Previous;
 use crate::domain::ids::{KeyId, Name, VersionId};
 use crate::domain::ledger::Ledger;
 use crate::domain::material::Material;
 use crate::domain::mutants::{Mutant, is_on};
 use crate::domain::rollout::{View, under_way};
-use crate::journal::Position;
+use crate::journal::{JournalError, Position};
 use crate::sealing::Sealed;
 use crate::stores::Mark;
 
@@ -43,6 +44,8 @@ pub(super) struct Cell {
     told: Mutex<Told>,
     /// What somebody else made current in the store, and why it isn't taken up.
     refused: Mutex<Option<(VersionId, String)>>,
+    /// Readings of its journal that several share.
+    pub(super) readings: Turns<Result<Arc<Ledger>, JournalError>>,
 }
 
 /// The store's mark of the value that native readers have.
@@ -68,6 +71,8 @@ pub(super) struct Served {
 /// Belongs to the driving task.
 #[derive(Default)]
 pub(super) struct Work {
+    /// In which it was loaded, and in which it appends; 0 for what is only followed.
+    pub(super) term: u64,
     pub(super) position: Position,
     /// Events since the last snapshot.
     pub(super) events: usize,
@@ -126,8 +131,24 @@ pub(super) struct Trouble {
 }
 
 impl Cell {
-    pub(super) fn empty(name: Name) -> Cell {
-        Cell::new(name, Ledger::default(), Work::default())
+    pub(super) fn empty(name: Name, term: u64) -> Cell {
+        Cell::new(name, Ledger::default(), Work { term, ..Work::default() })
+    }
+
+    /// The same credential as it is known now, in another term. Where the journal has come isn't known any more.
+    pub(super) fn as_known(&self, term: u64) -> Cell {
+        let ledger = (*self.ledger()).clone();
+        Cell::new(self.name.clone(), ledger, Work { term, ..Work::default() })
+    }
+
+    /// Takes over what is served, and what was told, from the cell of another term.
+    pub(super) fn inherit(&self, old: &Cell) {
+        for (place, other) in [(&self.served, &old.served), (&self.waiting, &old.waiting)] {
+            let served = other.read().unwrap_or_else(PoisonError::into_inner).clone();
+            *place.write().unwrap_or_else(PoisonError::into_inner) = served;
+        }
+        let told = old.overdue_told.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        *self.overdue_told.lock().unwrap_or_else(PoisonError::into_inner) = told;
     }
 
     pub(super) fn new(name: Name, ledger: Ledger, work: Work) -> Cell {
@@ -144,6 +165,7 @@ impl Cell {
             suspected: AtomicBool::new(false),
             told: Mutex::default(),
             refused: Mutex::default(),
+            readings: Turns::default(),
         }
     }
 

@@ -30,7 +30,9 @@ impl Engine {
         if self.book.is_ambiguous(application, instance) {
             return Err(ConfirmError::AmbiguousInstance);
         }
-        let Some(holding) = self.book.holding(application, instance, credential) else { return Err(ConfirmError::NotNewest) };
+        let Some(holding) = self.holding_to_confirm(application, instance, credential, version).await? else {
+            return Err(ConfirmError::NotNewest);
+        };
         if holding.newest != *version && !is_on(Mutant::StaleConfirmationCounts) {
             return Err(ConfirmError::NotNewest);
         }
@@ -64,11 +66,11 @@ impl Engine {
         };
         self.seams.audit.record(self.seams.clock.now().wall, action).await.map_err(|_| ConfirmError::AuditUnavailable)?;
         holding.confirm(version).map_err(|_| ConfirmError::NotNewest)?;
-        self.seams
-            .journal
-            .write_holdings(self.term, &[HoldingChange::Put(holding.clone())])
-            .await
-            .map_err(|_| ConfirmError::Unavailable)?;
+        if self.roll.is_some() {
+            return self.confirm_in_row(holding, version).await;
+        }
+        let durable = self.keep_holdings(&[HoldingChange::Put(holding.clone())]).await;
+        durable.map_err(|_| ConfirmError::Unavailable)?;
         let confirmed = self.book.confirm(&holding, version);
         if confirmed.is_err() {
             // It was served a newer version meanwhile: what is durable must say so.
@@ -78,6 +80,39 @@ impl Engine {
             return Err(ConfirmError::NotNewest);
         }
         self.look_at(&holding.credential);
+        Ok(())
+    }
+
+    /// What this instance holds, wherever it was served: where our own row doesn't know the version, the others' are read first.
+    async fn holding_to_confirm(
+        &self,
+        application: &Name,
+        instance: &InstanceName,
+        credential: &Name,
+        version: &VersionId,
+    ) -> Result<Option<Holding>, ConfirmError> {
+        let known = self.holding_anywhere(application, instance, credential);
+        if self.roll.is_none() || known.as_ref().is_some_and(|known| known.newest == *version) {
+            return Ok(known);
+        }
+        self.look_at_rows().await.map_err(|_| ConfirmError::Unavailable)?;
+        // Which of two versions is newer is the journal's to say.
+        let Some(cell) = self.cell(credential) else { return Ok(None) };
+        self.afresh(&cell).await.map_err(|_| ConfirmError::Unavailable)?;
+        Ok(self.holding_anywhere(application, instance, credential))
+    }
+
+    /// It is in our book first: another write of the same page must not bring back what was before. A true word that couldn't be made
+    /// durable yet does no harm, and isn't answered for.
+    async fn confirm_in_row(&self, confirmed: Holding, version: &VersionId) -> Result<(), ConfirmError> {
+        let Holding { application, instance, credential, .. } = &confirmed;
+        let newest = self.book.holding(application, instance, credential).map(|own| own.newest);
+        if newest.is_some_and(|newest| self.order_of(credential, &newest) > self.order_of(credential, version)) {
+            return Err(ConfirmError::NotNewest);
+        }
+        self.book.confirm_here(&confirmed, version);
+        self.keep_holdings(&[HoldingChange::Put(confirmed.clone())]).await.map_err(|_| ConfirmError::Unavailable)?;
+        self.look_at(credential);
         Ok(())
     }
 

@@ -85,6 +85,9 @@ impl Engine {
     /// Looks at one credential and does what is next. Returns at once if it is being driven already.
     pub(super) async fn drive(&self, cell: &Arc<Cell>) {
         let Ok(mut work) = cell.work.try_lock() else { return };
+        if !self.may_act(&work) {
+            return;
+        }
         let Some(context) = self.context(&cell.name) else { return };
         if !self.verify_restored(cell, &mut work, &context).await {
             return;
@@ -102,10 +105,16 @@ impl Engine {
         // Kept from the first look at the provider's keys until the new key is in the journal.
         let mut account_guard = None;
         for _ in 0..STEPS_MAX {
-            if work.backoff.is_waiting(self.seams.clock.now().running) {
+            if work.backoff.is_waiting(self.seams.clock.now().running) || !self.may_act(work) {
                 return;
             }
             let ledger = cell.ledger();
+            // Who holds the old key is read after the journal ceased to let anybody be served it, and before its end is intended.
+            if ledger.previous().is_some()
+                && let Err(error) = self.look_at_rows().await
+            {
+                return self.note(cell, work, context, Err(JournalError::from(error).into()));
+            }
             let gathered = self.gather(context, &ledger);
             let decision = decide(&self.facts(context, &ledger, work, &gathered));
             let outcome = match decision {
@@ -131,6 +140,11 @@ impl Engine {
             };
             self.note(cell, work, context, outcome);
         }
+    }
+
+    /// Not in another term than it was loaded in, nor once our mandate is over.
+    fn may_act(&self, work: &Work) -> bool {
+        self.leads() && self.term() == work.term
     }
 
     fn note(&self, cell: &Cell, work: &mut Work, context: &Context, outcome: Result<Progress, Hindrance>) {
@@ -224,7 +238,7 @@ impl Engine {
             cell.set_ledger(next);
             return Ok(());
         }
-        match self.seams.journal.append(&cell.name, work.position, self.term, event, sealed.clone()).await {
+        match self.seams.journal.append(&cell.name, work.position, work.term, event, sealed.clone()).await {
             Ok(position) => {
                 work.position = position;
                 work.events += 1;
@@ -251,7 +265,7 @@ impl Engine {
         event: &Event,
     ) -> Result<(), PromotionHindrance> {
         let next = self.foresee(cell, event).await?;
-        let append = Append { expected: work.position, term: self.term, event };
+        let append = Append { expected: work.position, term: work.term, event };
         match self.seams.promoter.promote_with(promotion, append).await {
             Ok(position) => {
                 work.position = position;
@@ -310,10 +324,10 @@ impl Engine {
     async fn took_effect(&self, cell: &Cell, work: &mut Work, next: &Ledger) -> bool {
         let Ok(history) = self.seams.journal.load(&cell.name).await else { return false };
         let Ok(ledger) = history.events.iter().try_fold(Ledger::default(), |ledger, event| apply(&ledger, event)) else { return false };
-        if history.position.term > self.term {
+        if history.position.term > work.term {
             return false;
         }
-        let ours = history.position == Position { term: self.term, revision: work.position.revision + 1 };
+        let ours = history.position == Position { term: work.term, revision: work.position.revision + 1 };
         work.position = history.position;
         work.events = history.events.len();
         work.sealed = history.sealed;
@@ -338,7 +352,7 @@ impl Engine {
             return;
         }
         let snapshot = Event::Snapshot { ledger: Box::new((*ledger).clone()) };
-        match self.seams.journal.compact(&cell.name, work.position, self.term, &snapshot).await {
+        match self.seams.journal.compact(&cell.name, work.position, work.term, &snapshot).await {
             Ok(position) => {
                 work.position = position;
                 work.events = 1;
@@ -348,7 +362,7 @@ impl Engine {
     }
 }
 
-fn reach(ledger: &Ledger) -> Option<Reach> {
+pub(super) fn reach(ledger: &Ledger) -> Option<Reach> {
     under_way(ledger).map(|(rollout, _)| rollout.reach)
 }
 

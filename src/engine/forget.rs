@@ -35,6 +35,7 @@ impl Engine {
         };
         if ledger.current.is_some() || ledger.rotation.is_some() {
             if !force {
+                self.look_at_rows().await.map_err(|_| ForgetError::StoreUnavailable)?;
                 self.may_forget(&cell, context.as_ref())?;
             }
             self.record(order, "forget-requested", Some(name), None, None).await.map_err(|_| ForgetError::AuditUnavailable)?;
@@ -62,7 +63,7 @@ impl Engine {
             return Err(ForgetError::Documented);
         }
         let living = |version: &VersionId| ledger.versions.get(version).is_some_and(|facts| facts.ended.is_none());
-        let holders = self.book.holdings_of(&cell.name).into_iter().filter(|holding| holding.held.iter().any(living));
+        let holders = self.holdings_of(&cell.name, &cell.ledger()).into_iter().filter(|holding| holding.held.iter().any(living));
         let who: Vec<String> = holders.map(|holding| format!("{}/{}", holding.application, holding.instance)).collect();
         if who.is_empty() { Ok(()) } else { Err(ForgetError::Held { who: who.join(", ") }) }
     }

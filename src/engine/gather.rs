@@ -144,7 +144,7 @@ impl Engine {
     pub(super) fn facts<'a>(&self, context: &'a Context, ledger: &'a Ledger, work: &'a Work, gathered: &'a Gathered) -> Facts<'a> {
         Facts {
             now: self.seams.clock.now(),
-            term: self.term,
+            term: self.term_shown(ledger),
             installation: self.installation,
             credential: &context.credential,
             policy: &context.policy,
@@ -160,6 +160,12 @@ impl Engine {
             rehearsal: self.rehearsal(context),
             rehearses: gathered.rehearses,
         }
+    }
+
+    /// Who follows shows what who leads would do: its term is the one that the journal speaks of.
+    fn term_shown(&self, ledger: &Ledger) -> u64 {
+        let spoken_of = || ledger.rotation.as_ref().and_then(|rotation| rotation.retired_term.or(rotation.verified_term));
+        if self.term() == 0 { spoken_of().unwrap_or_default() } else { self.term() }
     }
 
     /// Who has a say in what is next.
@@ -221,7 +227,7 @@ impl Engine {
             Vec::new()
         };
         let old = ledger.same_key(old);
-        barrier(&old, current, confirmation, &self.book.holdings_of(name), &unseen)
+        barrier(&old, current, confirmation, &self.holdings_of(name, ledger), &unseen)
     }
 
     /// Keyed fingerprints of the secret fields that belong to one environment.

@@ -1,7 +1,9 @@
 //! Streams, leases and releases: how an instance comes to count, and how it stops counting.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use super::Engine;
 use super::audit::Order;
@@ -48,6 +50,7 @@ impl Engine {
     /// # Errors
     /// [`ReleaseError::Unknown`] if there is nothing to release.
     pub async fn release(&self, order: Order, application: &Name, instance: Option<&InstanceName>) -> Result<(), ReleaseError> {
+        self.look_at_rows().await.map_err(|_| ReleaseError::Unavailable)?;
         let mut chosen = self.book.instances_of(application);
         // An application that was never seen is released as a whole, also under the name of one that doesn't name itself.
         let instance = instance.filter(|instance| !(chosen.is_empty() && instance.is_unnamed()));
@@ -68,7 +71,9 @@ impl Engine {
         for (name, _) in &chosen {
             self.book.remove(application, name, None);
         }
-        self.seams.journal.write_holdings(self.term, &changes).await.map_err(|_| ReleaseError::Unavailable)?;
+        self.keep_holdings(&changes).await.map_err(|_| ReleaseError::Unavailable)?;
+        let released = |(of, name): &(Name, InstanceName)| of == application && chosen.iter().any(|(chosen, _)| chosen == name);
+        self.strike_elsewhere(released, false).await.map_err(|_| ReleaseError::Unavailable)?;
         for (name, credentials) in chosen {
             credentials.iter().for_each(|credential| self.look_at(credential));
             self.restore_returned(&Expired { application: application.clone(), instance: name, credentials }).await;
@@ -77,12 +82,25 @@ impl Engine {
             self.book.mark_seen(application, credential);
             self.look_at(credential);
         }
-        Ok(())
+        // Durable with the answer; where there is one process it was written with the rest.
+        self.keep_seen().await.map_err(|_| ReleaseError::Unavailable)
+    }
+
+    /// Where there is one process. Else leases are looked at with the rows, and run only while those can be read.
+    pub(super) async fn expire_own_leases(&self) {
+        if self.roll.is_none() {
+            self.expire_leases().await;
+        }
+    }
+
+    pub(super) fn next_expiry(&self) -> Option<Duration> {
+        self.book.next_expiry().filter(|_| self.roll.is_none())
     }
 
     /// Forgets instances whose lease has run out.
     pub(super) async fn expire_leases(&self) {
         let running = self.seams.clock.now().running;
+        let mut elsewhere = BTreeSet::new();
         for expired in self.book.expired(running) {
             // The book first: who comes back in between is recorded anew, after the removal.
             if !self.book.remove(&expired.application, &expired.instance, Some(running)) {
@@ -90,12 +108,21 @@ impl Engine {
             }
             tracing::info!(application = %expired.application, instance = %expired.instance, "lease ended");
             let removals = removals(&expired.application, &expired.instance, &expired.credentials);
-            if self.seams.journal.write_holdings(self.term, &removals).await.is_err() {
+            if self.keep_holdings(&removals).await.is_err() {
                 // It comes back at the next start with a lease of its own: late, never wrong.
                 tracing::warn!(application = %expired.application, "the end of a lease couldn't be written");
             }
             self.restore_returned(&expired).await;
+            elsewhere.insert((expired.application.clone(), expired.instance.clone()));
             expired.credentials.iter().for_each(|credential| self.look_at(credential));
+        }
+        self.expire_elsewhere(&elsewhere).await;
+    }
+
+    /// One word to each row for all whose lease is over.
+    async fn expire_elsewhere(&self, expired: &BTreeSet<(Name, InstanceName)>) {
+        if !expired.is_empty() && self.strike_elsewhere(|instance| expired.contains(instance), true).await.is_err() {
+            tracing::warn!("the end of leases couldn't be written into the rows of other replicas; it is tried again");
         }
     }
 

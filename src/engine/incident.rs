@@ -110,6 +110,7 @@ impl Engine {
         let Some(context) = self.context(name) else {
             return Err(RevokeError::NotNow("its document is gone, and with it what is known of its provider"));
         };
+        self.look_at_rows().await.map_err(|_| RevokeError::StoreUnavailable)?;
         let place = place_of(&ledger, version);
         match place {
             Place::Current => return Err(RevokeError::Current),

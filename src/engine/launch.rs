@@ -11,6 +11,7 @@ use crate::delivery::Change;
 use crate::domain::ids::{ItemId, Name};
 use crate::domain::launch::{CredentialFacts, Facts, ItemState, Launch, NoSuchItem, Report, SignOff, Signer, report};
 use crate::domain::policy::{Application, RotationPolicy};
+use crate::journal::JournalError;
 use crate::sealing::sha256;
 
 impl Engine {
@@ -103,11 +104,36 @@ impl Engine {
             false if self.passes(application).await => "the list is passed",
             false => return Err(ReadError::NotLive),
         };
+        if let Some(roll) = self.roll.as_ref().filter(|_| !self.leads()) {
+            // Who leads journals it; a second later it is let out here.
+            roll.ask_live(application, name);
+            return Err(ReadError::NotLive);
+        }
+        self.let_out(application, name, why).await
+    }
+
+    async fn let_out(&self, application: &Name, name: &Name, why: &str) -> Result<(), ReadError> {
         let detail = Some(format!("{application}: {why}"));
         self.audit(Actor::Daemon, "went-live", name, None, detail).await.map_err(|_| ReadError::AuditUnavailable)?;
         let mut launch = self.launch_of(application);
         launch.live.insert(name.clone(), self.seams.clock.now().wall);
         self.keep_launch(application, launch).await.map_err(|_| ReadError::StoreUnavailable)
+    }
+
+    /// Lets out what was asked for at other replicas, where it may be.
+    pub(super) async fn let_out_asked(&self) -> Result<(), JournalError> {
+        let Some(roll) = &self.roll else { return Ok(()) };
+        for (application, name) in roll.asked_live() {
+            let _one_at_a_time = self.launching.lock().await;
+            let listed = self.policies().applications.get(&application).is_some_and(|known| known.credentials.contains(&name));
+            if !listed || self.is_let_out(&application, &name) || !(self.is_held_by(&application, &name) || self.passes(&application).await)
+            {
+                continue;
+            }
+            let let_out = self.let_out(&application, &name, "asked for at another replica, and the list is passed").await;
+            let_out.map_err(|_| JournalError::Unavailable("what went live couldn't be written down"))?;
+        }
+        Ok(())
     }
 
     /// Whether a read would be let through, for lists: they disclose nothing, so that nothing begins with them.
@@ -116,14 +142,14 @@ impl Engine {
         self.is_let_out(application, name) || self.is_held_by(application, name) || self.passes(application).await
     }
 
-    fn is_let_out(&self, application: &Name, name: &Name) -> bool {
+    pub(super) fn is_let_out(&self, application: &Name, name: &Name) -> bool {
         let required = self.policies().credentials.get(name).is_some_and(|credential| credential.require_go_live);
         let launches = self.launches.read().unwrap_or_else(PoisonError::into_inner);
         !required || launches.get(application).is_some_and(|launch| launch.live.contains_key(name))
     }
 
     fn is_held_by(&self, application: &Name, name: &Name) -> bool {
-        self.book.holdings_of(name).iter().any(|holding| holding.application == *application)
+        self.book.is_held_by(application, name)
     }
 
     async fn passes(&self, application: &Name) -> bool {
@@ -141,7 +167,7 @@ impl Engine {
 
     /// Durable first: what isn't on disk isn't so.
     async fn keep_launch(&self, application: &Name, launch: Launch) -> Result<(), crate::journal::JournalError> {
-        self.seams.journal.write_launch(self.term, application, &launch).await?;
+        self.seams.journal.write_launch(self.term(), application, &launch).await?;
         self.launches.write().unwrap_or_else(PoisonError::into_inner).insert(application.clone(), launch);
         Ok(())
     }

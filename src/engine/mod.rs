@@ -4,6 +4,7 @@
 
 mod administrator;
 mod agenda;
+mod attend;
 pub mod audit;
 mod backoff;
 mod book;
@@ -14,6 +15,7 @@ mod deliveries;
 mod drift;
 mod drive;
 pub mod errors;
+mod follow;
 mod foreign;
 mod forget;
 mod gather;
@@ -26,6 +28,7 @@ pub mod launch_view;
 mod manual;
 mod material;
 pub mod meter;
+pub mod office;
 mod pause;
 mod perform;
 mod plan;
@@ -33,6 +36,7 @@ mod pods;
 mod reads;
 mod reconcile;
 mod restored;
+mod roll;
 mod rollout;
 mod secondary;
 mod slots;
@@ -43,6 +47,7 @@ mod successor;
 mod taken_up;
 #[cfg(test)]
 mod tests;
+mod turns;
 mod verify;
 pub mod views;
 
@@ -67,6 +72,7 @@ use crate::domain::reason::Reason;
 use crate::domain::workload::Workload;
 use crate::issuers::Issuer;
 use crate::journal::{Journal, Pause};
+use crate::replicas::Rows;
 use crate::sealing::Keyring;
 use crate::stores::{Promoter, SecretStore};
 
@@ -75,8 +81,11 @@ use book::Book;
 use cell::Cell;
 use clock::Clock;
 use errors::RotateError;
+use follow::Followed;
 use gather::{Context, Documents};
 use meter::Meter;
+use office::Office;
+use roll::Roll;
 use views::DeliveryStatus;
 
 pub use deliveries::{Reference, Withheld};
@@ -149,6 +158,21 @@ impl fmt::Debug for Seams {
 pub struct Options {
     /// Where a provider's environments really are, where that isn't as described.
     pub base_urls: BTreeMap<Name, BTreeMap<Environment, String>>,
+    /// How long a replica serves what it has while it hears nothing of the journal [half of the shortest overlap, an hour at most].
+    pub max_stale: Option<Duration>,
+}
+
+/// One of several processes on the same journal.
+pub struct Replica {
+    /// A name that no other process ever had.
+    pub name: Name,
+    pub rows: Arc<dyn Rows>,
+}
+
+impl fmt::Debug for Replica {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Replica").field("name", &self.name).finish_non_exhaustive()
+    }
 }
 
 /// The engine of one process. Always behind an `Arc`.
@@ -158,7 +182,10 @@ pub struct Engine {
     installation: InstallationId,
     /// What it was called before it was restored from backups.
     former: Vec<InstallationId>,
-    term: u64,
+    office: Office,
+    /// Where there are several replicas: what this one says, and what the others do.
+    roll: Option<Roll>,
+    followed: Mutex<Followed>,
     documents: RwLock<Arc<Documents>>,
     cells: RwLock<BTreeMap<Name, Arc<Cell>>>,
     book: Book,
@@ -184,14 +211,14 @@ pub struct Engine {
 
 impl fmt::Debug for Engine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Engine").field("installation", &self.installation).field("term", &self.term).finish_non_exhaustive()
+        f.debug_struct("Engine").field("installation", &self.installation).field("term", &self.term()).finish_non_exhaustive()
     }
 }
 
 impl Engine {
     /// Which installation leads, in which term.
     pub fn leading(&self) -> (InstallationId, u64) {
-        (self.installation, self.term)
+        (self.installation, self.term())
     }
 
     pub fn policies(&self) -> Arc<Policies> {
@@ -224,7 +251,7 @@ impl Engine {
         let policies = self.policies();
         let mut cells = self.cells.write().unwrap_or_else(PoisonError::into_inner);
         for name in policies.credentials.keys() {
-            cells.entry(name.clone()).or_insert_with(|| Arc::new(Cell::empty(name.clone())));
+            cells.entry(name.clone()).or_insert_with(|| Arc::new(Cell::empty(name.clone(), self.term())));
         }
         drop(cells);
         for application in policies.applications.values() {

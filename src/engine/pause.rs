@@ -37,7 +37,7 @@ impl Engine {
         // In memory first: what is decided from now on destroys nothing, however long the write takes.
         *self.all_paused.write().unwrap_or_else(PoisonError::into_inner) = Some(pause);
         if !is_on(Mutant::PauseNotDurable) {
-            self.seams.journal.write_pause(self.term, Some(pause)).await.map_err(|_| PauseError::Unavailable)?;
+            self.seams.journal.write_pause(self.term(), Some(pause)).await.map_err(|_| PauseError::Unavailable)?;
         }
         let steps = async {
             for cell in self.all_cells() {
@@ -62,7 +62,7 @@ impl Engine {
             return self.switch(order, name, &Event::Resumed).await;
         }
         self.record_for_all(order, "resume-requested").await?;
-        self.seams.journal.write_pause(self.term, None).await.map_err(|_| PauseError::Unavailable)?;
+        self.seams.journal.write_pause(self.term(), None).await.map_err(|_| PauseError::Unavailable)?;
         *self.all_paused.write().unwrap_or_else(PoisonError::into_inner) = None;
         for cell in self.all_cells() {
             self.look_at(&cell.name);

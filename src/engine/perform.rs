@@ -345,7 +345,7 @@ impl Engine {
     /// Looks at the current version afresh: the old one goes only if the new one is alive (I5).
     async fn retire(&self, cell: &Cell, work: &mut Work, context: &Context, ledger: &Ledger) -> Outcome {
         if is_on(Mutant::NoFreshLook) {
-            return one(Event::Retired { term: self.term });
+            return one(Event::Retired { term: self.term() });
         }
         if let Some(rotation) = &ledger.rotation
             && self.is_put_back(context, ledger, rotation).await?
@@ -366,7 +366,7 @@ impl Engine {
             return if ledger.refused_since.is_some() {
                 Err(IssuerError::Unauthenticated.into())
             } else {
-                one(Event::Retired { term: self.term })
+                one(Event::Retired { term: self.term() })
             };
         }
         let report = self.seams.issuer.probe(&self.target(context), &current).await?;
@@ -383,7 +383,7 @@ impl Engine {
         match report.outcome {
             ProbeOutcome::Works | ProbeOutcome::Narrow => {
                 let accepted = self.accepted_again(work, ledger);
-                Ok(accepted.into_iter().chain([Performed::plain(Event::Retired { term: self.term })]).collect())
+                Ok(accepted.into_iter().chain([Performed::plain(Event::Retired { term: self.term() })]).collect())
             }
             ProbeOutcome::Dead | ProbeOutcome::WrongEnvironment => self.signing_failed(work, context, ledger, IssuerError::Unauthenticated),
         }

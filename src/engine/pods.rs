@@ -47,6 +47,10 @@ impl Engine {
             // It comes back at the next start, with the pod's uid: late, never wrong.
             tracing::warn!(application = %application, "the end of a pod couldn't be written");
         }
+        if self.strike_pod_elsewhere(gone).await.is_err() {
+            tracing::warn!(application = %application, "the end of a pod couldn't be written into the rows of other replicas; it is tried again");
+            return false;
+        }
         self.restore_returned(&Expired { application: application.clone(), instance: instance.clone(), credentials: credentials.clone() })
             .await;
         credentials.iter().for_each(|credential| self.look_at(credential));

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use super::audit::Action;
 use super::cell::{Cell, Served};
 use super::errors::ReadError;
+use super::follow::Contact;
 use super::gather::Context;
 use super::material::join;
 use super::status::overlap_end;
@@ -25,6 +26,18 @@ use crate::domain::workload::Workload;
 use crate::journal::HoldingChange;
 use crate::stores::{Availability, StoreError};
 
+/// What became of a disclosure.
+enum Disclosed {
+    /// It is on record since earlier, or a person's.
+    Before,
+    Now {
+        /// The instance held an older version until now.
+        holds_older: bool,
+    },
+    /// It isn't what is served any more: nothing goes out.
+    Outdated,
+}
+
 /// How often a read starts over because a promotion came between; then the promotion is faster than any reader.
 const READ_TRIES: usize = 8;
 
@@ -37,16 +50,28 @@ impl Engine {
         self.admit(reader, name)?;
         self.require_reason(reader, name)?;
         self.require_live(reader, name).await?;
+        let mut looked = None;
         for _ in 0..READ_TRIES {
             let (Some(cell), Some(context)) = (self.cell(name), self.context(name)) else { return Err(ReadError::NoVersion) };
-            let (served, stale) = self.served(&cell, &context, reader).await?;
-            let taken_up = self.disclose(reader, name, &served.version).await?;
+            let (served, stale) = match self.served(&cell, &context, reader).await {
+                // Who follows may not have heard of it yet.
+                Err(ReadError::NoVersion) if self.term() == 0 && looked.is_none() => {
+                    looked = Some(self.afresh(&cell).await.map_err(|_| ReadError::StoreUnavailable)?);
+                    continue;
+                }
+                served => served?,
+            };
+            let now = View { version: &served.version, revision: served.revision };
+            let taken_up = match self.disclose(reader, &cell, now).await? {
+                Disclosed::Before => false,
+                Disclosed::Now { holds_older } => holds_older,
+                Disclosed::Outdated => continue,
+            };
             if let Some(previous) = &served.previous {
                 self.disclose_previous(reader, name, &previous.version).await?;
             }
             // A promotion in between: the instance is on record for the old version, which holds it alive; it gets the new one.
-            let ledger = cell.ledger();
-            let now = View { version: &served.version, revision: served.revision };
+            let ledger = self.cell(name).map_or_else(|| cell.ledger(), |cell| cell.ledger());
             let outdated = self.view_of(&ledger, reader) != Some(now);
             if outdated && !is_on(Mutant::OldValueServed) {
                 continue;
@@ -106,12 +131,16 @@ impl Engine {
         // A description that was read again may keep back what it gave before.
         let still_served = |served: &Arc<Served>| served.fields.iter().all(|(field, _)| is_served(context, field));
         let in_memory = cell.served(view).filter(still_served);
+        let out_of_contact = match self.contact() {
+            Contact::CutOff => return Err(ReadError::StoreUnavailable),
+            contact => contact == Contact::Stale,
+        };
         let (served, stale) = match (in_memory, self.seams.store.availability()) {
             (Some(_), Availability::Away { is_servable: false, .. }) => return Err(ReadError::StoreUnavailable),
             (Some(served), availability) => (served, availability != Availability::Here),
             (None, _) => self.load_served(cell, context, &ledger, view).await?,
         };
-        if self.may_serve(context, &cell.ledger(), &served) { Ok((served, stale)) } else { Err(ReadError::NoVersion) }
+        if self.may_serve(context, &cell.ledger(), &served) { Ok((served, stale || out_of_contact)) } else { Err(ReadError::NoVersion) }
     }
 
     async fn load_served(&self, cell: &Cell, context: &Context, ledger: &Ledger, view: View<'_>) -> Result<(Arc<Served>, bool), ReadError> {
@@ -166,7 +195,8 @@ impl Engine {
         accepted && !pure_evidence(&context.provider, &context.credential, &served.fields, &self.base_url(context), &[]).iter().any(against)
     }
 
-    async fn disclose(&self, reader: &Reader, name: &Name, version: &VersionId) -> Result<bool, ReadError> {
+    async fn disclose(&self, reader: &Reader, cell: &Cell, view: View<'_>) -> Result<Disclosed, ReadError> {
+        let (name, version) = (&cell.name, view.version);
         let action = Action {
             actor: reader.actor(),
             action: "disclosed".to_owned(),
@@ -178,7 +208,7 @@ impl Engine {
         let Reader::Application { application, instance, pod } = reader else {
             // A person's reads are each recorded: there are few of them.
             let recorded = self.seams.audit.record(self.seams.clock.now().wall, action).await;
-            return recorded.map(|()| false).map_err(|_| ReadError::AuditUnavailable);
+            return recorded.map(|()| Disclosed::Before).map_err(|_| ReadError::AuditUnavailable);
         };
         if self.book.is_full(application, instance) {
             return Err(ReadError::TooManyInstances);
@@ -187,15 +217,22 @@ impl Engine {
         self.book.touch(application, instance, self.lease(application), self.seams.clock.now().running);
         let Some(changes) = changes else {
             self.seams.audit.repeated(action);
-            return Ok(false);
+            return Ok(Disclosed::Before);
         };
         let holds_older = changes.iter().any(|change| matches!(change, HoldingChange::Put(holding) if holding.held.len() > 1));
         if !unrecorded {
             self.seams.audit.record(self.seams.clock.now().wall, action).await.map_err(|_| ReadError::AuditUnavailable)?;
         }
         self.write_holdings(changes).await.map_err(|_| ReadError::StoreUnavailable)?;
+        if self.roll.is_some() {
+            // Durable in our row first, then looked up: see `domain/replicas.rs`.
+            let ledger = self.afresh(cell).await.map_err(|_| ReadError::StoreUnavailable)?;
+            if self.view_of(&ledger, reader) != Some(view) {
+                return Ok(Disclosed::Outdated);
+            }
+        }
         self.book.recorded(application, instance, name, version);
-        Ok(holds_older)
+        Ok(Disclosed::Now { holds_older })
     }
 
     /// The old version goes out beside the current one, to verify with: it is on record, and nobody holds it for that.
@@ -221,11 +258,14 @@ impl Engine {
 
     /// Writes what an instance holds, until what is durable is what the book says: another write may have come between.
     pub(super) async fn write_holdings(&self, mut changes: Vec<HoldingChange>) -> Result<(), crate::journal::JournalError> {
+        if self.roll.is_some() && !is_on(Mutant::HoldingNotDurable) {
+            return self.keep_holdings(&changes).await;
+        }
         for _ in 0..READ_TRIES {
             if is_on(Mutant::HoldingNotDurable) {
                 return Ok(());
             }
-            self.seams.journal.write_holdings(self.term, &changes).await?;
+            self.seams.journal.write_holdings(self.term(), &changes).await?;
             let moved: Vec<HoldingChange> = changes.iter().filter_map(|change| self.moved_since(change)).collect();
             if moved.is_empty() {
                 return Ok(());

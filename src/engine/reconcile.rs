@@ -60,11 +60,11 @@ impl Engine {
         // over.
         let mut all_at = Duration::ZERO;
         while !stop.is_cancelled() {
-            self.expire_leases().await;
+            self.expire_own_leases().await;
             self.beat(false).await;
             self.look_around(&mut agenda, &mut all_at);
             self.spawn_ready(&mut driven, &mut agenda);
-            let next = [agenda.next_rested(), self.book.next_expiry()].into_iter().flatten().min().unwrap_or(Duration::MAX);
+            let next = [agenda.next_rested(), self.next_expiry()].into_iter().flatten().min().unwrap_or(Duration::MAX);
             let running = self.seams.clock.now().running;
             let rest = next.saturating_sub(running).max(REST_MIN).min(all_at.min(self.beat_at()).saturating_sub(running));
             tokio::select! {
@@ -85,7 +85,7 @@ impl Engine {
     /// do, one credential after the other, until all of them wait. Says how long nothing is due by time. For simulations: the
     /// same steps as [`Engine::run`], in an order that repeats.
     pub async fn turn(&self) -> Duration {
-        self.expire_leases().await;
+        self.expire_own_leases().await;
         self.beat(false).await;
         for _ in 0..PASSES_MAX {
             let due = self.due(self.all_cells());
@@ -124,11 +124,11 @@ impl Engine {
     /// Writes the heartbeat when it is due, so that a restart loses little of the running time.
     async fn beat(&self, now_whatever: bool) {
         let now = self.seams.clock.now();
-        if now.running < self.beat_at() && !now_whatever {
+        if (now.running < self.beat_at() && !now_whatever) || !self.leads() {
             return;
         }
         let beat = Heartbeat { audit: self.seams.audit.anchor(), ..self.seams.clock.heartbeat() };
-        if self.seams.journal.write_heartbeat(self.term, beat).await.is_err() {
+        if self.seams.journal.write_heartbeat(self.term(), beat).await.is_err() {
             tracing::warn!("the heartbeat couldn't be written");
         }
         let next = now.running + self.part_of_shortest(60, Duration::from_millis(500), Duration::from_secs(30));
@@ -188,7 +188,7 @@ impl Engine {
     fn due(&self, cells: Vec<Arc<Cell>>) -> Due {
         let running = self.seams.clock.now().running;
         let documents = self.documents();
-        let mut rest = self.book.next_expiry().map_or(Duration::MAX, |expiry| expiry.saturating_sub(running));
+        let mut rest = self.next_expiry().map_or(Duration::MAX, |expiry| expiry.saturating_sub(running));
         let mut due: Vec<(Timestamp, Arc<Cell>)> = Vec::new();
         for cell in cells {
             match self.look(&documents, &cell) {

@@ -25,7 +25,7 @@ impl Engine {
     pub(super) fn crew(&self, context: &Context, ledger: &Ledger) -> Vec<Member> {
         let Some(rotation) = rolled_out(ledger) else { return Vec::new() };
         let name = &context.credential.name;
-        let holdings = self.book.holdings_of(name);
+        let holdings = self.holdings_of(name, ledger);
         let mut crew = Vec::new();
         for application in context.readers() {
             let mut note = |instance: &InstanceName, state: HoldingState| {
@@ -65,7 +65,8 @@ impl Engine {
         if self.book.is_ambiguous(application, instance) {
             return Err(ReportError::AmbiguousInstance);
         }
-        let newest = |engine: &Engine| engine.book.holding(application, instance, credential).is_some_and(|held| held.newest == *version);
+        let newest =
+            |engine: &Engine| engine.holding_anywhere(application, instance, credential).is_some_and(|held| held.newest == *version);
         let (Some(cell), Some(context), true) = (self.cell(credential), self.context(credential), newest(self)) else {
             return Err(ReportError::NotNewest);
         };

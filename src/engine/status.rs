@@ -88,7 +88,8 @@ impl Engine {
         let providers = self.providers_of(cells.iter().map(AsRef::as_ref));
         let deliveries = self.deliveries_of(&credentials);
         problems.extend(deliveries.iter().filter_map(delivery_problem));
-        Some(Status { credentials, problems, providers, store: self.store_status(), deliveries, next })
+        let (store, leadership) = (self.store_status(), self.leadership());
+        Some(Status { credentials, problems, providers, store, deliveries, leadership, next })
     }
 
     fn own_problems(&self) -> Vec<StatusProblem> {
@@ -163,7 +164,7 @@ impl Engine {
 
     fn applications_of(&self, context: &Context, ledger: &Ledger) -> Vec<ApplicationStatus> {
         let name = &context.credential.name;
-        let holdings = self.book.holdings_of(name);
+        let holdings = self.holdings_of(name, ledger);
         let mut rows: Vec<ApplicationStatus> = holdings
             .iter()
             .map(|holding| ApplicationStatus {

@@ -94,7 +94,7 @@ impl Engine {
             (Acceptance::Mismatch, _) => Event::Abandoning { reason: AbandonReason::EnvironmentMismatch },
             (_, Some(ProbeOutcome::Dead)) if !is_on(Mutant::PromotedUnverified) => self.refused(context, ledger, rotation),
             (Acceptance::Undetermined, _) => Event::Abandoning { reason: AbandonReason::Undetermined },
-            _ => Event::Verified { proof: verification.proof, term: self.term },
+            _ => Event::Verified { proof: verification.proof, term: self.term() },
         };
         let refused_early = matches!(event, Event::Refused { .. });
         if refused_early && rotation.refused_first.is_some() && !matches!(event, Event::Refused { counted: true, .. }) {

@@ -17,6 +17,8 @@ use crate::issuers::BreakerState;
 
 pub use crate::domain::document::{Document, Previous};
 
+use super::office::LeadershipStatus;
+
 /// One row of `GET /v1/credentials`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Listed {
@@ -37,6 +39,9 @@ pub struct Status {
     pub store: StoreStatus,
     /// Ways of delivery beside the stream, of the applications that read these credentials; as the replica that leads knows them.
     pub deliveries: Vec<DeliveryStatus>,
+    /// Where there are several replicas: who leads.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub leadership: Option<LeadershipStatus>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next: Option<Name>,
 }

@@ -54,6 +54,8 @@ pub struct Metrics {
     breakers: Gauges,
     store_breaker: Gauge<f64, AtomicU64>,
     store_stale: Gauge<f64, AtomicU64>,
+    /// A line only where there are several replicas.
+    leader: Gauges,
     pushes: Histogram,
     deliveries: Family<Labels, Counter>,
     failing: Gauges,
@@ -70,6 +72,7 @@ impl Default for Metrics {
             breakers: Gauges::default(),
             store_breaker: Gauge::default(),
             store_stale: Gauge::default(),
+            leader: Gauges::default(),
             // 1 ms to about 16 s.
             pushes: Histogram::new(exponential_buckets(0.001, 2.0, 15)),
             deliveries: Family::default(),
@@ -124,6 +127,11 @@ impl Metrics {
         self.store_stale.set(stale_for.as_secs_f64());
     }
 
+    /// Whether this one of several replicas leads.
+    pub fn leads(&self, leads: bool) {
+        self.leader.get_or_create(&Vec::new()).set(f64::from(u8::from(leads)));
+    }
+
     /// From promotion until an instance that holds an older version was first given the new one.
     pub fn pushed(&self, latency: Duration) {
         self.pushes.observe(latency.as_secs_f64());
@@ -168,6 +176,7 @@ impl Metrics {
         );
         registry.register("store_breaker_open", "1 while the store doesn't answer", self.store_breaker.clone());
         registry.register("store_stale_seconds", "Since the store last answered, while it doesn't", self.store_stale.clone());
+        registry.register("leader", "1 at the replica that leads, 0 at the others; none where there is one process", self.leader.clone());
         registry.register(
             "push_latency_seconds",
             "From promotion until an instance with an older version is given the new one",

@@ -45,6 +45,7 @@ mod oidc_test;
 mod operators;
 mod overload;
 mod pods;
+mod replicas;
 mod rewrap;
 mod rollouts;
 mod scanner_test;

@@ -22,13 +22,13 @@ const SECRET_ID: &str = "secret-id-made-for-a-test-Q7f2Zk19";
 const READER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/servers/vault/reader.py");
 
 /// A Vault with a role for the daemon, and a folder with its secret id.
-struct Server {
+pub(crate) struct Server {
     vault: Arc<Vault>,
     folder: tempfile::TempDir,
 }
 
 impl Server {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let vault = Vault::start().await;
         vault.lock().logins.roles.insert("keywright".to_owned(), SECRET_ID.to_owned());
         let folder = tempfile::tempdir().expect("a temporary folder");
@@ -37,7 +37,7 @@ impl Server {
     }
 
     /// What stands behind `store:`.
-    fn config(&self) -> String {
+    pub(crate) fn config(&self) -> String {
         let secret_id = self.folder.path().join("secret-id");
         let auth = format!("{{appRole: {{roleId: keywright, secretIdFile: \"{}\"}}}}", secret_id.display());
         format!("{{vault: {{address: \"{}\", mount: secret, prefix: team/keywright, auth: {auth}}}}}", self.vault.url())

@@ -19,6 +19,8 @@ pub(crate) struct Site {
     documents: Vec<String>,
     /// What stands behind `store:`.
     pub(crate) store: String,
+    /// What stands behind `journal:`.
+    pub(crate) journal: String,
     pub(crate) extra_config: String,
     /// What the address is served with, and what clients trust.
     pub(crate) authority: Option<Authority>,
@@ -32,6 +34,7 @@ impl Site {
             providers: BTreeMap::new(),
             documents: Vec::new(),
             store: "{embedded: {directory: ./data}}".to_owned(),
+            journal: "{embedded: {directory: ./data}}".to_owned(),
             extra_config: String::new(),
             authority: None,
         }
@@ -104,12 +107,12 @@ impl Site {
         format!(
             "policies: ./policies\n\
              store: {}\n\
-             journal: {{embedded: {{directory: ./data}}}}\n\
+             journal: {}\n\
              key: {{file: ./data/keywright.key}}\n\
              audit: {{file: ./data/audit.jsonl}}\n\
              listen: {{socket: ./data/keywright.sock, address: \"{}\"{tls}}}\n\
              {providers}{}",
-            self.store, self.address, self.extra_config
+            self.store, self.journal, self.address, self.extra_config
         )
     }
 

@@ -18,6 +18,7 @@ mod launch;
 mod manual;
 mod outages;
 mod pods;
+mod replicas;
 mod restored;
 mod rollouts;
 mod submissions;

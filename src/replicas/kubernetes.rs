@@ -1,0 +1,220 @@
+//! The rows in Kubernetes: a ConfigMap for each head and each page, by compare-and-set on its `resourceVersion`.
+//!
+//! Each has a keyed code over its name and what it holds: who can write ConfigMaps can't free a key that is held, nor put one row in the
+//! place of another. A lost answer isn't repeated here: the caller's next write conflicts, and it looks.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::Api;
+use kube::api::{DeleteParams, ListParams, PostParams, Preconditions};
+use kube::core::ObjectMeta;
+
+use super::{Kept, Leaf, Mark, Part, Place, Rows, RowsError};
+use crate::cluster::{Cluster, ClusterError};
+use crate::domain::ids::Name;
+use crate::sealing::Keyring;
+
+/// Where JSON and code stand.
+const ROW: &str = "row";
+const CODE: &str = "code";
+/// The API refuses a ConfigMap of more than 1 MiB.
+const BYTES_MAX: usize = 960 << 10;
+/// Objects in one page of a list.
+const PAGE: u32 = 100;
+/// How often a list is begun anew because its pages expired, and how often a call is sent again that the API had no time for.
+const TRIES: usize = 5;
+const WAIT: Duration = Duration::from_millis(100);
+const WAIT_MAX: Duration = Duration::from_secs(2);
+
+const COMPONENT: &str = "app.kubernetes.io/component";
+const REPLICA: &str = "keywright.dev/replica";
+const PART: &str = "keywright.dev/part";
+
+/// ConfigMaps of one namespace.
+pub struct KubernetesRows {
+    cluster: Cluster,
+    maps: Api<ConfigMap>,
+    keyring: Arc<Keyring>,
+    lease: Name,
+}
+
+impl fmt::Debug for KubernetesRows {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KubernetesRows").field("lease", &self.lease).finish_non_exhaustive()
+    }
+}
+
+impl From<ClusterError> for RowsError {
+    fn from(error: ClusterError) -> RowsError {
+        match error {
+            ClusterError::Conflict | ClusterError::AlreadyExists | ClusterError::NotFound | ClusterError::Owned => RowsError::Conflict,
+            ClusterError::TooLarge => RowsError::Full,
+            ClusterError::Unauthorized => RowsError::Unavailable("the Kubernetes API doesn't take our token"),
+            ClusterError::Forbidden => RowsError::Unavailable("the Kubernetes API forbids it: does our role allow it, in this namespace?"),
+            ClusterError::Gone => RowsError::Unavailable("the Kubernetes API forgets its lists while they are read"),
+            ClusterError::Invalid => RowsError::Unavailable("the Kubernetes API finds it invalid"),
+            ClusterError::TooMany { .. } => RowsError::Unavailable("the Kubernetes API is asked too often"),
+            ClusterError::Unavailable { .. } => RowsError::Unavailable("the Kubernetes API doesn't answer"),
+            ClusterError::Unreadable => RowsError::Unavailable("the Kubernetes API's answer can't be read"),
+        }
+    }
+}
+
+impl KubernetesRows {
+    /// Makes no call. The name of the lease tells one installation's rows from another's; `namespace` is our own by default. All
+    /// replicas need the same key.
+    pub fn new(cluster: Cluster, namespace: Option<&Name>, lease: Name, keyring: Arc<Keyring>) -> KubernetesRows {
+        let namespace = namespace.map_or(cluster.namespace(), Name::as_str).to_owned();
+        KubernetesRows { maps: Api::namespaced(cluster.client(), &namespace), cluster, keyring, lease }
+    }
+
+    fn name_of(&self, place: &Place) -> String {
+        format!("{}-replica-{}-{}", self.lease, place.replica, text_of(place.part))
+    }
+
+    fn component(&self) -> String {
+        format!("app.kubernetes.io/managed-by=keywright,app.kubernetes.io/instance={},{COMPONENT}=replica", self.lease)
+    }
+
+    fn code_of(&self, name: &str, row: &str) -> String {
+        hex::encode(self.keyring.row_code(&[b"replica-row", name.as_bytes(), row.as_bytes()]))
+    }
+
+    fn object(&self, place: &Place, leaf: &Leaf, expected: Option<&Mark>) -> Result<ConfigMap, RowsError> {
+        let name = self.name_of(place);
+        let row = serde_json::to_string(leaf).map_err(|_| RowsError::Damaged("it can't be written"))?;
+        if row.len() > BYTES_MAX {
+            return Err(RowsError::Full);
+        }
+        let labels = [
+            ("app.kubernetes.io/managed-by", "keywright"),
+            ("app.kubernetes.io/instance", self.lease.as_str()),
+            (COMPONENT, "replica"),
+            (REPLICA, place.replica.as_str()),
+            (PART, &text_of(place.part)),
+        ];
+        let labels = labels.map(|(key, value)| (key.to_owned(), value.to_owned()));
+        let code = self.code_of(&name, &row);
+        Ok(ConfigMap {
+            metadata: ObjectMeta {
+                name: Some(name),
+                resource_version: expected.map(|mark| mark.0.clone()),
+                labels: Some(labels.into()),
+                ..ObjectMeta::default()
+            },
+            data: Some(BTreeMap::from([(ROW.to_owned(), row), (CODE.to_owned(), code)])),
+            ..ConfigMap::default()
+        })
+    }
+
+    fn kept(&self, object: &ConfigMap) -> Result<Kept, RowsError> {
+        const OTHER: RowsError = RowsError::Damaged("a ConfigMap with its labels is of another format");
+        const ALTERED: RowsError = RowsError::Damaged("a ConfigMap of it was altered, or put in another's place");
+        let label = |key: &str| object.metadata.labels.as_ref()?.get(key).map(String::as_str);
+        let replica = label(REPLICA).and_then(|text| text.parse().ok()).ok_or(OTHER)?;
+        let place = Place { replica, part: label(PART).and_then(part_of).ok_or(OTHER)? };
+        let name = object.metadata.name.as_deref().ok_or(OTHER)?;
+        let data = object.data.as_ref().ok_or(OTHER)?;
+        let row = data.get(ROW).ok_or(OTHER)?;
+        // Labels aren't covered by the code: the name that they must make is.
+        if name != self.name_of(&place) || data.get(CODE) != Some(&self.code_of(name, row)) {
+            return Err(ALTERED);
+        }
+        let leaf: Leaf = serde_json::from_str(row).map_err(|_| OTHER)?;
+        let fits = matches!((&leaf, place.part), (Leaf::Head(_), Part::Head) | (Leaf::Page(_), Part::Page(_)));
+        let mark = Mark(object.metadata.resource_version.clone().ok_or(OTHER)?);
+        if fits { Ok(Kept { place, mark, leaf }) } else { Err(ALTERED) }
+    }
+
+    /// As the API has it now: without a version, a list is never from its cache.
+    async fn list(&self, selector: &str) -> Result<Vec<Kept>, RowsError> {
+        let mut wait = WAIT;
+        let mut last = ClusterError::Gone;
+        for _ in 0..TRIES {
+            match self.list_once(selector).await {
+                Ok(objects) => return objects.iter().map(|object| self.kept(object)).collect(),
+                Err(ClusterError::NotFound) => return Err(RowsError::Unavailable("there is no such namespace in the cluster")),
+                Err(error @ (ClusterError::Gone | ClusterError::TooMany { .. })) => {
+                    last = error;
+                    tokio::time::sleep(error.retry_after().unwrap_or(wait).min(WAIT_MAX)).await;
+                    wait = (wait * 2).min(WAIT_MAX);
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(last.into())
+    }
+
+    async fn list_once(&self, selector: &str) -> Result<Vec<ConfigMap>, ClusterError> {
+        let (mut objects, mut params) = (Vec::new(), ListParams::default().labels(selector).limit(PAGE));
+        loop {
+            let page = self.cluster.call(self.maps.list(&params)).await?;
+            objects.extend(page.items);
+            match page.metadata.continue_.filter(|token| !token.is_empty()) {
+                Some(token) => params = params.continue_token(&token),
+                None => return Ok(objects),
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Rows for KubernetesRows {
+    async fn all(&self) -> Result<Vec<Kept>, RowsError> {
+        self.list(&self.component()).await
+    }
+
+    async fn of(&self, replica: &Name) -> Result<Vec<Kept>, RowsError> {
+        self.list(&format!("{},{REPLICA}={replica}", self.component())).await
+    }
+
+    async fn write(&self, place: &Place, leaf: &Leaf, expected: Option<&Mark>) -> Result<Mark, RowsError> {
+        let object = self.object(place, leaf, expected)?;
+        let name = self.name_of(place);
+        let params = PostParams { field_manager: Some("keywright".to_owned()), ..PostParams::default() };
+        let mut wait = WAIT;
+        for _ in 0..TRIES {
+            let sent = match expected {
+                Some(_) => self.cluster.call(self.maps.replace(&name, &params, &object)).await,
+                None => self.cluster.call(self.maps.create(&params, &object)).await,
+            };
+            match sent {
+                Ok(written) => return written.metadata.resource_version.map(Mark).ok_or(RowsError::Unavailable("its version isn't known")),
+                Err(ClusterError::NotFound) if expected.is_none() => {
+                    return Err(RowsError::Unavailable("there is no such namespace in the cluster"));
+                }
+                // Refused before it was looked at: the same may be sent again.
+                Err(error @ ClusterError::TooMany { .. }) => {
+                    tokio::time::sleep(error.retry_after().unwrap_or(wait).min(WAIT_MAX)).await;
+                    wait = (wait * 2).min(WAIT_MAX);
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(RowsError::Unavailable("the Kubernetes API is asked too often"))
+    }
+
+    async fn remove(&self, place: &Place, expected: &Mark) -> Result<(), RowsError> {
+        let preconditions = Preconditions { resource_version: Some(expected.0.clone()), uid: None };
+        let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
+        self.cluster.call(self.maps.delete(&self.name_of(place), &params)).await?;
+        Ok(())
+    }
+}
+
+fn text_of(part: Part) -> String {
+    match part {
+        Part::Head => "head".to_owned(),
+        Part::Page(number) => format!("{number:02}"),
+    }
+}
+
+fn part_of(text: &str) -> Option<Part> {
+    let part = if text == "head" { Part::Head } else { Part::Page(text.parse().ok()?) };
+    (text_of(part) == text).then_some(part)
+}

@@ -1,0 +1,97 @@
+//! The rows of replicas as ConfigMaps: the contract, damage by foreign edits, and answers that are lost.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use keywright::domain::ids::Name;
+use keywright::replicas::contract::{a_head, contract, place};
+use keywright::replicas::kubernetes::KubernetesRows;
+use keywright::replicas::{Rows, RowsError};
+use keywright::sealing::Keyring;
+use serde_json::json;
+
+use crate::fake::{Call, Fault};
+use crate::world::World;
+
+fn rows(world: &World, lease: &Name, keyring: &Arc<Keyring>) -> KubernetesRows {
+    let namespace: Name = world.namespace.parse().unwrap();
+    KubernetesRows::new(world.cluster.clone(), Some(&namespace), lease.clone(), keyring.clone())
+}
+
+fn lease() -> Name {
+    format!("kw-{}", &uuid::Uuid::new_v4().simple().to_string()[..12]).parse().unwrap()
+}
+
+fn two(world: &World) -> (KubernetesRows, KubernetesRows) {
+    let (lease, keyring) = (lease(), Arc::new(Keyring::ephemeral().unwrap()));
+    (rows(world, &lease, &keyring), rows(world, &lease, &keyring))
+}
+
+#[tokio::test]
+async fn rows_in_kubernetes_keep_the_contract() {
+    for world in World::all().await {
+        contract(|| two(&world)).await;
+    }
+}
+
+#[tokio::test]
+async fn installations_of_one_namespace_dont_see_each_others_rows() {
+    let world = World::on_fake().await;
+    let ((ours, _), (theirs, _)) = (two(&world), two(&world));
+    ours.write(&place("a"), &a_head(1), None).await.unwrap();
+    assert!(theirs.all().await.unwrap().is_empty());
+    theirs.write(&place("a"), &a_head(2), None).await.unwrap();
+    assert_eq!(ours.all().await.unwrap()[0].leaf, a_head(1));
+}
+
+#[tokio::test]
+async fn a_row_that_somebody_else_wrote_is_damaged_and_not_left_out() {
+    let world = World::on_fake().await;
+    let (lease, keyring) = (lease(), Arc::new(Keyring::ephemeral().unwrap()));
+    let ours = rows(&world, &lease, &keyring);
+    let name = format!("{lease}-replica-a-head");
+    for edit in [
+        json!({"data": {"row": "{\"head\":{\"beat\":9}}"}}),
+        json!({"data": {"code": "00"}}),
+        json!({"metadata": {"labels": {"keywright.dev/part": "03"}}}),
+    ] {
+        let mark = ours.write(&place("a"), &a_head(1), None).await.unwrap();
+        assert!(world.fake().edit("configmaps", &world.namespace, &name, |object| merge(object, &edit)));
+        assert!(matches!(ours.all().await, Err(RowsError::Damaged(_))), "{edit}");
+        assert_eq!(ours.write(&place("a"), &a_head(2), Some(&mark)).await, Err(RowsError::Conflict));
+        assert!(world.fake().delete("configmaps", &world.namespace, &name));
+    }
+    let mark = ours.write(&place("a"), &a_head(1), None).await.unwrap();
+    let stranger = rows(&world, &lease, &Arc::new(Keyring::ephemeral().unwrap()));
+    assert!(matches!(stranger.all().await, Err(RowsError::Damaged(_))), "another key's");
+    ours.remove(&place("a"), &mark).await.unwrap();
+}
+
+fn merge(object: &mut serde_json::Value, edit: &serde_json::Value) {
+    match edit.as_object() {
+        Some(members) => members.iter().for_each(|(name, value)| merge(&mut object[name], value)),
+        None => *object = edit.clone(),
+    }
+}
+
+#[tokio::test]
+async fn a_lost_answer_is_told_as_unknown_and_the_next_write_finds_out() {
+    let world = World::on_fake().await;
+    let (ours, theirs) = two(&world);
+    let lost = AtomicUsize::new(0);
+    world
+        .fake()
+        .plan(move |call: &Call| (call.writes() && lost.fetch_add(1, Ordering::Relaxed) == 0).then_some(Fault::LosesReplyAfterEffect));
+    assert!(matches!(ours.write(&place("a"), &a_head(1), None).await, Err(RowsError::Unavailable(_))));
+    assert_eq!(ours.write(&place("a"), &a_head(1), None).await, Err(RowsError::Conflict));
+    let kept = theirs.all().await.unwrap().remove(0);
+    assert_eq!(kept.leaf, a_head(1));
+    ours.write(&place("a"), &a_head(2), Some(&kept.mark)).await.unwrap();
+    // Asked to come again, it does.
+    let busy = AtomicUsize::new(0);
+    world
+        .fake()
+        .plan(move |call: &Call| (call.writes() && busy.fetch_add(1, Ordering::Relaxed) < 2).then_some(Fault::Answers(429, Some(0))));
+    let kept = theirs.all().await.unwrap().remove(0);
+    ours.write(&place("a"), &a_head(3), Some(&kept.mark)).await.unwrap();
+}
