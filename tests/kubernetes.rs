@@ -11,6 +11,8 @@
 
 #[path = "support/kube/mod.rs"]
 mod fake;
+#[path = "kubernetes/fake_rest_test.rs"]
+mod fake_rest_test;
 #[path = "kubernetes/fake_test.rs"]
 mod fake_test;
 #[path = "kubernetes/identities.rs"]

@@ -92,8 +92,17 @@ impl From<kube::Error> for ClusterError {
             Error::BuildRequest(_) | Error::HttpError(_) => Self::Invalid,
             Error::SerdeError(_) | Error::FromUtf8(_) => Self::Unreadable,
             Error::Auth(_) => Self::Unauthorized,
-            // The rest is about the connection, or about settings that were read long before.
-            _ => Self::Unavailable { retry_after: None },
+            Error::HyperError(_) | Error::Service(_) | Error::ReadEvents(_) | Error::LinesCodecMaxLineLengthExceeded => {
+                Self::Unavailable { retry_after: None }
+            }
+            // Of settings, which were read long before, and of calls that we don't make: each would stay as it is.
+            Error::RustlsTls(_)
+            | Error::TlsRequired
+            | Error::ProxyProtocolUnsupported { .. }
+            | Error::ProxyProtocolDisabled { .. }
+            | Error::InferConfig(_)
+            | Error::InferKubeconfig(_)
+            | Error::Discovery(_) => Self::Invalid,
         }
     }
 }

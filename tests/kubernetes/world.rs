@@ -35,18 +35,17 @@ impl World {
 
     /// `None` where no real cluster is named.
     pub(crate) async fn on_real() -> Option<World> {
-        let kubeconfig = PathBuf::from(std::env::var_os(REAL)?);
+        Some(World::in_cluster_of(PathBuf::from(std::env::var_os(REAL)?)).await)
+    }
+
+    async fn in_cluster_of(kubeconfig: PathBuf) -> World {
         let cluster = Cluster::connect(&ClusterSettings { kubeconfig: Some(kubeconfig.clone()) }).expect("a usable kubeconfig");
         let world = World { cluster, namespace: own_name(), fake: None, kubeconfig, folder: tempfile::tempdir().unwrap() };
-        let namespace = Namespace {
-            metadata: kube::core::ObjectMeta { name: Some(world.namespace.clone()), ..Default::default() },
-            ..Default::default()
-        };
-        Api::all(world.cluster.client())
-            .create(&PostParams::default(), &namespace)
-            .await
-            .expect("a cluster where tests may make namespaces");
-        Some(world)
+        let metadata = kube::core::ObjectMeta { name: Some(world.namespace.clone()), ..Default::default() };
+        let namespace = Namespace { metadata, ..Default::default() };
+        let namespaces = Api::all(world.cluster.client());
+        namespaces.create(&PostParams::default(), &namespace).await.expect("a cluster where tests may make namespaces");
+        world
     }
 
     /// All there are: suites run on each.
@@ -94,5 +93,22 @@ impl Drop for World {
         if !std::thread::panicking() {
             outcome.expect("the removal ends").expect("the namespace of the test is removed");
         }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_namespace_in_a_cluster_goes_with_its_test_also_when_that_fails() {
+    let (fake, folder) = (ApiServer::start().await, tempfile::tempdir().unwrap());
+    let kubeconfig = fake.kubeconfig(folder.path(), "default", ADMIN);
+    for fails in [false, true] {
+        let world = World::in_cluster_of(kubeconfig.clone()).await;
+        let namespace = world.namespace.clone();
+        assert!(fake.object("namespaces", "", &namespace).is_some());
+        let test = tokio::spawn(async move {
+            let _world = world;
+            assert!(!fails, "on purpose");
+        });
+        assert_eq!(test.await.is_err(), fails);
+        assert!(fake.object("namespaces", "", &namespace).is_none());
     }
 }

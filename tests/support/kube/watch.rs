@@ -70,7 +70,10 @@ impl Watch {
                 return;
             }
         }
-        while !is_refused {
+        if is_refused {
+            return;
+        }
+        loop {
             changed.borrow_and_update();
             let Some(events) = server.upgrade().and_then(|server| self.news(&server.lock())) else { return };
             for event in events {
