@@ -15,6 +15,7 @@ mod aws;
 #[path = "crash_matrix/elsewhere.rs"]
 mod elsewhere;
 #[allow(clippy::disallowed_methods, reason = "the fake has a clock of its own")]
+#[allow(unused_imports, reason = "the fake is shared with suites that ask more of it")]
 #[path = "support/kube/mod.rs"]
 mod fake_kube;
 #[allow(clippy::disallowed_methods, reason = "the fake has a clock of its own")]

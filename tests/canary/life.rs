@@ -329,7 +329,7 @@ impl Life {
                 }
                 self.outputs.files(files);
             }
-            Backend::Elsewhere(_) => panic!("the lives of the canaries are in memory and in a file"),
+            Backend::Elsewhere(_) | Backend::Cluster { .. } => panic!("the lives of the canaries are in memory and in a file"),
         }
         drop(journal);
         self.world.backend.close();

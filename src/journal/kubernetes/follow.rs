@@ -74,11 +74,11 @@ enum End {
 impl KubernetesJournal {
     pub(super) async fn follow(&self, since: &Cursor, wait: Duration) -> Result<Changes, JournalError> {
         let until = Instant::now() + wait;
-        let Some(place) = Place::of(since) else { return self.from_now().await };
+        let Some(place) = Place::of(since) else { return self.everything_up_to_now().await };
         let mut news = News { place, credentials: BTreeSet::new(), general: false };
         loop {
             match self.watch(&mut news, until).await? {
-                End::Gone => return self.from_now().await,
+                End::Gone => return self.everything_up_to_now().await,
                 End::Enough => return Ok(news.told()),
                 End::Broken if !news.is_none() || Instant::now() + PAUSE >= until => return Ok(news.told()),
                 End::Broken => tokio::time::sleep(PAUSE).await,
@@ -87,7 +87,7 @@ impl KubernetesJournal {
     }
 
     /// Everything counts as changed; what changes after now is told from here on.
-    async fn from_now(&self) -> Result<Changes, JournalError> {
+    async fn everything_up_to_now(&self) -> Result<Changes, JournalError> {
         let (_, version) = self.objects.any(&self.naming.selector(&FOLLOWED)).await?;
         let told = self.head().await?.map(|(head, _)| head.told).unwrap_or_default();
         Ok(Changes::everything(Place { version, told }.cursor()))

@@ -67,7 +67,7 @@ async fn fight(seed: u64) -> usize {
     let (told, begun) = (Arc::new(Mutex::new(Told::default())), Arc::new(AtomicU64::new(0)));
     let processes = (0..PROCESSES).map(|process| {
         let journal = installation.replica(&format!("p{process}"));
-        live(journal, Dice(seed << 8 | process), seed % 2 == 0, Arc::clone(&told), Arc::clone(&begun))
+        live(journal, Dice(seed << 8 | process), seed.is_multiple_of(2), Arc::clone(&told), Arc::clone(&begun))
     });
     futures_util::future::join_all(processes).await;
     world.fake().nothing_goes_wrong();
