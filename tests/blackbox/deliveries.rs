@@ -341,6 +341,16 @@ async fn what_nobody_wants_is_a_dead_letter_until_the_next_change_is_accepted() 
     let delivered = until_state(&world, "delivered").await;
     assert_eq!(delivered["dead_letters"], json!([]));
     // An address of our own network, which the document may not name unless it says so.
+    world.daemon.cli(&["release", "payments-api"]).await.assert_code(0);
+    let mut is_steady = false;
+    for _ in 0..300 {
+        is_steady = world.daemon.status(PRODUCTION).await["phase"] == "steady";
+        if is_steady {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert!(is_steady, "{}", world.daemon.log_tail());
     let before = receiver.seen().len();
     let url = receiver.url.replace("http://", "https://");
     ask_for(&mut world, &format!("webhook: {{url: \"{url}\", secrets: [{{file: {}}}]}}", secret.display()));

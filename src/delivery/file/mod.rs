@@ -18,6 +18,7 @@ mod tree;
 mod walk;
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 
 use super::{Cargo, Courier, CourierError, Outcome, Progress};
 use crate::domain::delivery::{FileDelivery, Way};
@@ -45,31 +46,35 @@ impl Courier for FileCourier {
         let asked = asked.ok_or(CourierError::Refused("the document of the application asks for no files"))?;
         let documents = cargo.parcels.iter().filter_map(|parcel| parcel.document.as_ref());
         let tree = Tree::of(documents);
-        let stamp = cargo.now.strftime("..%Y_%m_%d_%H_%M_%S").to_string();
+        let now = cargo.now;
         // Off the async threads: a disk can be slow.
-        let work = tokio::task::spawn_blocking(move || bring(&asked, &tree, &stamp));
+        let work = tokio::task::spawn_blocking(move || bring(&asked, &tree, now));
         let outcome = work.await.map_err(|_| CourierError::Unavailable("writing the files broke"))??;
         Ok(Progress { outcome, left: 0 })
     }
 }
 
-fn bring(asked: &FileDelivery, tree: &Tree, stamp: &str) -> Result<Outcome, CourierError> {
+fn bring(asked: &FileDelivery, tree: &Tree, now: Timestamp) -> Result<Outcome, CourierError> {
     let ids = Ids::of(asked);
     let target = Target::open(&asked.directory, ids, asked.mode)?;
     let current = target.current()?;
+    if current.is_none() && tree.entries.is_empty() {
+        // Nothing was submitted yet: an empty folder is no news for anybody.
+        return Ok(Outcome::Unchanged);
+    }
     let mut outcome = Outcome::Unchanged;
     let folder = match current {
         Some(current) if target.has(&current, tree)? => current,
         _ => {
             outcome = Outcome::Delivered;
-            target.replace(tree, stamp)?
+            target.replace(tree, &now.strftime("..%Y_%m_%d_%H_%M_%S").to_string())?
         }
     };
     target.clean(&folder)?;
     if let Some(signal) = &asked.signal
         && !target.is_signalled(&folder)?
     {
-        signal::send(signal, ids)?;
+        signal::send(signal, ids, now)?;
         target.note_signalled(&folder)?;
         outcome = Outcome::Delivered;
     }

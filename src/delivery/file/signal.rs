@@ -1,8 +1,9 @@
 //! Signals the process that a pid file names: held by a descriptor, so that no other process can take its number meanwhile.
 
 use std::io::Read as _;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
+use jiff::Timestamp;
 use rustix::fs::{FileType, Stat};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, getpid, pidfd_open, pidfd_send_signal};
@@ -19,9 +20,11 @@ const TICKS: f64 = 100.0;
 /// How much younger than its pid file a process may seem: both are measured in coarse steps.
 const SLACK: Duration = Duration::from_secs(2);
 
+/// `now` is the wall clock.
+///
 /// # Errors
 /// [`CourierError`] if nobody was signalled: the files are there, and it is tried again.
-pub(super) fn send(asked: &SignalDelivery, ids: Ids) -> Result<(), CourierError> {
+pub(super) fn send(asked: &SignalDelivery, ids: Ids, now: Timestamp) -> Result<(), CourierError> {
     let (file, stat) = walk::file(&asked.pid_file, ids.trusted())?;
     if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
         return Err(CourierError::Refused("the pid file is no file"));
@@ -41,7 +44,7 @@ pub(super) fn send(asked: &SignalDelivery, ids: Ids) -> Result<(), CourierError>
     if about.uids != (ids.owner, ids.owner) {
         return Err(CourierError::Refused("the process of the pid file isn't the named owner's"));
     }
-    if about.age + SLACK < age_of(&stat) {
+    if about.age + SLACK < age_of(&stat, now) {
         return Err(CourierError::Refused("the process is younger than its pid file: its number was given to another one"));
     }
     pidfd_send_signal(&process, signal(asked.name)).map_err(gone)
@@ -87,11 +90,9 @@ impl Process {
     }
 }
 
-fn age_of(stat: &Stat) -> Duration {
-    let written =
-        u64::try_from(stat.st_mtime).map_or(SystemTime::UNIX_EPOCH, |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds));
+fn age_of(stat: &Stat, now: Timestamp) -> Duration {
     // From the future: as if it were written now.
-    SystemTime::now().duration_since(written).unwrap_or_default()
+    Duration::from_secs(u64::try_from(now.as_second().saturating_sub(stat.st_mtime)).unwrap_or_default())
 }
 
 const fn signal(name: SignalName) -> Signal {

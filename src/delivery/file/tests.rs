@@ -42,7 +42,11 @@ impl Place {
     }
 
     async fn bring(&self, what: &[(&str, u64)]) -> Result<Outcome, CourierError> {
-        let progress = self.courier.deliver(&cargo(&self.application, Way::File, what)).await?;
+        let mut cargo = cargo(&self.application, Way::File, what);
+        // The machine's own clock, as its files tell it.
+        std::fs::write(self.home.path().join("now"), "").unwrap();
+        cargo.now = Timestamp::try_from(std::fs::metadata(self.home.path().join("now")).unwrap().modified().unwrap()).unwrap();
+        let progress = self.courier.deliver(&cargo).await?;
         assert_eq!(progress.left, 0);
         Ok(progress.outcome)
     }
@@ -103,6 +107,7 @@ async fn delivery_file_keeps_the_contract() {
 #[tokio::test]
 async fn files_have_the_mode_that_is_asked_for_and_hold_the_value_and_nothing_else() {
     let mut place = Place::new();
+    assert_eq!(place.bring(&[]).await, Ok(Outcome::Unchanged), "there is nothing yet, so nobody is told");
     assert_eq!(place.bring(&[("key", 1)]).await, Ok(Outcome::Delivered));
     let file = place.folder().join("key/client_secret");
     let mode = |path: &Path| std::fs::metadata(path).unwrap().mode() & 0o7777;
@@ -360,7 +365,7 @@ async fn no_other_process_is_signalled() {
     refused(place.bring(&[("key", 1)]).await);
     // The file is older than the process: somebody else had this number when it was written.
     listener.write_pid(&pid_file);
-    let old = std::time::SystemTime::now() - Duration::from_secs(3_600);
+    let old = std::fs::metadata(&pid_file).unwrap().modified().unwrap() - Duration::from_secs(3_600);
     std::fs::File::options().write(true).open(&pid_file).unwrap().set_modified(old).unwrap();
     refused(place.bring(&[("key", 1)]).await);
     // A process of another user.

@@ -8,6 +8,10 @@ use crate::domain::delivery::{KubernetesDelivery, PATH_BYTES_MAX, WebhookDeliver
 use crate::domain::ids::ObjectName;
 use crate::domain::restarts::{PER_HOUR_MAX, WORKLOADS_MAX, WorkloadKind};
 
+const HTTPS: &str = r"^[Hh][Tt][Tt][Pp][Ss]://[!-\x22$->@-\x5b\x5d-~]+$";
+const HTTP_LOOPBACK: &str =
+    r"^[Hh][Tt][Tt][Pp]://(localhost|127(\.[0-9]{1,3}){3}|\[[0-9A-Fa-f:.]+\])(:[0-9]+)?(/[!-\x22$->@-\x5b\x5d-~]*)?$";
+
 pub(super) fn delivery() -> Value {
     let delivery = object(&[], json!({"file": file(), "kubernetes": kubernetes(), "webhook": webhook()}));
     described("How it is told of changes beside the stream, which every application has.", delivery)
@@ -58,15 +62,20 @@ fn kubernetes() -> Value {
 
 fn webhook() -> Value {
     let secret = object(&["file"], json!({"file": path("Holds `whsec_` and base64, or 24 bytes at least.")}));
-    let webhook = object(
+    let mut webhook = object(
         &["url", "secrets"],
         json!({
             "url": {"description": "Without a query. HTTPS; plain HTTP for loopback, with `allowPrivate`.", "type": "string",
-                "pattern": r"^[Hh][Tt][Tt][Pp][Ss]?://[!-\x22$->@-\x5b\x5d-~]+$", "not": {"pattern": "^[^:]*://([/:]|[^/]*@)"}},
+                "anyOf": [{"pattern": HTTPS}, {"pattern": HTTP_LOOPBACK}], "not": {"pattern": "^[^:]*://([/:]|[^/]*@)"}},
             "secrets": {"description": "What signs; two while it is being replaced.", "type": "array", "minItems": 1,
                 "maxItems": WebhookDelivery::SECRETS_MAX, "uniqueItems": true, "items": secret},
             "allowPrivate": {"description": "Loopback, private and link-local addresses may be called, too. [false]", "type": "boolean"},
         }),
     );
+    // Plain HTTP needs the word for it.
+    webhook["anyOf"] = json!([
+        {"properties": {"url": {"pattern": HTTPS}}},
+        {"properties": {"allowPrivate": {"const": true}}, "required": ["allowPrivate"]},
+    ]);
     described("Standard Webhooks: a signed message that names what changed, and holds no value.", webhook)
 }
