@@ -65,9 +65,12 @@ mod tests {
         assert_eq!(workload.pod.as_str(), "api-1");
     }
 
+    /// What is spoilt, and how.
+    type Spoil = (&'static str, fn(&mut Answer));
+
     #[test]
     fn whatever_is_missing_refuses_it() {
-        let spoil: [(&str, fn(&mut Answer)); 11] = [
+        let spoil: [Spoil; 11] = [
             ("not authenticated", |answer| answer.authenticated = false),
             ("a server without audiences", |answer| answer.audiences.clear()),
             ("another audience", |answer| answer.audiences = vec!["vault".to_owned()]),

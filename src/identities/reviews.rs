@@ -153,7 +153,7 @@ impl Reviews {
 
     fn promising(&self, token: &[u8]) -> Option<Claims> {
         let claims = Claims::read(token)?;
-        let ours = claims.is_of_pod && claims.audiences.iter().any(|audience| *audience == self.audience);
+        let ours = claims.is_of_pod && claims.audiences.contains(&self.audience);
         (ours && (self.now)().wall < claims.expires).then_some(claims)
     }
 
