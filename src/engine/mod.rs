@@ -77,7 +77,7 @@ use gather::{Context, Documents};
 use meter::Meter;
 use views::DeliveryStatus;
 
-pub use deliveries::Withheld;
+pub use deliveries::{Reference, Withheld};
 pub use holdings::StreamGuard;
 pub use status::VersionView;
 

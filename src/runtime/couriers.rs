@@ -3,25 +3,25 @@
 //! A rotation never waits for any of it. Only the process that leads delivers; the latest state is all that is promised, so a change
 //! that comes while one is under way makes one more round, whatever its number.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::clock::wall_now;
 use super::metrics::Metrics;
 use crate::delivery::stream::{Changes, StreamHub};
-use crate::delivery::{Cargo, Courier, Outcome, Remark};
+use crate::delivery::{Cargo, Courier, Outcome, Parcel, Remark};
 use crate::domain::delivery::Way;
 use crate::domain::ids::{Name, ObjectName};
 use crate::domain::policy::Application;
-use crate::engine::Engine;
 use crate::engine::views::DeliveryState;
+use crate::engine::{Engine, Reference};
 
 /// How often a courier is called in one round: far more than an application has messages waiting. Then it is the next round's turn.
 const CALLS_MAX: usize = 10_000;
@@ -90,7 +90,7 @@ impl Couriers {
     }
 
     fn follow_documents(&self, routes: &mut Routes, tasks: &mut JoinSet<()>, leads: &watch::Receiver<bool>, stop: &CancellationToken) {
-        let asked = self.engine.asked_deliveries();
+        let asked: BTreeSet<(Name, Way)> = self.engine.asked_deliveries().into_iter().collect();
         routes.retain(|key, (token, task)| {
             let stays = asked.contains(key) && !task.is_finished();
             if !stays {
@@ -113,6 +113,7 @@ impl Couriers {
                 was_failing: false,
                 was_under_way: false,
                 last: None,
+                delivered: None,
             };
             let task = tasks.spawn(route.run(leads.clone(), token.clone(), stop.clone()));
             routes.insert((application, way), (token, task));
@@ -129,8 +130,16 @@ struct Route {
     application: Name,
     was_failing: bool,
     was_under_way: bool,
-    /// Its document as it was delivered by last.
+    /// Its document as it was brought by last.
     last: Option<Arc<Application>>,
+    /// What its target is known to have.
+    delivered: Option<Delivered>,
+}
+
+/// What was delivered last, and by which document.
+struct Delivered {
+    document: Arc<Application>,
+    references: Vec<Reference>,
 }
 
 impl Route {
@@ -155,6 +164,11 @@ impl Route {
     async fn follow(&mut self, mut leads: watch::Receiver<bool>, stop: CancellationToken) {
         let mut failures = 0u32;
         loop {
+            if !*leads.borrow() {
+                self.was_failing = false;
+                let elsewhere = Some("another replica leads, and delivers".to_owned());
+                self.engine.note_delivery(&self.application, self.courier.way(), DeliveryState::Waiting, elsewhere, Vec::new(), Vec::new());
+            }
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
@@ -175,11 +189,9 @@ impl Route {
                 },
                 Round::UpToDate => {
                     failures = 0;
-                    let every = self.engine.look_at_targets_every();
                     tokio::select! {
                         () = stop.cancelled() => return,
-                        () = self.changes.next() => {}
-                        () = sleep(every) => {}
+                        () = self.rest(&mut leads) => {}
                     }
                 }
                 Round::UnderWay { until } => {
@@ -202,6 +214,27 @@ impl Route {
                 }
             }
         }
+    }
+
+    /// Until something has changed that this application sees, who leads has changed, or it is time to look at the target all the
+    /// same. What others are told of costs no look at it.
+    async fn rest(&mut self, leads: &mut watch::Receiver<bool>) {
+        let look_at = Instant::now() + self.engine.look_at_targets_every();
+        loop {
+            tokio::select! {
+                () = self.changes.next() => if self.has_changed().await { return },
+                Ok(()) = leads.changed() => return,
+                () = sleep_until(look_at) => return,
+            }
+        }
+    }
+
+    async fn has_changed(&self) -> bool {
+        let (Some(document), Some(delivered)) = (self.engine.recipient(&self.application, self.courier.way()), &self.delivered) else {
+            return true;
+        };
+        *document != *delivered.document
+            || self.engine.references(&document, self.courier.way()).await.as_ref() != Ok(&delivered.references)
     }
 
     /// Brings the target up to date.
@@ -229,6 +262,8 @@ impl Route {
                     }
                     if progress.left == 0 {
                         self.engine.has_arrived(&self.application, way, &cargo.parcels);
+                        let references = cargo.parcels.iter().map(reference).collect();
+                        self.delivered = Some(Delivered { document: Arc::clone(&document), references });
                         self.up_to_date().await;
                         return Round::UpToDate;
                     }
@@ -301,4 +336,8 @@ impl Route {
         self.engine.note_delivery(&self.application, way, DeliveryState::Failing, Some(reason.to_owned()), stragglers, dead);
         Round::Failed { retry_after }
     }
+}
+
+fn reference(parcel: &Parcel) -> Reference {
+    Reference { credential: parcel.credential.clone(), version: parcel.version.clone(), revision: parcel.revision }
 }
