@@ -19,6 +19,7 @@ pub mod faults;
 mod fuzz;
 #[cfg(test)]
 mod golden;
+pub mod identities;
 pub mod issuers;
 pub mod journal;
 mod outbound;

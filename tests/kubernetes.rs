@@ -13,6 +13,12 @@
 mod fake;
 #[path = "kubernetes/fake_test.rs"]
 mod fake_test;
+#[path = "kubernetes/identities.rs"]
+mod identities;
+#[path = "kubernetes/journal.rs"]
+mod journal;
+#[path = "kubernetes/leadership.rs"]
+mod leadership;
 #[path = "kubernetes/secrets.rs"]
 mod secrets;
 #[path = "support/tls.rs"]

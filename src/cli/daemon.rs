@@ -26,7 +26,7 @@ use crate::journal::{Anchor, Journal};
 use crate::policies::Problems;
 use crate::runtime::audit::{AuditFile, Head, Leading, STARTED, VerifyError, last_leading, verify};
 use crate::runtime::clock::{SystemClock, wall_now};
-use crate::runtime::config::{Config, StoreConfig};
+use crate::runtime::config::{Config, JournalConfig, StoreConfig};
 use crate::runtime::couriers::Couriers;
 use crate::runtime::metrics::Metrics;
 use crate::runtime::reload::{LOOK_EVERY, Watch};
@@ -40,9 +40,10 @@ use super::backup::StoreSnapshots;
 use super::certificate::Tls;
 use super::failure::Failure;
 use super::measures::{Counting, render};
+use super::pods::KnownPods;
 use super::rewrap::StoreRewraps;
 use super::secrets;
-use super::settings::read_policies;
+use super::settings::{Held, read_policies};
 use super::terminal::counted;
 
 /// How often a store that is away is asked whether it is back.
@@ -152,6 +153,7 @@ async fn stores(opened: &Opened, config: &Config) -> Result<Stores, Failure> {
 /// Exit status 2 for invalid policies and for a certificate that can't be used, 1 for all else; nothing is left running.
 pub(super) async fn start_daemon(config: Config, shutdown: Shutdown) -> Result<DaemonHandle, Failure> {
     let opened = open(&config, &shutdown).await?;
+    let (held, known_pods) = (Held::by(&config), KnownPods::open(&config)?);
     let hub = Arc::new(StreamHub::new());
     let metrics = Metrics::new();
     let issuer = Arc::new(DeclarativeIssuer::new(provider_timeout(&opened.policies)));
@@ -178,6 +180,7 @@ pub(super) async fn start_daemon(config: Config, shutdown: Shutdown) -> Result<D
         service: Arc::new(EngineService(Arc::clone(&engine))),
         hub: Arc::clone(&hub),
         operators: config.operators.clone(),
+        reviews: known_pods.as_ref().map(KnownPods::reviews),
         metrics: render(metrics.clone(), Arc::clone(&engine), issuer),
         snapshots: Some(Arc::new(StoreSnapshots { embedded: opened.embedded.clone(), audit: Arc::clone(&opened.audit) })),
         rewraps: Some(Arc::clone(&rewraps) as _),
@@ -200,7 +203,10 @@ pub(super) async fn start_daemon(config: Config, shutdown: Shutdown) -> Result<D
         tasks.spawn(follow_store(cached, Arc::clone(&engine), shutdown.clone()));
         tasks.spawn(follow_changes(Arc::clone(&engine), shutdown.clone()));
     }
-    tasks.spawn(follow_policies(config.policies, config.max_stale, opened.watch, engine, cached));
+    if let Some(pods) = known_pods {
+        tasks.spawn(pods.follow(Arc::clone(&engine), shutdown.clone()));
+    }
+    tasks.spawn(follow_policies(config.policies, held, opened.watch, engine, cached));
     tasks.spawn(flush_repeats(Arc::clone(&opened.audit), shutdown.clone()));
     tokio::spawn(check_trail(config.audit.clone(), opened.anchor, Arc::clone(&opened.audit), Arc::clone(&checked)));
     ready.store(true, Ordering::Release);
@@ -225,13 +231,17 @@ fn provider_timeout(policies: &Policies) -> Duration {
 }
 
 async fn open(config: &Config, shutdown: &Shutdown) -> Result<Opened, Failure> {
+    if let JournalConfig::Kubernetes(_) = &config.journal {
+        let what = "it isn't wired up yet: leave `journal` out";
+        return Err(Failure::failed("cannot-start", "the journal in Kubernetes can't be used by this version", what));
+    }
     let tls = match config.listen.tls.clone() {
         Some(files) => Some(Tls::open(files, shutdown).await?),
         None => None,
     };
     // Made before the policies are read, so that a change in between is noticed.
     let watch = Watch::new(vec![config.policies.clone()], LOOK_EVERY, shutdown.clone());
-    let policies = look_up_policies(&config.policies, config.max_stale).await?.map_err(|problems| {
+    let policies = look_up_policies(&config.policies, Held::by(config)).await?.map_err(|problems| {
         log_problems(&problems);
         Failure::documents("policies-invalid", "the policies are invalid", &problems)
             .then(format!("mend them in {}; `keywright check` looks again", config.policies.display()))
@@ -378,13 +388,13 @@ async fn follow_changes(engine: Arc<Engine>, shutdown: Shutdown) {
 }
 
 /// Bad policies leave the last good ones in force, loudly.
-async fn follow_policies(folder: PathBuf, max_stale: Option<Span>, mut watch: Watch, engine: Arc<Engine>, cached: Option<Arc<Cached>>) {
+async fn follow_policies(folder: PathBuf, held: Held, mut watch: Watch, engine: Arc<Engine>, cached: Option<Arc<Cached>>) {
     const CODE: &str = "policies-invalid";
     while watch.next().await.is_some() {
-        match look_up_policies(&folder, max_stale).await {
+        match look_up_policies(&folder, held).await {
             Ok(Ok(policies)) => {
                 tracing::info!(digest = policies.digest, "policies were read again");
-                cached.iter().for_each(|cached| cached.set_bound(stale_bound(max_stale, &policies)));
+                cached.iter().for_each(|cached| cached.set_bound(stale_bound(held.max_stale, &policies)));
                 if policies.digest != engine.policies().digest {
                     engine.set_policies(policies).await;
                 }
@@ -402,9 +412,9 @@ async fn follow_policies(folder: PathBuf, max_stale: Option<Span>, mut watch: Wa
 }
 
 /// Off the async threads: a disk can be slow.
-async fn look_up_policies(folder: &Path, max_stale: Option<Span>) -> Result<Result<Policies, Problems>, Failure> {
+async fn look_up_policies(folder: &Path, held: Held) -> Result<Result<Policies, Problems>, Failure> {
     let folder = folder.to_owned();
-    blocking(move || read_policies(&folder, max_stale)).await
+    blocking(move || read_policies(&folder, held)).await
 }
 
 fn log_problems(problems: &Problems) {
@@ -420,6 +430,6 @@ pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send 
         .map_err(|_| Failure::failed("ended", "the daemon can't start", "a part of it broke; its log says which"))
 }
 
-fn cannot_start(title: &str, error: &dyn std::error::Error) -> Failure {
+pub(super) fn cannot_start(title: &str, error: &dyn std::error::Error) -> Failure {
     Failure::failed("cannot-start", title, error.to_string())
 }

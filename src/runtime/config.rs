@@ -2,6 +2,8 @@
 
 mod aws;
 mod cluster;
+mod identities;
+mod journal;
 mod vault;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,6 +16,7 @@ use crate::domain::credential::Environment;
 use crate::domain::ids::Name;
 use crate::domain::provider::Limits;
 use crate::domain::span::Span;
+use crate::journal::kubernetes::KubernetesSettings;
 use crate::policies::problem::Sink;
 use crate::policies::provider::limits::read_quota_and_share;
 use crate::policies::reader::{At, Fields, choice, entries, list, text};
@@ -24,6 +27,9 @@ use crate::stores::aws::AwsSettings;
 use crate::stores::vault::VaultSettings;
 
 use super::tls::TlsFiles;
+use journal::JournalWritten;
+
+pub use identities::{AUDIENCE_HELP, KubernetesIdentities};
 
 const ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8750);
 
@@ -43,6 +49,8 @@ pub struct Config {
     pub journal: JournalConfig,
     /// The Kubernetes cluster; the one that we run in by default.
     pub cluster: ClusterSettings,
+    /// Whose tokens are taken beside static ones; none but those where the file doesn't say.
+    pub identities: Option<KubernetesIdentities>,
     /// The key-encryption and fingerprint key.
     pub key: PathBuf,
     pub audit: PathBuf,
@@ -87,6 +95,8 @@ pub enum StoreConfig {
 pub enum JournalConfig {
     /// In the embedded file, which is also the embedded store's.
     BesideStore,
+    /// In ConfigMaps, which replicas share. The key and the audit trail stay in the data directory, as does an embedded store.
+    Kubernetes(KubernetesSettings),
 }
 
 impl Config {
@@ -115,6 +125,7 @@ impl Config {
             store_limits: Limits::default(),
             journal: JournalConfig::BesideStore,
             cluster: ClusterSettings::default(),
+            identities: None,
             operators: vec![Operator { identity: Identity::Unix { uid }, may: Right::ALL.into() }],
             providers: BTreeMap::new(),
             max_stale: None,
@@ -184,15 +195,10 @@ fn read_fields(fields: &Fields<'_>, folder: &Path, uid: u32, config: &mut Config
     if let Some(StoreWritten::Embedded(At { value: Some(directory), .. })) = &store {
         config.put_data_in(directory);
     }
-    if let Some(journal) = fields.get("journal").and_then(|node| read_embedded(Fields::of(node, sink)?, folder, &["kubernetes"]))
-        && let Some(directory) = journal.value.filter(|directory| directory != config.data_directory())
-    {
-        if matches!(store, Some(StoreWritten::Aws(_) | StoreWritten::Vault(_))) {
-            config.put_data_in(&directory);
-        } else {
-            let help = "leave `journal` out: the embedded journal is in the file of the embedded store, so that both commit together";
-            sink.report(journal.place, "journal-elsewhere", "the embedded journal isn't beside the store", help);
-        }
+    match fields.get("journal").and_then(|node| journal::read_journal(node, folder, sink)) {
+        Some(JournalWritten::Kubernetes(settings)) => config.journal = JournalConfig::Kubernetes(settings),
+        Some(JournalWritten::Embedded(journal)) => put_journal_beside(store.as_ref(), journal, sink, config),
+        None => {}
     }
     let directory = config.data_directory().to_owned();
     match store {
@@ -212,9 +218,10 @@ fn read_fields(fields: &Fields<'_>, folder: &Path, uid: u32, config: &mut Config
     if let Some(node) = fields.get("listen") {
         read_listen(node, folder, sink, config);
     }
+    config.identities = fields.get("identities").and_then(|node| identities::read_identities(node, sink));
     if let Some(node) = fields.get("operators") {
         config.operators = list(node, sink).unwrap_or_default().iter().filter_map(|item| read_operator(item, uid, sink)).collect();
-        check_operators(node, &config.operators, sink);
+        check_operators(node, config, sink);
     }
     if let Some(node) = fields.get("providers") {
         config.providers = read_providers(node, sink);
@@ -225,6 +232,15 @@ fn read_fields(fields: &Fields<'_>, folder: &Path, uid: u32, config: &mut Config
         config.max_stale = cache.get("maxStale").and_then(|node| span(node, sink)).map(|span| span.value);
         cache.done();
     }
+}
+
+fn put_journal_beside(store: Option<&StoreWritten>, journal: At<Option<PathBuf>>, sink: &Sink<'_>, config: &mut Config) {
+    let Some(directory) = journal.value.filter(|directory| directory != config.data_directory()) else { return };
+    if matches!(store, Some(StoreWritten::Aws(_) | StoreWritten::Vault(_))) {
+        return config.put_data_in(&directory);
+    }
+    let help = "leave `journal` out: the embedded journal is in the file of the embedded store, so that both commit together";
+    sink.report(journal.place, "journal-elsewhere", "the embedded journal isn't beside the store", help);
 }
 
 fn path(node: &Node, folder: &Path, sink: &Sink<'_>) -> Option<PathBuf> {
@@ -256,7 +272,7 @@ fn read_store(node: &Node, folder: &Path, sink: &Sink<'_>, limits: &mut Limits) 
     *limits = Limits { quota, share, ..Limits::default() };
     let (embedded, aws, vault) = (fields.has("embedded"), fields.get("aws"), fields.get("vault"));
     if aws.is_none() && vault.is_none() {
-        return read_embedded(fields, folder, &[]).map(StoreWritten::Embedded);
+        return read_embedded(fields, folder).map(StoreWritten::Embedded);
     }
     if embedded {
         fields.get("embedded");
@@ -273,15 +289,10 @@ fn read_store(node: &Node, folder: &Path, sink: &Sink<'_>, limits: &mut Limits) 
     }
 }
 
-/// `{embedded: {directory}}`; the other kinds are named as not yet possible.
-fn read_embedded(fields: Fields<'_>, folder: &Path, others: &[&'static str]) -> Option<At<Option<PathBuf>>> {
+/// `{embedded: {directory}}`.
+fn read_embedded(fields: Fields<'_>, folder: &Path) -> Option<At<Option<PathBuf>>> {
     let sink = fields.sink;
-    others.iter().for_each(|other| fields.unsupported(other));
-    let embedded = fields.get("embedded");
-    let named_other = others.iter().any(|other| fields.has(other));
-    if embedded.is_none() && !named_other {
-        fields.need("embedded", "for example `{embedded: {directory: ./data}}`");
-    }
+    let embedded = fields.need("embedded", "for example `{embedded: {directory: ./data}}`");
     fields.done();
     let inner = Fields::of(embedded?, sink)?;
     let (directory, inner_place) = (inner.get("directory"), inner.place);
@@ -351,10 +362,13 @@ fn read_operator(node: &Node, uid: u32, sink: &Sink<'_>) -> Option<Operator> {
     Some(Operator { identity: identity?.value, may })
 }
 
-fn check_operators(node: &Node, operators: &[Operator], sink: &Sink<'_>) {
-    let distinct: BTreeSet<&Identity> = operators.iter().map(|operator| &operator.identity).collect();
-    if distinct.len() < operators.len() {
+fn check_operators(node: &Node, config: &Config, sink: &Sink<'_>) {
+    let distinct: BTreeSet<&Identity> = config.operators.iter().map(|operator| &operator.identity).collect();
+    if distinct.len() < config.operators.len() {
         sink.report(node.place, "duplicate-identity", "two operators have one identity", "list each once, with all that it may");
+    }
+    if config.identities.is_none() && distinct.iter().any(|identity| matches!(identity, Identity::Kubernetes(_))) {
+        sink.report(node.place, "identities-missing", "an operator is a service account, and no audience is named", AUDIENCE_HELP);
     }
 }
 
@@ -457,6 +471,24 @@ cache: {maxStale: 1h}
     }
 
     #[test]
+    fn the_journal_may_lie_in_kubernetes_beside_any_store() {
+        let journal = |text: &str| parsed(text).unwrap().journal;
+        let kubernetes = |namespace: Option<&str>, lease: &str| {
+            let namespace = namespace.map(|namespace| namespace.parse().unwrap());
+            JournalConfig::Kubernetes(KubernetesSettings { namespace, lease: lease.parse().unwrap() })
+        };
+        assert_eq!(journal("journal: {kubernetes: {}}\n"), kubernetes(None, "keywright"));
+        assert_eq!(journal("journal: {kubernetes: {namespace: pay, lease: kw-2}}\n"), kubernetes(Some("pay"), "kw-2"));
+        for store in ["embedded: {directory: /var/k}", "aws: {}", "vault: {address: \"https://v.example\", auth: {token: {file: ./t}}}"] {
+            let config = parsed(&format!("store: {{{store}}}\njournal: {{kubernetes: {{}}}}\n"))
+                .unwrap_or_else(|wrong| panic!("{store}: {wrong:?}"));
+            assert_eq!(config.journal, kubernetes(None, "keywright"));
+            assert!(config.key.ends_with("keywright.key"), "{store}");
+        }
+        assert_eq!(journal(""), JournalConfig::BesideStore);
+    }
+
+    #[test]
     fn a_kubeconfig_stands_beside_the_configuration() {
         let config = parsed("cluster: {kubeconfig: ./kubeconfig}\n").unwrap();
         assert_eq!(config.cluster.kubeconfig.as_deref(), Some(Path::new("/etc/keywright/kubeconfig")));
@@ -494,7 +526,10 @@ cache: {maxStale: 1h}
     #[case("store: {embedded: {}, quota: {calls: 50, per: 1s}, share: 101%}", &["1:59 bad-share"])]
     #[case("store: {embedded: {}, quota: {calls: 50, per: 1s}, share: 1%}", &["1:30 share-too-small"])]
     #[case("store: {embedded: {}, quota: 50}", &["1:30 bad-type"])]
-    #[case("journal: {kubernetes: {namespace: x}}", &["1:11 unsupported"])]
+    #[case("journal: {}", &["1:10 missing-field"])]
+    #[case("journal: {kubernetes: {namespace: A, lease: a.b, context: c}}", &["1:35 bad-name", "1:45 bad-name", "1:50 unknown-field"])]
+    #[case("journal: {kubernetes: {}, embedded: {directory: ./a}}", &["1:23 two-journals"])]
+    #[case("journal: {kubernetes: x}", &["1:23 bad-type"])]
     #[case("journal: {embedded: {directory: ./elsewhere}}", &["1:33 journal-elsewhere"])]
     #[case("key: x", &["1:6 bad-type"])]
     #[case("cluster: {}", &["1:10 missing-field"])]
@@ -507,6 +542,10 @@ cache: {maxStale: 1h}
     #[case("listen: {address: none}", &["1:19 bad-address"])]
     #[case("operators: [{unix: {uid: 0}, may: [all]}, {token: {sha256: x}}, {}]", &["1:36 bad-value", "1:60 bad-hash", "1:65 bad-identity"])]
     #[case("operators: [{unix: {uid: 0}}, {unix: {uid: 0}}]", &["1:12 duplicate-identity"])]
+    #[case("operators: [{kubernetes: {namespace: ops, serviceAccount: rota}}]", &["1:12 identities-missing"])]
+    #[case("identities: {}", &["1:13 missing-field"])]
+    #[case("identities: {kubernetes: {}, oidc: {}}", &["1:26 missing-field", "1:30 unknown-field"])]
+    #[case("identities: {kubernetes: {audience: api}}", &["1:37 bad-audience"])]
     #[case("providers: {Dinie: {sandbox: \"https://a.example\"}}", &["1:13 bad-name"])]
     #[case("providers: {dinie: {sandbox: \"http://a.example\", staging: x}}", &["1:30 bad-url", "1:50 unknown-field"])]
     #[case("providers: {dinie: {sandbox: \"https://u@a.example\"}}", &["1:30 bad-url"])]

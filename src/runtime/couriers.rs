@@ -111,9 +111,9 @@ impl Couriers {
                 metrics: self.metrics.clone(),
                 application: application.clone(),
                 was_failing: false,
+                delivered: None,
                 was_under_way: false,
                 last: None,
-                delivered: None,
             };
             let task = tasks.spawn(route.run(leads.clone(), token.clone(), stop.clone()));
             routes.insert((application, way), (token, task));
@@ -130,10 +130,10 @@ struct Route {
     application: Name,
     was_failing: bool,
     was_under_way: bool,
-    /// Its document as it was brought by last.
-    last: Option<Arc<Application>>,
     /// What its target is known to have.
     delivered: Option<Delivered>,
+    /// Its document as it was tried by last.
+    last: Option<Arc<Application>>,
 }
 
 /// What was delivered last, and by which document.

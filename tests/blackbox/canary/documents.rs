@@ -61,6 +61,14 @@ fn policies() -> Vec<Value> {
             }),
         ),
         document(
+            "Application",
+            "pods",
+            json!({
+                "environment": "sandbox", "credentials": [],
+                "identity": {"kubernetes": {"namespace": "payments", "serviceAccount": "payments-api"}},
+            }),
+        ),
+        document(
             "Provider",
             "acme",
             json!({
@@ -82,7 +90,7 @@ fn configuration() -> Value {
         "listen": {"socket": "./data/keywright.sock", "address": "127.0.0.1:1"},
         "operators": [{"unix": {"uid": 1000}, "may": ["status"]}, {"token": {"sha256": "9f86"}}],
         "providers": {"dinie": {"sandbox": "https://sandbox.example/v3"}}, "cache": {"maxStale": "5m"},
-        "cluster": {"kubeconfig": "./kubeconfig"},
+        "cluster": {"kubeconfig": "./kubeconfig"}, "identities": {"kubernetes": {"audience": "keywright.example"}},
     })
 }
 
@@ -99,6 +107,10 @@ fn configurations_with_vault() -> [Value; 3] {
     ]
 }
 
+fn configuration_with_kubernetes() -> Value {
+    json!({"journal": {"kubernetes": {"namespace": "payments", "lease": "keywright"}}})
+}
+
 fn configuration_with_aws() -> Value {
     json!({
         "store": {
@@ -108,8 +120,8 @@ fn configuration_with_aws() -> Value {
     })
 }
 
-/// An error names the file that it is about: a path is no place for a value. Names of Vault's and AWS's are taken as they stand.
-const PATHS: [&str; 19] = [
+/// An error names the file that it is about: a path is no place for a value. Names of Vault's, AWS's and a cluster's are taken as they stand.
+const PATHS: [&str; 20] = [
     "/policies",
     "/store/aws/prefix",
     "/store/embedded/directory",
@@ -126,6 +138,7 @@ const PATHS: [&str; 19] = [
     "/store/vault/auth/token/file",
     "/journal/embedded/directory",
     "/cluster/kubeconfig",
+    "/identities/kubernetes/audience",
     "/key/file",
     "/audit/file",
     "/listen/socket",
@@ -246,7 +259,7 @@ async fn nothing_comes_out_of_a_document_with_a_secret_in_it() {
             }
         }
         let [first, second, third] = configurations_with_vault();
-        let documents = [configuration(), configuration_with_aws(), first, second, third];
+        let documents = [configuration(), configuration_with_aws(), configuration_with_kubernetes(), first, second, third];
         let configurations = WRITTEN.map(|write| texts(&documents, canary, write));
         for number in 0..configurations[0].len() {
             // The ways of writing take turns, over the shapes, too.

@@ -66,6 +66,27 @@ impl ApiServer {
     }
 }
 
+/// As the documentation of service accounts lists them: of a bound token, or of the old kind.
+fn claims(account: (&str, &str, &str), pod: Option<&(String, String)>, audiences: &[String], ttl: Option<Duration>) -> Value {
+    let (namespace, name, uid) = account;
+    let subject = service_account(namespace, name);
+    let Some(ttl) = ttl else {
+        return json!({
+            "iss": "kubernetes/serviceaccount", "sub": subject, "kubernetes.io/serviceaccount/namespace": namespace,
+            "kubernetes.io/serviceaccount/service-account.name": name, "kubernetes.io/serviceaccount/service-account.uid": uid,
+        });
+    };
+    let now = std::time::SystemTime::UNIX_EPOCH.elapsed().expect("after 1970").as_secs();
+    let mut private = json!({"namespace": namespace, "serviceaccount": {"name": name, "uid": uid}});
+    if let Some((pod, uid)) = pod {
+        private["pod"] = json!({"name": pod, "uid": uid});
+    }
+    json!({
+        "aud": audiences, "exp": now + ttl.as_secs(), "iat": now, "nbf": now, "iss": API_AUDIENCE, "sub": subject,
+        "jti": uuid::Uuid::new_v4().to_string(), "kubernetes.io": private,
+    })
+}
+
 impl State {
     fn add_account(&mut self, namespace: &str, account: &str) {
         self.add_namespace(namespace);
@@ -78,11 +99,11 @@ impl State {
         Some(self.find(plural, namespace, name)?["metadata"]["uid"].as_str()?.to_owned())
     }
 
-    /// Of the shape of a JWT, because that is what real ones have; nothing but this server knows what it says.
+    /// A JWT with the claims of real ones. Its signature says nothing: this server knows what it has issued.
     fn issue(&mut self, namespace: &str, account: &str, pod: Option<&str>, audiences: Vec<String>, ttl: Option<Duration>) -> String {
         let account_uid = self.uid("serviceaccounts", namespace, account).expect("an account");
         let pod = pod.map(|pod| (pod.to_owned(), self.uid("pods", namespace, pod).expect("a pod")));
-        let claims = json!({"aud": audiences, "sub": service_account(namespace, account), "jti": uuid::Uuid::new_v4().to_string()});
+        let claims = claims((namespace, account, &account_uid), pod.as_ref(), &audiences, ttl);
         let part = |value: Value| BASE64_URL_SAFE_NO_PAD.encode(value.to_string());
         let signature = BASE64_URL_SAFE_NO_PAD.encode([*uuid::Uuid::new_v4().as_bytes(), *uuid::Uuid::new_v4().as_bytes()].concat());
         let token = format!("{}.{}.{signature}", part(json!({"alg": "RS256", "kid": "test"})), part(claims));
