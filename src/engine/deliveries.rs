@@ -65,7 +65,7 @@ impl Engine {
     /// [`Withheld`] as [`Engine::parcels`].
     pub async fn references(&self, application: &Application, way: Way) -> Result<Vec<Reference>, Withheld> {
         let policies = self.policies();
-        let reader = Reader::Application { application: application.name.clone(), instance: way.instance() };
+        let reader = Reader::Application { application: application.name.clone(), instance: way.instance(), pod: None };
         let mut references = Vec::new();
         let listed: BTreeSet<&Name> = application.credentials.iter().filter(|name| may_read(&policies, application, name)).collect();
         for name in listed {
@@ -84,7 +84,7 @@ impl Engine {
     /// # Errors
     /// [`Withheld`] if a credential of it can't be read now: the target keeps what it has, as a whole.
     pub async fn parcels(&self, application: &Application, way: Way) -> Result<Vec<Parcel>, Withheld> {
-        let reader = Reader::Application { application: application.name.clone(), instance: way.instance() };
+        let reader = Reader::Application { application: application.name.clone(), instance: way.instance(), pod: None };
         let mut parcels = Vec::new();
         for Reference { credential, version, revision } in self.references(application, way).await? {
             // An application and its credentials are of one environment.
