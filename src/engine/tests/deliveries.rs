@@ -119,7 +119,7 @@ async fn nobody_confirms_in_the_applications_name_but_itself() {
     scene.live(2 * 3_600).await;
     assert!(scene.alive(&scene.first.0));
     assert_eq!(row(&scene.engine).reason.as_deref(), Some("overdue"));
-    let reader = Reader::Application { application: name(APPLICATION), instance: Way::File.instance() };
+    let reader = Reader::Application { application: name(APPLICATION), instance: Way::File.instance(), pod: None };
     let version = current(&scene.engine);
     let document = scene.engine.read(&reader, &name(CREDENTIAL)).await.unwrap();
     assert_eq!(document.version, version);
