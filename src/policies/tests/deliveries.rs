@@ -91,6 +91,20 @@ fn two_applications_never_share_a_secret() {
 }
 
 #[test]
+fn a_secret_lies_where_its_application_runs_unless_the_document_says_otherwise() {
+    for (more, expected) in [("", "shop"), (", namespace: other", "other")] {
+        let identity = "{kubernetes: {namespace: shop, serviceAccount: api}}";
+        let text = head("Application", "a")
+            + &format!(
+                "spec: {{environment: sandbox, credentials: [], identity: {identity}, delivery: {{kubernetes: {{secret: keys{more}}}}}}}\n"
+            );
+        let policies = parse(&[base(), source("t.yaml", &text)], now()).unwrap();
+        let delivery = policies.applications[&"a".parse::<Name>().unwrap()].delivery.kubernetes.clone().unwrap();
+        assert_eq!(delivery.namespace.as_str(), expected);
+    }
+}
+
+#[test]
 fn a_secret_restarts_nothing_unless_asked_and_then_slowly() {
     let read = |more: &str| {
         let text = head("Application", "a")
