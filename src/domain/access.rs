@@ -26,7 +26,6 @@ impl Identity {
         match self {
             Identity::Kubernetes(account) => Some(&account.namespace),
             Identity::Token { .. } | Identity::Unix { .. } => None,
-            Identity::Kubernetes(account) => Some(&account.namespace),
         }
     }
 }

@@ -114,6 +114,12 @@ text_newtype!(
     "^[!-~]{1,256}$"
 );
 text_newtype!(
+    /// The name of an object in a Kubernetes cluster: a DNS subdomain of 253 characters at most.
+    ObjectName,
+    check_subdomain,
+    r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*$"
+);
+text_newtype!(
     /// What a Kubernetes cluster tells an object from all others by, those that had its name before included: opaque.
     ObjectUid,
     check_uid,
