@@ -316,12 +316,13 @@ async fn a_stream_that_moves_is_resumed_by_its_cursor_and_never_goes_back() {
             fleet.until(ROTATED, "a key is made", |fleet| fleet.made() == round).await;
         }
         for daemon in &fleet.daemons {
-            let mut headers = headers.to_vec();
-            if !cursor.is_empty() {
-                headers.push(("last-event-id", cursor.as_str()));
+            let shown = cursor.clone();
+            let mut resumed = headers.to_vec();
+            if !shown.is_empty() {
+                resumed.push(("last-event-id", shown.as_str()));
             }
             let path = format!("/v1/events?credentials={PRODUCTION}");
-            let mut events = Events::open(&daemon.site.tcp(), &path, &headers).await.unwrap().unwrap_or_else(|answer| panic!("{answer:?}"));
+            let mut events = Events::open(&daemon.site.tcp(), &path, &resumed).await.unwrap().unwrap_or_else(|answer| panic!("{answer:?}"));
             let event = events.wait_for("credential", ROTATED).await.expect("a snapshot");
             let document: Value = serde_json::from_str(&event.data).unwrap();
             let seen = document["revision"].as_u64().unwrap();
@@ -337,7 +338,7 @@ async fn a_stream_that_moves_is_resumed_by_its_cursor_and_never_goes_back() {
             let confirmed = daemon
                 .site
                 .tcp()
-                .ask(Ask { method: "POST", path: "/v1/confirmations", headers: &headers[..2], body: Some(body.as_bytes()) })
+                .ask(Ask { method: "POST", path: "/v1/confirmations", headers: &headers, body: Some(body.as_bytes()) })
                 .await;
             // Between its snapshot and its confirmation it may have been promoted anew.
             assert!(matches!(confirmed.status, 204 | 409), "{confirmed:?}");
