@@ -282,6 +282,7 @@ async fn all_serve_one_leads_and_a_leader_that_is_killed_is_succeeded() {
     fleet.assert_rotated_once(0, &[0, 1, 2]).await;
     assert!(fleet.apps.iter().all(|app| app.versions() == 2));
     // Killed in the middle of the next one.
+    fleet.settled(&[0, 1, 2]).await;
     fleet.order_rotation(leader).await;
     fleet.daemons[leader].kill().await;
     let survivors: Vec<usize> = fleet.others(leader).collect();
@@ -312,6 +313,7 @@ async fn a_stream_that_moves_is_resumed_by_its_cursor_and_never_goes_back() {
     let mut revision = 0;
     for round in 0..4 {
         if round > 0 {
+            fleet.settled(&[0, 1, 2]).await;
             fleet.order_rotation(leader).await;
             fleet.until(ROTATED, "a key is made", |fleet| fleet.made() == round).await;
         }
@@ -417,6 +419,7 @@ async fn stopped_at(late: bool) {
             kill_process(pid, Signal::STOP).expect("it is stopped");
             Some(if late { Fault::Stalls(held.clone()) } else { Fault::LosesReplyAfterEffect })
         });
+        fleet.settled(&[0, 1, 2]).await;
         fleet.order_rotation(leader).await;
         let next = fleet.leader(&[leader]).await;
         assert_ne!(next, leader);
