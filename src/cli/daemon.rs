@@ -181,11 +181,7 @@ pub(super) async fn start_daemon(config: Config, shutdown: Shutdown) -> Result<D
     };
     let digest = opened.policies.digest.clone();
     let options = Options { base_urls: config.providers.clone(), max_stale: config.max_stale.map(Span::as_duration) };
-    let started = match &opened.shared {
-        None => Engine::start(seams, opened.policies, options).await,
-        Some(shared) => Engine::follow(seams, shared.replica(), opened.policies, options).await,
-    };
-    let engine = started.map_err(|error| cannot_start("the engine can't start", &error))?;
+    let engine = start_engine(seams, opened.shared.as_ref(), opened.policies, options).await?;
     announce_start(opened.audit.as_ref(), &digest, &engine).await?;
     let (listeners, address) = listen(&config, opened.tls.as_ref()).await?;
     let ready = Arc::new(AtomicBool::new(false));
@@ -251,6 +247,15 @@ fn couriers(config: &Config, engine: &Engine, keyring: Arc<Keyring>) -> Vec<Arc<
     let (installation, _) = engine.leading();
     let secrets = secrets::courier(&config.cluster, installation, keyring);
     vec![Arc::new(FileCourier::new()), Arc::new(secrets), Arc::new(WebhookCourier::new(queues, installation))]
+}
+
+/// One process leads at once; one of several follows first.
+async fn start_engine(seams: Seams, shared: Option<&Shared>, policies: Policies, options: Options) -> Result<Arc<Engine>, Failure> {
+    let started = match shared {
+        None => Engine::start(seams, policies, options).await,
+        Some(shared) => Engine::follow(seams, shared.replica(), policies, options).await,
+    };
+    started.map_err(|error| cannot_start("the engine can't start", &error))
 }
 
 /// What who leads does, until its token is cancelled; where there is one process, that is to its end.

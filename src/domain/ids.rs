@@ -116,8 +116,8 @@ text_newtype!(
 text_newtype!(
     /// The name of an object in a Kubernetes cluster: a DNS subdomain of 253 characters at most.
     ObjectName,
-    check_subdomain,
-    r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*$"
+    check_object,
+    r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$"
 );
 text_newtype!(
     /// What a Kubernetes cluster tells an object from all others by, those that had its name before included: opaque.

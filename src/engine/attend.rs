@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Engine;
 use super::pods::BoundPod;
-use crate::domain::ids::Name;
+use crate::domain::ids::{InstanceName, Name};
 use crate::domain::replicas::{Instance, page_of};
 use crate::journal::{HoldingChange, JournalError};
 use crate::replicas::RowsError;
@@ -107,6 +107,12 @@ impl Engine {
         roll.flush(&self.book, &pages).await?;
         self.in_contact();
         Ok(())
+    }
+
+    /// What our row says of an instance is durable when this returns, also where the last write failed or is under way.
+    pub(super) async fn keep_unwritten(&self, application: &Name, instance: &InstanceName) -> Result<(), JournalError> {
+        let Some(roll) = &self.roll else { return Ok(()) };
+        Ok(roll.flush(&self.book, &BTreeSet::from([page_of(application, instance)])).await?)
     }
 
     /// Who was ever served outlives the row that said so.

@@ -218,6 +218,8 @@ impl Book {
         if let Some(known) = known {
             known.recorded.insert(version.clone());
         }
+        // That it was served follows in the row, after it was held there.
+        pages.soil(application, instance);
     }
 
     /// Whether the disclosure of this version to this instance is on record.

@@ -43,7 +43,8 @@ impl Engine {
         }
         self.book.touch(application, instance, self.lease(application), self.seams.clock.now().running);
         if holding.confirmed.as_ref() == Some(version) && holding.held.len() == 1 {
-            return Ok(());
+            // Where there are several replicas, that may stand in our book alone: a write of our row that failed is made up for.
+            return self.keep_unwritten(application, instance).await.map_err(|_| ConfirmError::Unavailable);
         }
         let actor = Actor::Application { name: application.to_string(), instance: instance.to_string() };
         self.count(actor, holding, version, None).await
@@ -91,15 +92,28 @@ impl Engine {
         credential: &Name,
         version: &VersionId,
     ) -> Result<Option<Holding>, ConfirmError> {
-        let known = self.holding_anywhere(application, instance, credential);
-        if self.roll.is_none() || known.as_ref().is_some_and(|known| known.newest == *version) {
+        if self.roll.is_none() {
+            return Ok(self.book.holding(application, instance, credential));
+        }
+        let known = self.holding_anywhere(application, instance, credential).map(|known| self.as_shown_by(known, version));
+        if known.as_ref().is_some_and(|known| known.newest == *version) {
             return Ok(known);
         }
         self.look_at_rows().await.map_err(|_| ConfirmError::Unavailable)?;
         // Which of two versions is newer is the journal's to say.
         let Some(cell) = self.cell(credential) else { return Ok(None) };
         self.afresh(&cell).await.map_err(|_| ConfirmError::Unavailable)?;
-        Ok(self.holding_anywhere(application, instance, credential))
+        Ok(self.holding_anywhere(application, instance, credential).map(|known| self.as_shown_by(known, version)))
+    }
+
+    /// A row says that a version is held before it goes out, and that it was served a little later. Whoever proves that he has it was
+    /// served it, and it is his newest unless something later went to him.
+    fn as_shown_by(&self, mut holding: Holding, version: &VersionId) -> Holding {
+        let order = |version: &VersionId| self.order_of(&holding.credential, version);
+        if holding.held.contains(version) && holding.held.iter().all(|held| order(held) <= order(version)) {
+            holding.newest = version.clone();
+        }
+        holding
     }
 
     /// It is in our book first: another write of the same page must not bring back what was before. A true word that couldn't be made

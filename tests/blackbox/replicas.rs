@@ -282,6 +282,7 @@ async fn all_serve_one_leads_and_a_leader_that_is_killed_is_succeeded() {
     fleet.assert_rotated_once(0, &[0, 1, 2]).await;
     assert!(fleet.apps.iter().all(|app| app.versions() == 2));
     // Killed in the middle of the next one.
+    fleet.settled(&[0, 1, 2]).await;
     fleet.order_rotation(leader).await;
     fleet.daemons[leader].kill().await;
     let survivors: Vec<usize> = fleet.others(leader).collect();
@@ -312,16 +313,18 @@ async fn a_stream_that_moves_is_resumed_by_its_cursor_and_never_goes_back() {
     let mut revision = 0;
     for round in 0..4 {
         if round > 0 {
+            fleet.settled(&[0, 1, 2]).await;
             fleet.order_rotation(leader).await;
             fleet.until(ROTATED, "a key is made", |fleet| fleet.made() == round).await;
         }
         for daemon in &fleet.daemons {
-            let mut headers = headers.to_vec();
-            if !cursor.is_empty() {
-                headers.push(("last-event-id", cursor.as_str()));
+            let shown = cursor.clone();
+            let mut resumed = headers.to_vec();
+            if !shown.is_empty() {
+                resumed.push(("last-event-id", shown.as_str()));
             }
             let path = format!("/v1/events?credentials={PRODUCTION}");
-            let mut events = Events::open(&daemon.site.tcp(), &path, &headers).await.unwrap().unwrap_or_else(|answer| panic!("{answer:?}"));
+            let mut events = Events::open(&daemon.site.tcp(), &path, &resumed).await.unwrap().unwrap_or_else(|answer| panic!("{answer:?}"));
             let event = events.wait_for("credential", ROTATED).await.expect("a snapshot");
             let document: Value = serde_json::from_str(&event.data).unwrap();
             let seen = document["revision"].as_u64().unwrap();
@@ -337,7 +340,7 @@ async fn a_stream_that_moves_is_resumed_by_its_cursor_and_never_goes_back() {
             let confirmed = daemon
                 .site
                 .tcp()
-                .ask(Ask { method: "POST", path: "/v1/confirmations", headers: &headers[..2], body: Some(body.as_bytes()) })
+                .ask(Ask { method: "POST", path: "/v1/confirmations", headers: &headers, body: Some(body.as_bytes()) })
                 .await;
             // Between its snapshot and its confirmation it may have been promoted anew.
             assert!(matches!(confirmed.status, 204 | 409), "{confirmed:?}");
@@ -416,6 +419,7 @@ async fn stopped_at(late: bool) {
             kill_process(pid, Signal::STOP).expect("it is stopped");
             Some(if late { Fault::Stalls(held.clone()) } else { Fault::LosesReplyAfterEffect })
         });
+        fleet.settled(&[0, 1, 2]).await;
         fleet.order_rotation(leader).await;
         let next = fleet.leader(&[leader]).await;
         assert_ne!(next, leader);
