@@ -37,7 +37,8 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 /// The folders that somebody applies.
-pub(crate) const APPLIED: [&str; 5] = ["overlays/single", "overlays/replicas", "overlays/replicas-vault", "monitoring", "example"];
+pub(crate) const APPLIED: [&str; 6] =
+    ["overlays/single", "overlays/replicas", "overlays/replicas-vault", "monitoring", "example", "example/secret"];
 pub(crate) const OVERLAYS: [&str; 3] = ["overlays/single", "overlays/replicas", "overlays/replicas-vault"];
 
 pub(crate) fn repository() -> PathBuf {

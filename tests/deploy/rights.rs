@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::{APPLIED, list, rendered, title};
 
 /// What the daemon asks for, where, by name if the name is known: the rights are held against this list in both directions.
-const CALLS: [(&str, &str, &str, &str, &str); 14] = [
+const CALLS: [(&str, &str, &str, &str, &str); 20] = [
     // folder, namespace (`*`: of the cluster), group/resource, names, verb
     ("overlays/single", "*", "authentication.k8s.io/tokenreviews", "", "create"),
     ("overlays/replicas", "*", "authentication.k8s.io/tokenreviews", "", "create"),
@@ -22,6 +22,12 @@ const CALLS: [(&str, &str, &str, &str, &str); 14] = [
     ("overlays/replicas", "keywright-journal", "coordination.k8s.io/leases", "", "create"),
     ("example", "payments", "/pods", "", "get"),
     ("example", "payments", "/pods", "", "list"),
+    ("example/secret", "payments", "/secrets", "ledger-credentials", "create"),
+    ("example/secret", "payments", "/secrets", "ledger-credentials", "get"),
+    ("example/secret", "payments", "/secrets", "ledger-credentials", "patch"),
+    ("example/secret", "payments", "apps/deployments", "ledger", "get"),
+    ("example/secret", "payments", "apps/deployments", "ledger", "patch"),
+    ("example/secret", "payments", "/pods", "", "list"),
     ("overlays/replicas-vault", "*", "authentication.k8s.io/tokenreviews", "", "create"),
 ];
 
@@ -52,7 +58,7 @@ fn granted(folder: &str) -> BTreeSet<Right> {
 
 #[test]
 fn what_is_granted_is_what_is_asked_for() {
-    for folder in ["overlays/single", "overlays/replicas", "example"] {
+    for folder in ["overlays/single", "overlays/replicas", "example", "example/secret"] {
         let asked = CALLS.iter().filter(|(of, ..)| *of == folder);
         let asked: BTreeSet<Right> = asked
             .map(|(_, namespace, resource, names, verb)| {
@@ -71,8 +77,7 @@ fn no_right_is_wider_than_a_namespace_and_secrets_go_by_name() {
             let right = format!("{folder}: {verb} {resource} in {namespace}");
             assert!(!resource.contains('*') && verb != "*", "{right}");
             assert!(namespace != "*" || (resource == "authentication.k8s.io/tokenreviews" && verb == "create"), "{right}");
-            let by_name = !names.is_empty() || verb == "create" && resource != "/secrets";
-            assert!(resource != "/secrets" || by_name, "{right}: by name");
+            assert!(resource != "/secrets" || !names.is_empty(), "{right}: by name");
             assert!(resource != "/secrets" || !["list", "watch", "delete"].contains(&verb.as_str()), "{right}");
             assert!(!resource.contains("rbac.") && !["escalate", "bind", "impersonate"].contains(&verb.as_str()), "{right}");
             // Nobody but a person changes the policies that bind the daemon.
