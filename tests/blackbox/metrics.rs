@@ -125,6 +125,8 @@ async fn a_failing_provider_is_left_alone_and_everybody_is_told() {
     let labels = [("provider", "dinie"), ("environment", "sandbox")];
     let gauge = scraped(&world.daemon.site.tcp()).await["keywright_provider_breaker_open"].value("", &labels);
     assert_eq!(gauge, Some(1.0));
+    let problems = scraped(&world.daemon.site.tcp()).await["keywright_problems"].value("", &[("code", "provider-breaker-open")]);
+    assert_eq!(problems, Some(1.0));
 
     let calls = || world.sandbox.lock().truth.calls.values().sum::<u32>();
     let before = calls();

@@ -91,9 +91,18 @@ fn every_alert_has_a_test_and_a_way_out() {
         assert!(names.insert(rule.alert.clone()), "{} is there twice", rule.alert);
     }
     // What was asked for by name.
-    for name in
-        ["DeadlineNear", "Overdue", "Stuck", "EnvironmentMismatch", "OldVersionHeld", "AuditBroken", "ProviderErrors", "ProviderSlow"]
-    {
+    for name in [
+        "DeadlineNear",
+        "Overdue",
+        "Stuck",
+        "EnvironmentMismatch",
+        "OldVersionHeld",
+        "AuditBroken",
+        "ProviderErrors",
+        "ProviderSlow",
+        "DeliveryFailing",
+        "WebhookGivenUp",
+    ] {
         assert!(names.contains(&format!("Keywright{name}")), "{name} among {names:?}");
     }
 }
