@@ -64,6 +64,7 @@ async fn start(folder: &Path, stop: CancellationToken) -> SocketAddr {
         service: Arc::new(EngineService(engine)),
         hub,
         operators: Vec::new(),
+        reviews: None,
         metrics: Arc::new(|_| String::new()),
         snapshots: None,
         rewraps: None,

@@ -8,6 +8,7 @@ extern crate self as keywright;
 
 pub mod api;
 pub mod cli;
+pub mod cluster;
 pub mod delivery;
 pub mod domain;
 pub mod embedded;
@@ -18,6 +19,7 @@ pub mod faults;
 mod fuzz;
 #[cfg(test)]
 mod golden;
+pub mod identities;
 pub mod issuers;
 pub mod journal;
 pub mod policies;

@@ -24,7 +24,9 @@ use crate::engine::Reader;
 
 /// The instance that is calling. Its lease is renewed by any call that only an application makes.
 fn instance(call: &Call<'_>, caller: &Caller) -> Result<InstanceName, Problem> {
-    let instance = headers::instance(&call.head.headers)?;
+    let headers = &call.head.headers;
+    let named = headers::instance(headers)?;
+    let instance = caller.instance(named, headers::names_instance(headers))?;
     if let Some(application) = &caller.application {
         call.api.service.touch(&application.name, &instance);
     }
@@ -112,6 +114,7 @@ pub(super) fn events(call: &Call<'_>, caller: Caller) -> Answered {
     };
     check_stream(&policies, &reader, names.as_deref())?;
     let permit = call.api.counters.stream(caller.key())?;
+    let over = caller.over(call.api, headers::bearer(&call.head.headers)?);
     // Subscribed before the first look, so that nothing can change unseen in between.
     let changes = call.api.hub.subscribe();
     let (subject, guard) = match (&reader, caller.application) {
@@ -123,7 +126,7 @@ pub(super) fn events(call: &Call<'_>, caller: Caller) -> Answered {
     };
     let only = names.map(|names| names.into_iter().collect::<BTreeSet<Name>>());
     let stream = EventStream { api: call.api.clone(), subject, reader, only, changes, _guard: guard, _permit: permit };
-    let mut answer = Response::new(Body::events(stream.start(), call.api.limits.comment_every));
+    let mut answer = Response::new(Body::events(stream.start(over), call.api.limits.comment_every));
     answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     Ok(answer)
 }

@@ -29,6 +29,7 @@ use super::{credentials, incident, launch, openapi, operate};
 use crate::delivery::stream::StreamHub;
 use crate::domain::access::{Operator, Right};
 use crate::engine::audit::Order;
+use crate::identities::Reviews;
 
 /// Renders all metrics; names of credentials only where the argument says so.
 pub type Metrics = Arc<dyn Fn(bool) -> String + Send + Sync>;
@@ -40,6 +41,8 @@ pub struct App {
     /// The same that the engine announces changes to.
     pub hub: Arc<StreamHub>,
     pub operators: Vec<Operator>,
+    /// Who pods are, where there is a cluster that tells.
+    pub reviews: Option<Arc<Reviews>>,
     pub metrics: Metrics,
     /// Copies of the store, where it is ours to copy.
     pub snapshots: Option<Arc<dyn Snapshots>>,
@@ -63,7 +66,8 @@ pub(super) struct Api {
     pub(super) limits: Limits,
     pub(super) counters: Counters,
     pub(super) stop: CancellationToken,
-    operators: Vec<Operator>,
+    pub(super) operators: Vec<Operator>,
+    pub(super) reviews: Option<Arc<Reviews>>,
     metrics: Metrics,
     pub(super) snapshots: Option<Arc<dyn Snapshots>>,
     pub(super) rewraps: Option<Arc<dyn Rewraps>>,
@@ -74,8 +78,9 @@ pub(super) type Answered = Result<Response<Body>, Problem>;
 
 impl Api {
     pub(super) fn new(app: App, stop: CancellationToken) -> Arc<Api> {
-        let App { service, hub, operators, metrics, snapshots, rewraps, ready, limits } = app;
-        Arc::new(Api { service, hub, counters: Counters::new(&limits), limits, stop, operators, metrics, snapshots, rewraps, ready })
+        let App { service, hub, operators, reviews, metrics, snapshots, rewraps, ready, limits } = app;
+        let counters = Counters::new(&limits);
+        Arc::new(Api { service, hub, counters, limits, stop, operators, reviews, metrics, snapshots, rewraps, ready })
     }
 }
 
@@ -152,7 +157,7 @@ async fn respond(call: Call<'_>, peer: Peer, route: Route) -> Answered {
         _ => {}
     }
     let bearer = headers::bearer(&call.head.headers)?;
-    let caller = authenticate(&call.api.service.policies(), &call.api.operators, peer, bearer)?;
+    let caller = authenticate(call.api, peer, bearer).await?;
     let _permit = call.api.counters.request(caller.key())?;
     match call.endpoint.who {
         Who::Operator(right) => caller.check_right(right)?,

@@ -34,6 +34,11 @@ pub(super) fn instance(headers: &HeaderMap) -> Result<InstanceName, Problem> {
     text.parse().map_err(|error| Problem::bad_request(format!("the header `{INSTANCE}` is no name: {error}")))
 }
 
+/// Whether the instance names itself at all.
+pub(super) fn names_instance(headers: &HeaderMap) -> bool {
+    headers.contains_key(INSTANCE)
+}
+
 /// The reason that a person gives.
 ///
 /// # Errors

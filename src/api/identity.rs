@@ -1,18 +1,25 @@
-//! Who is asking: a static token, or the uid at the other end of the socket.
+//! Who is asking: a static token, the uid at the other end of the socket, or the token of a pod.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest::{SHA256, digest};
+use futures_util::future::BoxFuture;
 
-use super::problem::Problem;
+use super::handle::Api;
+use super::problem::{Problem, Slug};
 use crate::domain::access::{Identity, Operator, Right, may_read};
 use crate::domain::ids::{InstanceName, Name};
+use crate::domain::material::Secret;
 use crate::domain::policy::{Application, Policies};
 use crate::domain::reason::Reason;
+use crate::domain::workload::ServiceAccount;
 use crate::engine::Reader;
 use crate::engine::audit::Actor;
+use crate::identities::{Reviews, Shown, Unshown};
+
+const POD_TOO_LONG: &str = "the name of the pod has more than the 128 characters of an instance";
 
 /// Where a connection comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +36,8 @@ pub(super) enum Peer {
 pub(super) struct Caller {
     pub(super) application: Option<Arc<Application>>,
     operator: Option<Person>,
+    /// The pod that it is, and until when its token says so.
+    pod: Option<Shown>,
 }
 
 /// How it is asked to read.
@@ -45,30 +54,56 @@ struct Person {
 
 /// # Errors
 /// `unauthenticated`, the same for a token that is unknown, wrong or missing. A wrong token isn't forgiven on the socket:
-/// who sends one means to be somebody else than its uid.
-pub(super) fn authenticate(policies: &Policies, operators: &[Operator], peer: Peer, bearer: Option<&[u8]>) -> Result<Caller, Problem> {
+/// who sends one means to be somebody else than its uid. `too-many` and `not-ready` where the cluster would have to be asked.
+pub(super) async fn authenticate(api: &Api, peer: Peer, bearer: Option<&[u8]>) -> Result<Caller, Problem> {
     let shown = match (bearer, peer) {
         (Some(token), _) => Identity::Token { sha256: sha256(token) },
         (None, Peer::Socket { uid: Some(uid) }) => Identity::Unix { uid },
         (None, _) => return Err(Problem::unauthenticated()),
     };
-    let mut caller = Caller { application: None, operator: None };
+    // A token that is known here is never shown to anybody else.
+    let known = known(&api.service.policies(), &api.operators, &shown);
+    match (known, bearer, &api.reviews) {
+        (Some(caller), ..) => Ok(caller),
+        (None, Some(token), Some(reviews)) => pod(api, reviews, token).await,
+        (None, ..) => Err(Problem::unauthenticated()),
+    }
+}
+
+/// Who the cluster says that the token's pod is.
+async fn pod(api: &Api, reviews: &Reviews, token: &[u8]) -> Result<Caller, Problem> {
+    let is_known =
+        |account: &ServiceAccount| known(&api.service.policies(), &api.operators, &Identity::Kubernetes(account.clone())).is_some();
+    let shown = reviews.check(token, is_known).await.map_err(|unshown| match unshown {
+        Unshown::Refused => Problem::unauthenticated(),
+        Unshown::TooMany => Problem::too_many(),
+        Unshown::Away => Problem::new(Slug::NotReady, "the cluster can't be asked whose token this is: try again"),
+    })?;
+    let identity = Identity::Kubernetes(shown.workload.account.clone());
+    // The documents may have changed meanwhile.
+    let mut caller = known(&api.service.policies(), &api.operators, &identity).ok_or_else(Problem::unauthenticated)?;
+    if let Some(person) = &mut caller.operator {
+        person.who = format!("{} (uid {})", person.who, shown.workload.account_uid);
+    }
+    caller.pod = Some(shown);
+    Ok(caller)
+}
+
+fn known(policies: &Policies, operators: &[Operator], shown: &Identity) -> Option<Caller> {
+    let mut caller = Caller { application: None, operator: None, pod: None };
     // All are compared, found or not: the time tells neither which one it was nor how much of it fitted.
     for application in policies.applications.values() {
-        if same(&application.identity, &shown) {
+        if same(&application.identity, shown) {
             caller.application = Some(application.clone());
         }
     }
     for operator in operators {
-        if same(&operator.identity, &shown) {
-            let person = caller.operator.get_or_insert_with(|| Person { who: who(&shown), may: BTreeSet::new() });
+        if same(&operator.identity, shown) {
+            let person = caller.operator.get_or_insert_with(|| Person { who: who(shown), may: BTreeSet::new() });
             person.may.extend(operator.may.iter().copied());
         }
     }
-    match caller {
-        Caller { application: None, operator: None } => Err(Problem::unauthenticated()),
-        known => Ok(known),
-    }
+    (caller.application.is_some() || caller.operator.is_some()).then_some(caller)
 }
 
 fn sha256(token: &[u8]) -> [u8; 32] {
@@ -81,6 +116,7 @@ fn same(known: &Identity, shown: &Identity) -> bool {
     match (known, shown) {
         (Identity::Token { sha256: known }, Identity::Token { sha256: shown }) => verify_slices_are_equal(known, shown).is_ok(),
         (Identity::Unix { uid: known }, Identity::Unix { uid: shown }) => known == shown,
+        (Identity::Kubernetes(known), Identity::Kubernetes(shown)) => known == shown,
         _ => false,
     }
 }
@@ -90,10 +126,32 @@ fn who(identity: &Identity) -> String {
     match identity {
         Identity::Token { sha256 } => format!("token:{}", hex::encode(&sha256[..4])),
         Identity::Unix { uid } => format!("uid:{uid}"),
+        Identity::Kubernetes(account) => format!("kubernetes:{account}"),
     }
 }
 
 impl Caller {
+    /// Which instance is asking. A pod is the instance of its own name, and can't pass for another one.
+    ///
+    /// # Errors
+    /// `bad-request`.
+    pub(super) fn instance(&self, named: InstanceName, is_named: bool) -> Result<InstanceName, Problem> {
+        let Some(shown) = &self.pod else { return Ok(named) };
+        let own: InstanceName = shown.workload.pod.as_str().parse().map_err(|_| Problem::bad_request(POD_TOO_LONG))?;
+        if is_named && named != own {
+            return Err(Problem::bad_request("the header `keywright-instance` isn't the name of the pod: leave it out"));
+        }
+        Ok(own)
+    }
+
+    /// Returns once what the caller showed isn't good any more.
+    pub(super) fn over(&self, api: &Api, bearer: Option<&[u8]>) -> BoxFuture<'static, ()> {
+        match (&self.pod, &api.reviews, bearer) {
+            (Some(shown), Some(reviews), Some(token)) => Box::pin(reviews.over(Secret::new(token), shown.expires)),
+            _ => Box::pin(std::future::pending()),
+        }
+    }
+
     /// What its bounds are counted by.
     pub(super) fn key(&self) -> String {
         match (&self.application, &self.operator) {
@@ -129,7 +187,8 @@ impl Caller {
 
     pub(super) fn application_reader(&self, instance: &InstanceName) -> Option<Reader> {
         let application = self.application.as_ref()?;
-        Some(Reader::Application { application: application.name.clone(), instance: instance.clone() })
+        let pod = self.pod.as_ref().map(|shown| shown.workload.clone());
+        Some(Reader::Application { application: application.name.clone(), instance: instance.clone(), pod })
     }
 
     /// As whom all of these may be read: as the application first, so that what it holds is counted. Who gives a reason

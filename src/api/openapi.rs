@@ -58,7 +58,8 @@ pub(super) fn document() -> Value {
             "securitySchemes": {"bearer": {
                 "type": "http",
                 "scheme": "bearer",
-                "description": "A static token. On the Unix socket a caller without a token is known by its uid instead; that is what \
+                "description": "A static token; or, where the configuration names an audience under `identities`, the token of a \
+    Kubernetes service account for that audience, bound to a pod. On the Unix socket a caller without a token is known by its uid instead; that is what \
     `{}` stands for under `security`.",
             }},
         },
@@ -77,7 +78,8 @@ and so is whatever was forwarded (`Forwarded`, `X-Forwarded-*`).\n\n\
 **Bounds**: {BODY_MAX} bytes and a nesting of 16 for a body, {HEAD_MAX} bytes for a head, {body} s for a body to come; {connections} \
 connections for each listener, {requests} requests under way and {streams} streams for each identity. Beyond them: 413, 400, 408, 429 \
 with `Retry-After`.\n\n\
-**Instances**: each running copy of an application names itself by the header `Keywright-Instance` on every call.\n\n\
+**Instances**: each running copy of an application names itself by the header `Keywright-Instance` on every call. A pod \
+that shows its service account's token is the instance of its own name: the header may be left out, and names nobody else.\n\n\
 {TOO_EARLY}",
         body = limits.body_timeout.as_secs(),
         connections = limits.connections,

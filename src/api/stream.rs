@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
 
@@ -59,14 +60,14 @@ enum Outcome {
 }
 
 impl EventStream {
-    /// Starts the stream; the receiver gets what the reader is to see.
-    pub(super) fn start(self) -> mpsc::Receiver<Bytes> {
+    /// Starts the stream; the receiver gets what the reader is to see. It ends once what the caller showed is `over`.
+    pub(super) fn start(self, over: BoxFuture<'static, ()>) -> mpsc::Receiver<Bytes> {
         let (out, frames) = mpsc::channel(WAITING_MAX);
-        tokio::spawn(self.run(out));
+        tokio::spawn(self.run(over, out));
         frames
     }
 
-    async fn run(mut self, out: mpsc::Sender<Bytes>) {
+    async fn run(mut self, mut over: BoxFuture<'static, ()>, out: mpsc::Sender<Bytes>) {
         let mut sent = Sent::default();
         let mut wait = self.api.limits.retry_first;
         if out.send(Bytes::from_static(b"retry: 1000\n\n")).await.is_err() {
@@ -78,6 +79,7 @@ impl EventStream {
                 biased;
                 () = stop.cancelled() => return say_bye(&out).await,
                 () = out.closed() => return,
+                () = &mut over => return,
                 outcome = self.catch_up(&out, &mut sent) => outcome,
             };
             let again = match outcome {
@@ -90,6 +92,7 @@ impl EventStream {
                 biased;
                 () = stop.cancelled() => return say_bye(&out).await,
                 () = out.closed() => return,
+                () = &mut over => return,
                 () = self.changes.next() => {}
                 () = sleep_until(again.unwrap_or_else(Instant::now)), if again.is_some() => {}
             }

@@ -9,7 +9,7 @@ use crate::domain::policy::Policies;
 use crate::policies::Problems;
 
 use super::failure::Failure;
-use super::settings::{Settings, read_policies};
+use super::settings::{Held, Settings, read_policies};
 use super::terminal::{GOOD, Terminal, counted};
 
 pub(super) fn check(path: Option<PathBuf>, settings: &Settings, terminal: Terminal) -> Result<ExitCode, Failure> {
@@ -24,8 +24,8 @@ pub(super) fn check(path: Option<PathBuf>, settings: &Settings, terminal: Termin
 /// The folder that was named, or the configuration's.
 pub(super) fn read(path: Option<PathBuf>, settings: &Settings) -> Result<Result<Policies, Problems>, Failure> {
     match path {
-        Some(path) => Ok(read_policies(&path, None)),
-        None => settings.config().map(|config| read_policies(&config.policies, config.max_stale)),
+        Some(path) => Ok(read_policies(&path, Held::default())),
+        None => settings.config().map(|config| read_policies(&config.policies, Held::by(&config))),
     }
 }
 

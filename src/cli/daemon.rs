@@ -35,8 +35,9 @@ use super::backup::StoreSnapshots;
 use super::certificate::Tls;
 use super::failure::Failure;
 use super::measures::{Counting, answers, render};
+use super::pods::KnownPods;
 use super::rewrap::StoreRewraps;
-use super::settings::read_policies;
+use super::settings::{Held, read_policies};
 use super::terminal::counted;
 
 /// How often a store that is away is asked whether it is back.
@@ -146,6 +147,7 @@ async fn stores(opened: &Opened, config: &Config) -> Result<Stores, Failure> {
 /// Exit status 2 for invalid policies and for a certificate that can't be used, 1 for all else; nothing is left running.
 pub(super) async fn start_daemon(config: Config, shutdown: Shutdown) -> Result<DaemonHandle, Failure> {
     let opened = open(&config, &shutdown).await?;
+    let (held, known_pods) = (Held::by(&config), KnownPods::open(&config)?);
     let hub = Arc::new(StreamHub::new());
     let metrics = Metrics::new();
     let issuer = DeclarativeIssuer::new(provider_timeout(&opened.policies)).observed_by(answers(metrics.clone()));
@@ -173,6 +175,7 @@ pub(super) async fn start_daemon(config: Config, shutdown: Shutdown) -> Result<D
         service: Arc::new(EngineService(Arc::clone(&engine))),
         hub,
         operators: config.operators.clone(),
+        reviews: known_pods.as_ref().map(KnownPods::reviews),
         metrics: render(metrics, Arc::clone(&engine), issuer),
         snapshots: Some(Arc::new(StoreSnapshots { embedded: opened.embedded.clone(), audit: Arc::clone(&opened.audit) })),
         rewraps: Some(Arc::clone(&rewraps) as _),
@@ -191,7 +194,10 @@ pub(super) async fn start_daemon(config: Config, shutdown: Shutdown) -> Result<D
         tasks.spawn(follow_store(cached, Arc::clone(&engine), shutdown.clone()));
         tasks.spawn(follow_changes(Arc::clone(&engine), shutdown.clone()));
     }
-    tasks.spawn(follow_policies(config.policies, config.max_stale, opened.watch, engine, cached));
+    if let Some(pods) = known_pods {
+        tasks.spawn(pods.follow(Arc::clone(&engine), shutdown.clone()));
+    }
+    tasks.spawn(follow_policies(config.policies, held, opened.watch, engine, cached));
     tasks.spawn(flush_repeats(Arc::clone(&opened.audit), shutdown.clone()));
     tokio::spawn(check_trail(config.audit.clone(), opened.anchor, Arc::clone(&opened.audit), Arc::clone(&checked)));
     ready.store(true, Ordering::Release);
@@ -214,7 +220,7 @@ async fn open(config: &Config, shutdown: &Shutdown) -> Result<Opened, Failure> {
     };
     // Made before the policies are read, so that a change in between is noticed.
     let watch = Watch::new(vec![config.policies.clone()], LOOK_EVERY, shutdown.clone());
-    let policies = look_up_policies(&config.policies, config.max_stale).await?.map_err(|problems| {
+    let policies = look_up_policies(&config.policies, Held::by(config)).await?.map_err(|problems| {
         log_problems(&problems);
         Failure::documents("policies-invalid", "the policies are invalid", &problems)
             .then(format!("mend them in {}; `keywright check` looks again", config.policies.display()))
@@ -361,13 +367,13 @@ async fn follow_changes(engine: Arc<Engine>, shutdown: Shutdown) {
 }
 
 /// Bad policies leave the last good ones in force, loudly.
-async fn follow_policies(folder: PathBuf, max_stale: Option<Span>, mut watch: Watch, engine: Arc<Engine>, cached: Option<Arc<Cached>>) {
+async fn follow_policies(folder: PathBuf, held: Held, mut watch: Watch, engine: Arc<Engine>, cached: Option<Arc<Cached>>) {
     const CODE: &str = "policies-invalid";
     while watch.next().await.is_some() {
-        match look_up_policies(&folder, max_stale).await {
+        match look_up_policies(&folder, held).await {
             Ok(Ok(policies)) => {
                 tracing::info!(digest = policies.digest, "policies were read again");
-                cached.iter().for_each(|cached| cached.set_bound(stale_bound(max_stale, &policies)));
+                cached.iter().for_each(|cached| cached.set_bound(stale_bound(held.max_stale, &policies)));
                 if policies.digest != engine.policies().digest {
                     engine.set_policies(policies).await;
                 }
@@ -385,9 +391,9 @@ async fn follow_policies(folder: PathBuf, max_stale: Option<Span>, mut watch: Wa
 }
 
 /// Off the async threads: a disk can be slow.
-async fn look_up_policies(folder: &Path, max_stale: Option<Span>) -> Result<Result<Policies, Problems>, Failure> {
+async fn look_up_policies(folder: &Path, held: Held) -> Result<Result<Policies, Problems>, Failure> {
     let folder = folder.to_owned();
-    blocking(move || read_policies(&folder, max_stale)).await
+    blocking(move || read_policies(&folder, held)).await
 }
 
 fn log_problems(problems: &Problems) {
@@ -403,6 +409,6 @@ pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send 
         .map_err(|_| Failure::failed("ended", "the daemon can't start", "a part of it broke; its log says which"))
 }
 
-fn cannot_start(title: &str, error: &dyn std::error::Error) -> Failure {
+pub(super) fn cannot_start(title: &str, error: &dyn std::error::Error) -> Failure {
     Failure::failed("cannot-start", title, error.to_string())
 }

@@ -20,6 +20,7 @@ mod man;
 mod measures;
 mod pause;
 mod plan;
+mod pods;
 mod release;
 mod revoke;
 mod rewrap;

@@ -1,12 +1,14 @@
 //! Which configuration a command works by, and what it needs of it.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use crate::domain::policy::Policies;
+use crate::domain::access::Identity;
+use crate::domain::policy::{Application, Policies};
 use crate::domain::span::Span;
 use crate::policies::{Problem, Problems, overlaps_within, read_folder};
 use crate::runtime::clock::wall_now;
-use crate::runtime::config::Config;
+use crate::runtime::config::{AUDIENCE_HELP, Config};
 
 use super::client::Client;
 use super::failure::Failure;
@@ -41,12 +43,43 @@ impl Settings {
     }
 }
 
+/// What the policies are held to by the configuration; by default, nothing.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Held {
+    pub(super) max_stale: Option<Span>,
+    knows_no_pods: bool,
+}
+
+impl Held {
+    pub(super) fn by(config: &Config) -> Held {
+        Held { max_stale: config.max_stale, knows_no_pods: config.identities.is_none() }
+    }
+}
+
 /// Reads the policies, and holds them to what the configuration says of the cache: an overlap that isn't longer than
-/// what readers may be behind would let one of them hold a dead key (I6).
-pub(super) fn read_policies(path: &Path, max_stale: Option<Span>) -> Result<Policies, Problems> {
+/// what readers may be behind would let one of them hold a dead key (I6). And to whether there is a way to know pods.
+pub(super) fn read_policies(path: &Path, held: Held) -> Result<Policies, Problems> {
     let policies = read_folder(path, wall_now())?;
-    let Some(max_stale) = max_stale else { return Ok(policies) };
-    let short = overlaps_within(&policies, max_stale).into_iter().map(|name| {
+    let mut problems = overlaps_too_short(path, &policies, held.max_stale);
+    if held.knows_no_pods {
+        problems.extend(pods_unknown(path, &policies));
+    }
+    if problems.is_empty() { Ok(policies) } else { Err(Problems::new(problems, &[])) }
+}
+
+/// Nobody could ever show to be such an application: that is a mistake, and not a quiet one.
+fn pods_unknown(path: &Path, policies: &Policies) -> Vec<Problem> {
+    let of_pods = policies.applications.values().filter(|application| matches!(application.identity, Identity::Kubernetes(_)));
+    let problem = |application: &Arc<Application>| {
+        let message = format!("`{}` is a service account, and the configuration names no audience", application.name);
+        Problem::of_file(path.display().to_string(), "identities-missing", message, AUDIENCE_HELP)
+    };
+    of_pods.map(problem).collect()
+}
+
+fn overlaps_too_short(path: &Path, policies: &Policies, max_stale: Option<Span>) -> Vec<Problem> {
+    let Some(max_stale) = max_stale else { return Vec::new() };
+    let short = overlaps_within(policies, max_stale).into_iter().map(|name| {
         let message = format!("the overlap of `{name}` isn't longer than `cache.maxStale` of the configuration ({max_stale})");
         Problem::of_file(
             path.display().to_string(),
@@ -55,6 +88,5 @@ pub(super) fn read_policies(path: &Path, max_stale: Option<Span>) -> Result<Poli
             "make the overlap longer, or `cache.maxStale` shorter",
         )
     });
-    let problems: Vec<Problem> = short.collect();
-    if problems.is_empty() { Ok(policies) } else { Err(Problems::new(problems, &[])) }
+    short.collect()
 }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::credential::Environment;
 use super::ids::Name;
 use super::policy::{Application, Policies};
+use super::workload::ServiceAccount;
 
 /// How a caller shows who it is.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -15,6 +16,8 @@ pub enum Identity {
     Token { sha256: [u8; 32] },
     /// The uid of the process at the other end of the Unix socket.
     Unix { uid: u32 },
+    /// A token of this service account that is bound to a pod, as the cluster's API server reviews it.
+    Kubernetes(ServiceAccount),
 }
 
 /// What an operator may do.

@@ -1,11 +1,11 @@
 //! Who holds what, and the barrier before a revocation. Unknown use counts as use (I5).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::ids::{InstanceName, Name, VersionId};
+use super::ids::{InstanceName, Name, ObjectUid, VersionId};
 use super::mutants::{Mutant, is_on};
 use super::policy::Confirmation;
 
@@ -19,6 +19,25 @@ pub struct Holding {
     pub held: BTreeSet<VersionId>,
     pub newest: VersionId,
     pub confirmed: Option<VersionId>,
+    /// The pods that versions went to, by uid: what a pod alone holds is free once that pod is gone. What is held and stands under
+    /// no pod was served to somebody who isn't known to be one.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub pods: BTreeMap<ObjectUid, PodHold>,
+}
+
+/// What went to one pod.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PodHold {
+    /// Where the pod is to be looked for, whatever the documents say by then.
+    pub namespace: Name,
+    pub held: BTreeSet<VersionId>,
+}
+
+/// A pod that is served: its namespace and its uid.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PodKey {
+    pub namespace: Name,
+    pub uid: ObjectUid,
 }
 
 /// How an instance stands to the current version.
@@ -47,7 +66,13 @@ pub struct Blocker {
 
 impl Holding {
     pub fn first(application: Name, instance: InstanceName, credential: Name, version: VersionId) -> Holding {
-        Holding { application, instance, credential, held: BTreeSet::from([version.clone()]), newest: version, confirmed: None }
+        let held = BTreeSet::from([version.clone()]);
+        Holding { application, instance, credential, held, newest: version, confirmed: None, pods: BTreeMap::new() }
+    }
+
+    /// As [`Holding::first`], before anything was served: [`Holding::serve_to`] says what.
+    pub fn none_yet(application: Name, instance: InstanceName, credential: Name, version: VersionId) -> Holding {
+        Holding { held: BTreeSet::new(), ..Holding::first(application, instance, credential, version) }
     }
 
     /// The instance was served a version: it holds this one too from now on.
@@ -56,6 +81,64 @@ impl Holding {
             self.newest = version.clone();
         }
         self.held.insert(version.clone());
+    }
+
+    /// As [`Holding::serve`], to this pod, or to somebody who isn't known to be one: that counts as unknown use, which no pod's end frees.
+    pub fn serve_to(&mut self, version: &VersionId, pod: Option<&PodKey>) {
+        let unbound = self.held.contains(version) && !self.is_bound(version);
+        self.serve(version);
+        match pod {
+            Some(pod) if !unbound => {
+                let hold = PodHold { namespace: pod.namespace.clone(), held: BTreeSet::new() };
+                self.pods.entry(pod.uid.clone()).or_insert(hold).held.insert(version.clone());
+            }
+            Some(_) => {}
+            None => self.unbind(|bound| bound != version),
+        }
+    }
+
+    /// Whether serving this version to this pod changes nothing of what is held.
+    pub fn knows(&self, version: &VersionId, pod: Option<&PodKey>) -> bool {
+        let has_it = |pod: &PodKey| self.pods.get(&pod.uid).is_some_and(|hold| hold.held.contains(version));
+        self.held.contains(version) && (!self.is_bound(version) || pod.is_some_and(has_it))
+    }
+
+    /// Whether only pods hold this version.
+    fn is_bound(&self, version: &VersionId) -> bool {
+        self.pods.values().any(|hold| hold.held.contains(version))
+    }
+
+    fn unbind(&mut self, keep: impl Fn(&VersionId) -> bool) {
+        for hold in self.pods.values_mut() {
+            hold.held.retain(|version| keep(version));
+        }
+        self.pods.retain(|_, hold| !hold.held.is_empty());
+    }
+
+    /// A pod is gone, and what it alone held is free. False if it held nothing here.
+    pub fn forget_pod(&mut self, uid: &ObjectUid) -> bool {
+        let Some(gone) = self.pods.remove(uid) else { return false };
+        for version in &gone.held {
+            if !self.is_bound(version) {
+                self.held.remove(version);
+            }
+        }
+        // Who was served the newest is gone: those who are left have seen an older one.
+        if let Some(left) = self.held.last().filter(|_| !self.held.contains(&self.newest)) {
+            self.newest = left.clone();
+            self.confirmed = self.confirmed.take().filter(|version| *version == self.newest);
+        }
+        true
+    }
+
+    /// Whether something was served since this was `written`. What a confirmation frees is no addition.
+    pub fn was_served_since(&self, written: &Holding) -> bool {
+        let by_pods = |holding: &Holding| -> BTreeSet<ObjectUid> {
+            let has_newest = holding.pods.iter().filter(|(_, hold)| hold.held.contains(&self.newest));
+            has_newest.map(|(uid, _)| uid.clone()).collect()
+        };
+        let newer = !self.held.is_subset(&written.held) && self.newest != written.newest;
+        newer || !by_pods(self).is_subset(&by_pods(written)) || (self.knows(&self.newest, None) && !written.knows(&self.newest, None))
     }
 
     /// The instance proved that it uses this version and no older one any more.
@@ -67,6 +150,7 @@ impl Holding {
             return Err(NotNewest);
         }
         self.held = BTreeSet::from([version.clone()]);
+        self.unbind(|bound| bound == version);
         self.confirmed = Some(version.clone());
         Ok(())
     }
@@ -110,6 +194,8 @@ pub fn barrier<'a>(
     blockers
 }
 
+#[cfg(test)]
+mod pods;
 #[cfg(test)]
 mod tables;
 #[cfg(test)]

@@ -113,6 +113,18 @@ text_newtype!(
     check_key_id,
     "^[!-~]{1,256}$"
 );
+text_newtype!(
+    /// The name of an object in a Kubernetes cluster: a DNS subdomain, 253 characters at most.
+    ObjectName,
+    check_object,
+    r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$"
+);
+text_newtype!(
+    /// What a Kubernetes cluster tells an object from all others by, those that had its name before included: opaque.
+    ObjectUid,
+    check_uid,
+    "^[A-Za-z0-9-]{1,64}$"
+);
 
 impl InstanceName {
     /// What an instance is called that doesn't name itself.
@@ -163,6 +175,24 @@ fn check_field(text: &str) -> Result<(), NameError> {
         return Ok(());
     }
     Err(NameError("a field has 1 to 63 lower-case letters, digits and underscores, a letter first"))
+}
+
+/// The pattern doesn't tell the length of the whole.
+fn check_object(text: &str) -> Result<(), NameError> {
+    let end = |byte: Option<&u8>| byte.is_some_and(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
+    let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    let label = |part: &str| end(part.as_bytes().first()) && end(part.as_bytes().last()) && part.bytes().all(inner);
+    if text.len() <= 253 && text.split('.').all(label) {
+        return Ok(());
+    }
+    Err(NameError("the name of an object has lower-case letters, digits, hyphens and dots, 253 at most, a letter or a digit at its ends"))
+}
+
+fn check_uid(text: &str) -> Result<(), NameError> {
+    if (1..=64).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
+        return Ok(());
+    }
+    Err(NameError("a uid has 1 to 64 letters, digits and hyphens"))
 }
 
 fn check_key_id(text: &str) -> Result<(), NameError> {
@@ -253,6 +283,20 @@ mod tests {
         }
     }
 
+    #[test]
+    fn objects_of_a_cluster_are_dns_subdomains() {
+        for good in ["payments-api", "a.b-c.d0", "0", &"a".repeat(253)] {
+            assert!(good.parse::<ObjectName>().is_ok(), "{good}");
+        }
+        for bad in ["", ".", "a.", ".a", "a..b", "a.-b", "A", "a_b", "a/b", "a:b", &"a".repeat(254)] {
+            assert!(bad.parse::<ObjectName>().is_err(), "{bad}");
+        }
+        assert!("5c0ee3a4-9d04-4b0c-8f3c-6a0f4f0f1d52".parse::<ObjectUid>().is_ok());
+        for bad in ["", "a b", "a/b", &"a".repeat(65)] {
+            assert!(bad.parse::<ObjectUid>().is_err(), "{bad}");
+        }
+    }
+
     proptest! {
         #[test]
         fn the_patterns_say_what_the_parsers_do(text in "[a-zA-Z0-9._ ~\\-]{0,4}|[a-z0-9-]{60,66}|[A-Za-z._]{126,130}|\\PC{0,3}") {
@@ -263,6 +307,8 @@ mod tests {
             prop_assert_eq!(text.parse::<FieldName>().is_ok(), fits(FieldName::PATTERN));
             prop_assert_eq!(text.parse::<ItemId>().is_ok(), fits(ItemId::PATTERN));
             prop_assert_eq!(text.parse::<KeyId>().is_ok(), fits(KeyId::PATTERN));
+            prop_assert_eq!(text.parse::<ObjectName>().is_ok(), fits(ObjectName::PATTERN));
+            prop_assert_eq!(text.parse::<ObjectUid>().is_ok(), fits(ObjectUid::PATTERN));
         }
     }
 

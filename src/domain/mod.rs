@@ -31,3 +31,4 @@ pub mod span;
 pub mod succession;
 pub mod template;
 pub mod windows;
+pub mod workload;

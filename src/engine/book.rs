@@ -4,10 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::domain::holders::{Holding, NotNewest};
+use crate::domain::holders::{Holding, NotNewest, PodKey};
 use crate::domain::ids::{InstanceName, Name, VersionId};
 use crate::domain::mutants::{Mutant, is_on};
 use crate::journal::{HoldingChange, Holdings};
+
+use super::pods::BoundPod;
 
 /// The most instances that one application may have: an application that names itself anew with each call must not fill
 /// the memory of all.
@@ -136,22 +138,27 @@ impl Book {
         instance.is_unnamed() && self.pages().instances.get(&key).is_some_and(|entry| entry.streams > 1)
     }
 
-    /// Notes that this version goes to this instance. The answer is what must be durable before it goes, if that isn't yet.
+    /// Notes that this version goes to this instance, which is this pod where it is known to be one. The answer is what must be durable before it goes, if that isn't yet.
     pub(super) fn serve(
         &self,
         application: &Name,
         instance: &InstanceName,
         credential: &Name,
         version: &VersionId,
+        pod: Option<&PodKey>,
     ) -> Option<Vec<HoldingChange>> {
         let mut pages = self.pages();
         pages.note_holder(credential, (application.clone(), instance.clone()));
         let entry = pages.instances.entry((application.clone(), instance.clone())).or_default();
         let known = entry.holdings.entry(credential.clone()).or_insert_with(|| Entry {
-            holding: Holding::first(application.clone(), instance.clone(), credential.clone(), version.clone()),
+            holding: Holding::none_yet(application.clone(), instance.clone(), credential.clone(), version.clone()),
             recorded: BTreeSet::new(),
         });
-        known.holding.serve(version);
+        if !known.holding.knows(version, pod) {
+            // It is on record for others: not for this pod.
+            known.recorded.remove(version);
+        }
+        known.holding.serve_to(version, pod);
         if known.recorded.contains(version) {
             return None;
         }
@@ -273,6 +280,51 @@ impl Book {
         true
     }
 
+    /// The pods that anybody holds anything by.
+    pub(super) fn bound(&self) -> BTreeSet<BoundPod> {
+        let pages = self.pages();
+        let mut bound = BTreeSet::new();
+        for ((application, instance), entry) in &pages.instances {
+            for (uid, hold) in entry.holdings.values().flat_map(|known| &known.holding.pods) {
+                let pod = PodKey { namespace: hold.namespace.clone(), uid: uid.clone() };
+                bound.insert(BoundPod { application: application.clone(), instance: instance.clone(), pod });
+            }
+        }
+        bound
+    }
+
+    /// A pod is gone: what it alone held is free. What has to become durable, and of which credentials; an instance that holds nothing
+    /// any more is no holder of them.
+    pub(super) fn forget_pod(&self, gone: &BoundPod) -> Vec<HoldingChange> {
+        let mut pages = self.pages();
+        let key = (gone.application.clone(), gone.instance.clone());
+        let Some(entry) = pages.instances.get_mut(&key) else { return Vec::new() };
+        let mut changes = Vec::new();
+        for (credential, known) in &mut entry.holdings {
+            if known.holding.forget_pod(&gone.pod.uid) {
+                let held = &known.holding.held;
+                known.recorded.retain(|version| held.contains(version));
+                changes.push(match held.is_empty() {
+                    false => HoldingChange::Put(known.holding.clone()),
+                    true => HoldingChange::Remove {
+                        application: gone.application.clone(),
+                        instance: gone.instance.clone(),
+                        credential: credential.clone(),
+                    },
+                });
+            }
+        }
+        entry.holdings.retain(|_, known| !known.holding.held.is_empty());
+        let is_over = entry.holdings.is_empty() && entry.streams == 0;
+        for change in changes.iter().filter(|change| matches!(change, HoldingChange::Remove { .. })) {
+            pages.strike_holder(change.credential(), &key);
+        }
+        if is_over {
+            pages.instances.remove(&key);
+        }
+        changes
+    }
+
     /// A person says that this application holds nothing of a credential that it was never served.
     pub(super) fn mark_seen(&self, application: &Name, credential: &Name) {
         self.pages().seen.insert((credential.clone(), application.clone()));
@@ -296,7 +348,7 @@ mod tests {
         let at = Duration::from_secs;
         book.stream_began(&app, &one);
         book.touch(&app, &one, LEASE, at(0));
-        assert!(book.serve(&app, &one, &key, &v1).is_some());
+        assert!(book.serve(&app, &one, &key, &v1, None).is_some());
         assert!(book.expired(at(100)).is_empty());
         book.stream_ended(&app, &one, at(100));
         assert!(book.expired(at(104)).is_empty());
@@ -311,10 +363,10 @@ mod tests {
     fn only_what_is_durable_is_not_asked_for_again() {
         let (app, one, key, v1) = names();
         let book = Book::default();
-        assert!(book.serve(&app, &one, &key, &v1).is_some());
-        assert!(book.serve(&app, &one, &key, &v1).is_some(), "the first write failed");
+        assert!(book.serve(&app, &one, &key, &v1, None).is_some());
+        assert!(book.serve(&app, &one, &key, &v1, None).is_some(), "the first write failed");
         book.recorded(&app, &one, &key, &v1);
-        assert!(book.serve(&app, &one, &key, &v1).is_none());
+        assert!(book.serve(&app, &one, &key, &v1, None).is_none());
         assert!(book.was_seen(&app, &key));
     }
 
@@ -324,14 +376,14 @@ mod tests {
         let (two, other): (InstanceName, Name) = ("two".parse().unwrap(), "other".parse().unwrap());
         let book = Book::default();
         for (instance, credential) in [(&two, &key), (&one, &key), (&one, &other), (&one, &key)] {
-            assert!(book.serve(&app, instance, credential, &v1).is_some());
+            assert!(book.serve(&app, instance, credential, &v1, None).is_some());
         }
         let holders = |credential| book.holdings_of(credential).into_iter().map(|holding| holding.instance).collect::<Vec<_>>();
         assert_eq!((holders(&key), holders(&other)), (vec![one.clone(), two.clone()], vec![one.clone()]), "each once, in order");
         book.stream_began(&app, &one);
         assert!(book.remove(&app, &one, None), "it is released, and streams on");
         assert_eq!((holders(&key), holders(&other)), (vec![two.clone()], vec![]));
-        assert!(book.serve(&app, &one, &key, &v1).is_some());
+        assert!(book.serve(&app, &one, &key, &v1, None).is_some());
         assert_eq!(holders(&key), [one.clone(), two.clone()]);
         book.stream_ended(&app, &one, Duration::ZERO);
         assert!(book.remove(&app, &one, None) && book.remove(&app, &two, None));
@@ -344,9 +396,9 @@ mod tests {
         let (app, one, key, v1) = names();
         let v2: VersionId = "v2".parse().unwrap();
         let book = Book::default();
-        assert!(book.serve(&app, &one, &key, &v1).is_some());
+        assert!(book.serve(&app, &one, &key, &v1, None).is_some());
         book.recorded(&app, &one, &key, &v1);
-        assert!(book.serve(&app, &one, &key, &v2).is_some(), "and the audit trail can't be written");
+        assert!(book.serve(&app, &one, &key, &v2, None).is_some(), "and the audit trail can't be written");
         assert_eq!(book.holdings_of(&key)[0].newest, v1, "the read was refused: it has the old version only");
         book.recorded(&app, &one, &key, &v2);
         assert_eq!(book.holdings_of(&key)[0].newest, v2);
@@ -361,6 +413,46 @@ mod tests {
         book.set_lease(&app, LEASE);
         assert!(book.expired(Duration::from_secs(1_004)).is_empty());
         assert_eq!(book.expired(Duration::from_secs(1_005)).len(), 1);
+    }
+
+    fn pod(uid: &str) -> PodKey {
+        PodKey { namespace: "payments".parse().unwrap(), uid: uid.parse().unwrap() }
+    }
+
+    #[test]
+    fn a_pod_that_takes_a_name_over_is_recorded_as_itself() {
+        let (app, one, key, v1) = names();
+        let (a, b) = (pod("a"), pod("b"));
+        let book = Book::default();
+        assert!(book.serve(&app, &one, &key, &v1, Some(&a)).is_some());
+        book.recorded(&app, &one, &key, &v1);
+        assert!(book.serve(&app, &one, &key, &v1, Some(&a)).is_none());
+        assert!(book.serve(&app, &one, &key, &v1, Some(&b)).is_some());
+        assert!(book.serve(&app, &one, &key, &v1, Some(&b)).is_some(), "the first write failed");
+        book.recorded(&app, &one, &key, &v1);
+        assert!(book.serve(&app, &one, &key, &v1, Some(&b)).is_none());
+        let bound: Vec<PodKey> = book.bound().into_iter().map(|bound| bound.pod).collect();
+        assert_eq!(bound, [a, b]);
+    }
+
+    #[test]
+    fn a_pod_that_is_gone_leaves_what_others_hold() {
+        let (app, one, key, v1) = names();
+        let other: Name = "other".parse().unwrap();
+        let book = Book::default();
+        for (credential, to) in [(&key, "a"), (&key, "b"), (&other, "a")] {
+            assert!(book.serve(&app, &one, credential, &v1, Some(&pod(to))).is_some());
+            book.recorded(&app, &one, credential, &v1);
+        }
+        let gone = |uid| BoundPod { application: app.clone(), instance: one.clone(), pod: pod(uid) };
+        let changes = book.forget_pod(&gone("a"));
+        assert!(
+            matches!(&changes[..], [HoldingChange::Put(left), HoldingChange::Remove { credential, .. }] if left.credential == key && *credential == other)
+        );
+        assert_eq!((book.holdings_of(&key).len(), book.holdings_of(&other).len()), (1, 0));
+        assert_eq!(book.forget_pod(&gone("a")), [], "once");
+        assert_eq!(book.forget_pod(&gone("b")).len(), 1);
+        assert!(book.holdings_of(&key).is_empty() && book.pages().instances.is_empty() && book.pages().holders.is_empty());
     }
 
     #[test]

@@ -100,7 +100,7 @@ impl Engine {
     }
 
     /// Who came back while its removal was being written is written once more.
-    async fn restore_returned(&self, expired: &Expired) {
+    pub(super) async fn restore_returned(&self, expired: &Expired) {
         let held = |credential: &Name| self.book.holding(&expired.application, &expired.instance, credential);
         let returned: Vec<HoldingChange> = expired.credentials.iter().filter_map(held).map(HoldingChange::Put).collect();
         if !returned.is_empty() && self.write_holdings(returned).await.is_err() {

@@ -28,6 +28,7 @@ pub mod meter;
 mod pause;
 mod perform;
 mod plan;
+mod pods;
 mod reads;
 mod reconcile;
 mod restored;
@@ -60,6 +61,7 @@ use crate::domain::ledger::Ledger;
 use crate::domain::mutants::{Mutant, is_on};
 use crate::domain::policy::{Application, Policies, Uptake};
 use crate::domain::reason::Reason;
+use crate::domain::workload::Workload;
 use crate::issuers::Issuer;
 use crate::journal::{Journal, Pause};
 use crate::sealing::Keyring;
@@ -74,6 +76,7 @@ use gather::{Context, Documents};
 use meter::Meter;
 
 pub use holdings::StreamGuard;
+pub use pods::BoundPod;
 pub use status::VersionView;
 
 /// Who reads.
@@ -82,18 +85,17 @@ pub enum Reader {
     Application {
         application: Name,
         instance: InstanceName,
+        /// The pod that it is, where its token shows one.
+        pod: Option<Workload>,
     },
     /// A person with the right to read. Persons hold nothing; a production credential is read for a reason.
-    Operator {
-        who: String,
-        reason: Option<Reason>,
-    },
+    Operator { who: String, reason: Option<Reason> },
 }
 
 impl Reader {
     fn actor(&self) -> Actor {
         match self {
-            Reader::Application { application, instance } => {
+            Reader::Application { application, instance, .. } => {
                 Actor::Application { name: application.to_string(), instance: instance.to_string() }
             }
             Reader::Operator { who, .. } => Actor::Operator { who: who.clone() },
@@ -103,15 +105,16 @@ impl Reader {
     /// Persons are no instance of anything.
     fn instance(&self) -> Option<(&Name, &InstanceName)> {
         match self {
-            Reader::Application { application, instance } => Some((application, instance)),
+            Reader::Application { application, instance, .. } => Some((application, instance)),
             Reader::Operator { .. } => None,
         }
     }
 
-    fn reason(&self) -> Option<&Reason> {
+    /// What the record of a disclosure says beside who it was: the pod, the reason.
+    fn remarks(&self) -> Option<String> {
         match self {
-            Reader::Application { .. } => None,
-            Reader::Operator { reason, .. } => reason.as_ref(),
+            Reader::Application { pod, .. } => pod.as_ref().map(Workload::to_string),
+            Reader::Operator { reason, .. } => reason.as_ref().map(|reason| format!("reason: {reason}")),
         }
     }
 }

@@ -21,6 +21,7 @@ use crate::domain::material::Material;
 use crate::domain::mutants::{Mutant, is_on};
 use crate::domain::provider::Usage;
 use crate::domain::rollout::View;
+use crate::domain::workload::Workload;
 use crate::journal::HoldingChange;
 use crate::stores::{Availability, StoreError};
 
@@ -171,10 +172,10 @@ impl Engine {
             action: "disclosed".to_owned(),
             credential: Some(name.to_string()),
             version: Some(version.to_string()),
-            detail: reader.reason().map(|reason| format!("reason: {reason}")),
+            detail: reader.remarks(),
         };
         let unrecorded = is_on(Mutant::DisclosureUnrecorded);
-        let Reader::Application { application, instance } = reader else {
+        let Reader::Application { application, instance, pod } = reader else {
             // A person's reads are each recorded: there are few of them.
             let recorded = self.seams.audit.record(self.seams.clock.now().wall, action).await;
             return recorded.map(|()| false).map_err(|_| ReadError::AuditUnavailable);
@@ -182,7 +183,7 @@ impl Engine {
         if self.book.is_full(application, instance) {
             return Err(ReadError::TooManyInstances);
         }
-        let changes = self.book.serve(application, instance, name, version);
+        let changes = self.book.serve(application, instance, name, version, pod.as_ref().map(Workload::pod_key).as_ref());
         self.book.touch(application, instance, self.lease(application), self.seams.clock.now().running);
         let Some(changes) = changes else {
             self.seams.audit.repeated(action);
@@ -199,7 +200,7 @@ impl Engine {
 
     /// The old version goes out beside the current one, to verify with: it is on record, and nobody holds it for that.
     async fn disclose_previous(&self, reader: &Reader, name: &Name, version: &VersionId) -> Result<(), ReadError> {
-        if let Reader::Application { application, instance } = reader
+        if let Reader::Application { application, instance, .. } = reader
             && self.book.is_recorded(application, instance, name, version)
         {
             return Ok(());
@@ -209,10 +210,10 @@ impl Engine {
             action: "disclosed".to_owned(),
             credential: Some(name.to_string()),
             version: Some(version.to_string()),
-            detail: Some(reader.reason().map_or_else(|| "as previous".to_owned(), |reason| format!("as previous; reason: {reason}"))),
+            detail: Some(reader.remarks().map_or_else(|| "as previous".to_owned(), |remarks| format!("as previous; {remarks}"))),
         };
         self.seams.audit.record(self.seams.clock.now().wall, action).await.map_err(|_| ReadError::AuditUnavailable)?;
-        if let Reader::Application { application, instance } = reader {
+        if let Reader::Application { application, instance, .. } = reader {
             self.book.recorded(application, instance, name, version);
         }
         Ok(())
@@ -238,7 +239,7 @@ impl Engine {
         let HoldingChange::Put(written) = change else { return None };
         let now = self.book.holding(&written.application, &written.instance, &written.credential)?;
         // What a confirmation is about to free is written before the book says so: only additions count here.
-        (!now.held.is_subset(&written.held) && now.newest != written.newest).then_some(HoldingChange::Put(now))
+        now.was_served_since(written).then_some(HoldingChange::Put(now))
     }
 
     /// Version and revision of what is current, without disclosing it.

@@ -104,7 +104,7 @@ pub(super) fn read_application(node: &Node, sink: &Sink<'_>) -> Option<WrittenAp
     let credentials =
         fields.need("credentials", "the names of what it may read; `[]` reads nothing").map(|node| listed(node, sink)).unwrap_or_default();
     let identity = fields
-        .need("identity", "how it shows who it is: `token: {sha256: HEX}` or `unix: {uid: NUMBER}`")
+        .need("identity", "how it shows who it is: `token: {sha256: HEX}`, `unix: {uid: NUMBER}` or `kubernetes: {namespace: NAME, serviceAccount: NAME}`")
         .and_then(|node| identity(node, sink));
     let (callback, webhook) = fields.get("endpoints").map(|node| endpoints(node, sink)).unwrap_or_default();
     let uptake = fields.get("uptake").and_then(|node| uptake(node, sink)).unwrap_or(Uptake::Stream);

@@ -7,10 +7,15 @@ use crate::domain::access::Identity;
 use crate::domain::credential::Environment;
 use crate::domain::ids::Name;
 use crate::domain::span::Span;
+use crate::domain::workload::ServiceAccount;
 
 use super::problem::Sink;
 use super::reader::{At, Fields, choice, parsed, text, unsupported, whole_number};
 use super::tree::Node;
+
+/// How an identity is written.
+pub(super) const IDENTITIES: &str =
+    "give one: `token: {sha256: HEX}`, `unix: {uid: NUMBER}` or `kubernetes: {namespace: NAME, serviceAccount: NAME}`";
 
 pub(crate) const ENVIRONMENTS: [(&str, Environment); 2] = [("sandbox", Environment::Sandbox), ("production", Environment::Production)];
 
@@ -35,7 +40,7 @@ pub(crate) fn environment(node: &Node, sink: &Sink<'_>) -> Option<At<Environment
     choice(node, sink, &ENVIRONMENTS)
 }
 
-/// `{token: {sha256: hex}}` or `{unix: {uid}}`.
+/// `{token: {sha256: hex}}`, `{unix: {uid}}` or `{kubernetes: {namespace, serviceAccount}}`.
 pub(crate) fn identity(node: &Node, sink: &Sink<'_>) -> Option<At<Identity>> {
     let fields = Fields::of(node, sink)?;
     let identity = identity_of(&fields, node);
@@ -46,24 +51,34 @@ pub(crate) fn identity(node: &Node, sink: &Sink<'_>) -> Option<At<Identity>> {
 /// The identity among other fields: an operator's entry also says what it may.
 pub(crate) fn identity_of(fields: &Fields<'_>, node: &Node) -> Option<At<Identity>> {
     let sink = fields.sink;
-    let (token, unix) = (fields.get("token"), fields.get("unix"));
-    let kubernetes = fields.key("kubernetes");
-    fields.unsupported("kubernetes");
-    let given = [fields.has("token"), fields.has("unix"), kubernetes.is_some()].iter().filter(|given| **given).count();
+    let (token, unix, kubernetes) = (fields.get("token"), fields.get("unix"), fields.get("kubernetes"));
+    let given = ["token", "unix", "kubernetes"].iter().filter(|name| fields.has(name)).count();
     if given != 1 {
         let message = if given == 0 { "an identity is missing" } else { "two identities are given at once" };
-        sink.report(node.place, "bad-identity", message, "give one: `token: {sha256: HEX}` or `unix: {uid: NUMBER}`");
+        sink.report(node.place, "bad-identity", message, IDENTITIES);
         return None;
     }
-    let value = match (token, unix) {
-        (Some(token), _) => Identity::Token { sha256: within(token, sink, "sha256", hash)? },
-        (None, Some(unix)) => {
+    let value = match (token, unix, kubernetes) {
+        (Some(token), ..) => Identity::Token { sha256: within(token, sink, "sha256", hash)? },
+        (None, Some(unix), _) => {
             let uid = |node: &Node, sink: &Sink<'_>| whole_number(node, sink, 0..=u32::MAX - 1);
             Identity::Unix { uid: within(unix, sink, "uid", uid)? }
         }
-        (None, None) => return None,
+        (None, None, Some(kubernetes)) => Identity::Kubernetes(service_account(kubernetes, sink)?),
+        (None, None, None) => return None,
     };
     Some(At { value, place: node.place })
+}
+
+/// Both are needed: an account is known by its name within its namespace alone.
+fn service_account(node: &Node, sink: &Sink<'_>) -> Option<ServiceAccount> {
+    let fields = Fields::of(node, sink)?;
+    let namespace = fields.need("namespace", "the namespace of the service account, for example `payments`");
+    let namespace = namespace.and_then(|node| name(node, sink));
+    let account = fields.need("serviceAccount", "the name of the service account, for example `payments-api`");
+    let account = account.and_then(|node| parsed(node, sink, "bad-name", "for example `payments-api`"));
+    fields.done();
+    Some(ServiceAccount { namespace: namespace?.value, name: account?.value })
 }
 
 /// Reads the one field of a mapping.

@@ -1,12 +1,15 @@
 //! The configuration file: as written, then valid, with the same strictness and the same problems as the policies.
 
 mod aws;
+mod cluster;
+mod identities;
 mod vault;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+use crate::cluster::ClusterSettings;
 use crate::domain::access::{Identity, Operator, Right};
 use crate::domain::credential::Environment;
 use crate::domain::ids::Name;
@@ -22,6 +25,8 @@ use crate::stores::aws::AwsSettings;
 use crate::stores::vault::VaultSettings;
 
 use super::tls::TlsFiles;
+
+pub use identities::{AUDIENCE_HELP, KubernetesIdentities};
 
 const ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8750);
 
@@ -39,6 +44,10 @@ pub struct Config {
     /// What the store allows, and our share of it; without a quota nothing is held back.
     pub store_limits: Limits,
     pub journal: JournalConfig,
+    /// The Kubernetes cluster; the one that we run in by default.
+    pub cluster: ClusterSettings,
+    /// Whose tokens are taken beside static ones; none but those where the file doesn't say.
+    pub identities: Option<KubernetesIdentities>,
     /// The key-encryption and fingerprint key.
     pub key: PathBuf,
     pub audit: PathBuf,
@@ -110,6 +119,8 @@ impl Config {
             store: StoreConfig::Embedded { directory: data },
             store_limits: Limits::default(),
             journal: JournalConfig::BesideStore,
+            cluster: ClusterSettings::default(),
+            identities: None,
             operators: vec![Operator { identity: Identity::Unix { uid }, may: Right::ALL.into() }],
             providers: BTreeMap::new(),
             max_stale: None,
@@ -201,12 +212,16 @@ fn read_fields(fields: &Fields<'_>, folder: &Path, uid: u32, config: &mut Config
     if let Some(file) = fields.get("audit").and_then(|node| read_file_field(node, folder, sink)) {
         config.audit = file;
     }
+    if let Some(cluster) = fields.get("cluster").and_then(|node| cluster::read_cluster(node, folder, sink)) {
+        config.cluster = cluster;
+    }
     if let Some(node) = fields.get("listen") {
         read_listen(node, folder, sink, config);
     }
+    config.identities = fields.get("identities").and_then(|node| identities::read_identities(node, sink));
     if let Some(node) = fields.get("operators") {
         config.operators = list(node, sink).unwrap_or_default().iter().filter_map(|item| read_operator(item, uid, sink)).collect();
-        check_operators(node, &config.operators, sink);
+        check_operators(node, config, sink);
     }
     if let Some(node) = fields.get("providers") {
         config.providers = read_providers(node, sink);
@@ -343,10 +358,13 @@ fn read_operator(node: &Node, uid: u32, sink: &Sink<'_>) -> Option<Operator> {
     Some(Operator { identity: identity?.value, may })
 }
 
-fn check_operators(node: &Node, operators: &[Operator], sink: &Sink<'_>) {
-    let distinct: BTreeSet<&Identity> = operators.iter().map(|operator| &operator.identity).collect();
-    if distinct.len() < operators.len() {
+fn check_operators(node: &Node, config: &Config, sink: &Sink<'_>) {
+    let distinct: BTreeSet<&Identity> = config.operators.iter().map(|operator| &operator.identity).collect();
+    if distinct.len() < config.operators.len() {
         sink.report(node.place, "duplicate-identity", "two operators have one identity", "list each once, with all that it may");
+    }
+    if config.identities.is_none() && distinct.iter().any(|identity| matches!(identity, Identity::Kubernetes(_))) {
+        sink.report(node.place, "identities-missing", "an operator is a service account, and no audience is named", AUDIENCE_HELP);
     }
 }
 
@@ -449,6 +467,13 @@ cache: {maxStale: 1h}
     }
 
     #[test]
+    fn a_kubeconfig_stands_beside_the_configuration() {
+        let config = parsed("cluster: {kubeconfig: ./kubeconfig}\n").unwrap();
+        assert_eq!(config.cluster.kubeconfig.as_deref(), Some(Path::new("/etc/keywright/kubeconfig")));
+        assert_eq!(parsed("").unwrap().cluster, ClusterSettings::default());
+    }
+
+    #[test]
     fn tls_opens_other_addresses_and_its_files_stand_beside_the_configuration() {
         let config = parsed("listen: {address: \"0.0.0.0:8750\", tls: {certificate: ./tls/c.pem, key: /run/k.pem}}\n").unwrap();
         assert_eq!(config.listen.address.to_string(), "0.0.0.0:8750");
@@ -482,6 +507,8 @@ cache: {maxStale: 1h}
     #[case("journal: {kubernetes: {namespace: x}}", &["1:11 unsupported"])]
     #[case("journal: {embedded: {directory: ./elsewhere}}", &["1:33 journal-elsewhere"])]
     #[case("key: x", &["1:6 bad-type"])]
+    #[case("cluster: {}", &["1:10 missing-field"])]
+    #[case("cluster: {kubeconfig: '', namespace: a}", &["1:23 bad-path", "1:27 unknown-field"])]
     #[case("listen: {address: \"0.0.0.0:8750\"}", &["1:19 tls-required"])]
     #[case("listen: {address: \"[::]:8750\"}", &["1:19 tls-required"])]
     #[case("listen: {address: \"0.0.0.0:8750\", tls: {}}", &["1:40 missing-field", "1:40 missing-field"])]
@@ -490,6 +517,10 @@ cache: {maxStale: 1h}
     #[case("listen: {address: none}", &["1:19 bad-address"])]
     #[case("operators: [{unix: {uid: 0}, may: [all]}, {token: {sha256: x}}, {}]", &["1:36 bad-value", "1:60 bad-hash", "1:65 bad-identity"])]
     #[case("operators: [{unix: {uid: 0}}, {unix: {uid: 0}}]", &["1:12 duplicate-identity"])]
+    #[case("operators: [{kubernetes: {namespace: ops, serviceAccount: rota}}]", &["1:12 identities-missing"])]
+    #[case("identities: {}", &["1:13 missing-field"])]
+    #[case("identities: {kubernetes: {}, oidc: {}}", &["1:26 missing-field", "1:30 unknown-field"])]
+    #[case("identities: {kubernetes: {audience: api}}", &["1:37 bad-audience"])]
     #[case("providers: {Dinie: {sandbox: \"https://a.example\"}}", &["1:13 bad-name"])]
     #[case("providers: {dinie: {sandbox: \"http://a.example\", staging: x}}", &["1:30 bad-url", "1:50 unknown-field"])]
     #[case("providers: {dinie: {sandbox: \"https://u@a.example\"}}", &["1:30 bad-url"])]

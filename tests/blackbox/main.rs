@@ -42,6 +42,7 @@ mod metrics;
 mod oidc_test;
 mod operators;
 mod overload;
+mod pods;
 mod rewrap;
 mod rollouts;
 mod scanner_test;

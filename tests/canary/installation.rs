@@ -77,6 +77,7 @@ impl Process {
             service: Arc::new(EngineService(engine.clone())),
             hub,
             operators: vec![Operator { identity: Identity::Unix { uid }, may: Right::ALL.into() }],
+            reviews: None,
             snapshots: None,
             rewraps: None,
             metrics: render(metrics, engine.clone()),

@@ -13,6 +13,7 @@ use keywright::domain::ids::{FieldName, InstallationId, InstanceName, KeyId, Nam
 use keywright::domain::material::Material;
 use keywright::domain::policy::Policies;
 use keywright::domain::rotation::Moment;
+use keywright::domain::workload::Workload;
 use keywright::embedded::Embedded;
 use keywright::engine::audit::{Action, Actor, Audit, AuditError, MemoryAudit};
 use keywright::engine::clock::{Clock, ManualClock};
@@ -486,6 +487,8 @@ pub struct App {
     pub credential: Name,
     pub held: Option<(VersionId, Material)>,
     pub confirmed: Option<VersionId>,
+    /// The pod that it is, where it is one.
+    pub pod: Option<Workload>,
 }
 
 impl App {
@@ -496,11 +499,12 @@ impl App {
             credential: name("dinie-production"),
             held: None,
             confirmed: None,
+            pod: None,
         }
     }
 
     pub fn reader(&self) -> Reader {
-        Reader::Application { application: self.application.clone(), instance: self.instance.clone() }
+        Reader::Application { application: self.application.clone(), instance: self.instance.clone(), pod: self.pod.clone() }
     }
 
     /// Fetches what is current. False if it can't be had now.

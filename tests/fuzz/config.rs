@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use keywright::domain::access::Identity;
 use keywright::policies::{Problems, Source};
 use keywright::runtime::config::{Config, StoreConfig, parse};
 
@@ -19,12 +20,15 @@ operators: [{unix: {uid: 0}, may: [status, read]}, {unix: {uid: 5}}, {unix: {uid
 providers:
   dinie: {sandbox: "http://127.0.0.1:9001/v3/", production: "https://dinie.example/v3"}
 cache: {maxStale: 5m}
+cluster: {kubeconfig: ./kubeconfig}
+identities: {kubernetes: {audience: keywright.example}}
 "#;
 const SHORT: &str = "# nothing\n";
 const TLS: &str = "listen: {address: \"0.0.0.0:8750\", tls: {certificate: ./tls/chain.pem, key: ./tls/key.pem}}\n";
 const AWS: &str = "store: {aws: {region: eu-central-1, prefix: team/keywright, endpoint: \"http://127.0.0.1:5000\", kmsKey: alias/k}}\njournal: {embedded: {directory: /var/k}}\n";
 const TOKEN: &str = "operators:\n  - {token: {sha256: 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08}, may: [status]}\n  - {unix: {uid: 1000}, may: [status, rotate]}\n";
-const KNOWN: &[&str] = &["policies", "store", "journal", "key", "audit", "listen", "operators", "providers", "cache"];
+const KNOWN: &[&str] =
+    &["policies", "store", "journal", "key", "audit", "listen", "operators", "providers", "cache", "cluster", "identities"];
 
 fn config() -> Target {
     let corpus = [FULL, SHORT, TLS, AWS, TOKEN].map(|text| text.as_bytes().to_vec()).into();
@@ -57,6 +61,14 @@ fn judge(read: impl Fn(&Source) -> Result<Config, Problems>, input: &[u8]) -> Ju
     };
     if let Some(base) = bases.into_iter().find(|base| !is_safe(base)) {
         return broken(format!("a provider is called without TLS: {base}"));
+    }
+    let of_pods = |identity: &Identity| matches!(identity, Identity::Kubernetes(_));
+    match &config.identities {
+        None if operators.iter().any(|identity| of_pods(identity)) => {
+            return broken("a service account, and nobody asks whose tokens these are");
+        }
+        Some(identities) if matches!(identities.audience.as_str(), "" | "api" | "vault") => return broken("an audience of others"),
+        _ => {}
     }
     if let StoreConfig::Aws { settings, .. } = &config.store {
         if settings.endpoint.iter().any(|endpoint| !is_safe(endpoint)) {

@@ -58,7 +58,7 @@ impl App {
     }
 
     pub fn reader(&self) -> Reader {
-        Reader::Application { application: self.id.0.clone(), instance: self.instance.clone() }
+        Reader::Application { application: self.id.0.clone(), instance: self.instance.clone(), pod: None }
     }
 
     /// The proof that it has this version.

@@ -13,6 +13,12 @@ pub(crate) mod dinie;
 pub(crate) mod encodings;
 pub(crate) mod exposition;
 pub(crate) mod glewlwyd;
+#[allow(
+    dead_code,
+    clippy::disallowed_methods,
+    reason = "shared with tests/kubernetes.rs, which asks for more; the fake has a clock of its own"
+)]
+pub(crate) mod kube;
 pub(crate) mod oidc;
 #[allow(dead_code, reason = "shared with tests/canary.rs, which collects in more places")]
 pub(crate) mod outputs;

@@ -5,6 +5,7 @@ mod documented;
 mod fake;
 mod fuzz;
 mod input;
+mod pods;
 mod problems;
 mod rights;
 mod routes;
@@ -91,6 +92,7 @@ async fn start_changed(
         service: fake.clone(),
         hub: hub.clone(),
         operators,
+        reviews: None,
         snapshots: Some(fake.clone()),
         rewraps: Some(fake.clone()),
         metrics: Arc::new(|with_names| format!("# with names: {with_names}\n")),

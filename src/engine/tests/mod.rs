@@ -16,6 +16,7 @@ mod keys;
 mod launch;
 mod manual;
 mod outages;
+mod pods;
 mod restored;
 mod rollouts;
 mod submissions;

@@ -12,7 +12,7 @@ use super::rollout::REHEARSE;
 use super::rotation::{CONFIRMATIONS, UNCONFIRMED, WINDOWS_MAX};
 use super::values::ENVIRONMENTS;
 use super::{API_VERSION, KINDS};
-use crate::domain::ids::Name;
+use crate::domain::ids::{Name, ObjectName};
 use crate::domain::rollout::{STEP_INSTANCES_MAX, STEPS_MAX};
 
 /// Draft 2020-12, of one document of any kind.
@@ -132,12 +132,20 @@ fn application() -> Value {
         json!({"sha256": {"description": "The hash of the token, never the token itself; in quotes.", "type": "string", "pattern": "^[0-9a-f]{64}$"}}),
     );
     let unix = object(&["uid"], json!({"uid": {"type": "integer", "minimum": 0, "maximum": u32::MAX - 1}}));
+    let kubernetes = object(
+        &["namespace", "serviceAccount"],
+        json!({
+            "namespace": {"$ref": "#/$defs/name"},
+            "serviceAccount": {"description": "Pods show a token of this account, for the audience of the configuration's `identities`.",
+                "type": ["string", "number"], "pattern": ObjectName::PATTERN, "maxLength": 253, "minimum": 0},
+        }),
+    );
     object(
         &["environment", "credentials", "identity"],
         json!({
             "environment": {"$ref": "#/$defs/environment"},
             "credentials": {"description": "It reads these and no others.", "type": "array", "uniqueItems": true, "items": {"$ref": "#/$defs/name"}},
-            "identity": one_of("How it shows who it is.", json!({"token": token, "unix": unix})),
+            "identity": one_of("How it shows who it is.", json!({"token": token, "unix": unix, "kubernetes": kubernetes})),
             "endpoints": object(&[], json!({"callback": https, "webhook": https})),
             "uptake": {"description": "When an instance takes a new version up. [stream]", "enum": ["stream", "start"]},
             "lease": described("How long an instance counts after its stream ended. [min(15m, overlap)]", json!({"$ref": "#/$defs/duration"})),

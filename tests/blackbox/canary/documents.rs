@@ -53,6 +53,14 @@ fn policies() -> Vec<Value> {
             }),
         ),
         document(
+            "Application",
+            "pods",
+            json!({
+                "environment": "sandbox", "credentials": [],
+                "identity": {"kubernetes": {"namespace": "payments", "serviceAccount": "payments-api"}},
+            }),
+        ),
+        document(
             "Provider",
             "acme",
             json!({
@@ -74,6 +82,7 @@ fn configuration() -> Value {
         "listen": {"socket": "./data/keywright.sock", "address": "127.0.0.1:1"},
         "operators": [{"unix": {"uid": 1000}, "may": ["status"]}, {"token": {"sha256": "9f86"}}],
         "providers": {"dinie": {"sandbox": "https://sandbox.example/v3"}}, "cache": {"maxStale": "5m"},
+        "cluster": {"kubeconfig": "./kubeconfig"}, "identities": {"kubernetes": {"audience": "keywright.example"}},
     })
 }
 
@@ -99,8 +108,8 @@ fn configuration_with_aws() -> Value {
     })
 }
 
-/// An error names the file that it is about: a path is no place for a value. Names of Vault's and AWS's are taken as they stand.
-const PATHS: [&str; 18] = [
+/// An error names the file that it is about: a path is no place for a value. Names of Vault's, AWS's and a cluster's are taken as they stand.
+const PATHS: [&str; 20] = [
     "/policies",
     "/store/aws/prefix",
     "/store/embedded/directory",
@@ -116,6 +125,8 @@ const PATHS: [&str; 18] = [
     "/store/vault/auth/kubernetes/tokenFile",
     "/store/vault/auth/token/file",
     "/journal/embedded/directory",
+    "/cluster/kubeconfig",
+    "/identities/kubernetes/audience",
     "/key/file",
     "/audit/file",
     "/listen/socket",
