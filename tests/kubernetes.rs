@@ -15,6 +15,8 @@ mod fake;
 mod fake_test;
 #[path = "kubernetes/identities.rs"]
 mod identities;
+#[path = "kubernetes/journal.rs"]
+mod journal;
 #[path = "support/tls.rs"]
 mod tls;
 #[path = "kubernetes/world.rs"]

@@ -23,7 +23,7 @@ use crate::journal::{Anchor, Journal};
 use crate::policies::Problems;
 use crate::runtime::audit::{AuditFile, Head, Leading, STARTED, VerifyError, last_leading, verify};
 use crate::runtime::clock::{SystemClock, wall_now};
-use crate::runtime::config::{Config, StoreConfig};
+use crate::runtime::config::{Config, JournalConfig, StoreConfig};
 use crate::runtime::metrics::Metrics;
 use crate::runtime::reload::{LOOK_EVERY, Watch};
 use crate::runtime::shutdown::Shutdown;
@@ -214,6 +214,10 @@ fn provider_timeout(policies: &Policies) -> Duration {
 }
 
 async fn open(config: &Config, shutdown: &Shutdown) -> Result<Opened, Failure> {
+    if let JournalConfig::Kubernetes(_) = &config.journal {
+        let what = "it isn't wired up yet: leave `journal` out";
+        return Err(Failure::failed("cannot-start", "the journal in Kubernetes can't be used by this version", what));
+    }
     let tls = match config.listen.tls.clone() {
         Some(files) => Some(Tls::open(files, shutdown).await?),
         None => None,

@@ -12,7 +12,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::{Anchor, Heartbeat, History, HoldingChange, Holdings, Journal, JournalError, Pause, Position, SealedCopy};
+use super::{Anchor, Changed, Cursor, Heartbeat, History, HoldingChange, Holdings, Journal, JournalError, Pause, Position, SealedCopy};
 use crate::domain::holders::Holding;
 use crate::domain::ids::{InstallationId, Name, OperationId};
 use crate::domain::launch::{Launch, SignOff};
@@ -289,4 +289,87 @@ async fn the_pause_is_kept(journal: &impl Journal) {
         assert_eq!(journal.write_pause(deposed, None).await, Err(JournalError::Deposed));
         assert_eq!(journal.pause().await.unwrap(), pause);
     }
+}
+
+/// What a journal must do that several processes share, on two handles of one journal, as two processes have them.
+///
+/// # Panics
+/// Where the journal doesn't keep the contract.
+pub async fn shared_contract<J: Journal>(mut make: impl FnMut() -> (J, J)) {
+    let (leader, follower) = make();
+    changes_are_told(&leader, &follower).await;
+    let (leader, follower) = make();
+    who_waits_is_woken(&leader, &follower).await;
+}
+
+/// Long enough for any change to arrive; none of these tests waits for its end.
+const PATIENCE: Duration = Duration::from_secs(60);
+const NO_PATIENCE: Duration = Duration::from_millis(20);
+
+/// Follows until these were told, at least.
+async fn told(follower: &impl Journal, mut cursor: Cursor, names: &[&str], settings: bool) -> Cursor {
+    let mut awaited: BTreeSet<Name> = names.iter().map(|each| name(each)).collect();
+    let mut settings = settings;
+    while !awaited.is_empty() || settings {
+        let changes = follower.changes(&cursor, PATIENCE).await.unwrap();
+        assert!(!changes.is_none(), "{awaited:?} weren't told");
+        cursor = changes.cursor;
+        match changes.changed {
+            Changed::Everything => return cursor,
+            Changed::These { credentials, general } => {
+                awaited.retain(|each| !credentials.contains(each));
+                settings &= !general;
+            }
+        }
+    }
+    cursor
+}
+
+/// Follows until nothing more is told: a change may be told more than once.
+async fn quiet(follower: &impl Journal, mut cursor: Cursor) -> Cursor {
+    loop {
+        let changes = follower.changes(&cursor, NO_PATIENCE).await.unwrap();
+        if changes.is_none() {
+            return changes.cursor;
+        }
+        cursor = changes.cursor;
+    }
+}
+
+async fn changes_are_told(leader: &impl Journal, follower: &impl Journal) {
+    let term = leader.begin_term().await.unwrap();
+    append_all(leader, &name("before"), term, 1).await;
+    let first = follower.changes(&Cursor::default(), PATIENCE).await.unwrap();
+    assert_eq!(first.changed, Changed::Everything);
+    let cursor = quiet(follower, first.cursor).await;
+    append_all(leader, &name("dinie"), term, 2).await;
+    append_all(leader, &name("tap"), term, 1).await;
+    let after = told(follower, cursor.clone(), &["dinie", "tap"], false).await;
+    assert_eq!(follower.load(&name("dinie")).await.unwrap().position, Position { term, revision: 2 });
+    let after = quiet(follower, after).await;
+    // Neither the heartbeat nor who holds what wakes anybody.
+    leader.write_heartbeat(term, Heartbeat { running: Duration::from_secs(5), ..Heartbeat::default() }).await.unwrap();
+    assert!(follower.changes(&after, NO_PATIENCE).await.unwrap().is_none());
+    let position = leader.load(&name("dinie")).await.unwrap().position;
+    leader.compact(&name("dinie"), position, term, &snapshot(1)).await.unwrap();
+    let after = told(follower, after, &["dinie"], false).await;
+    let pause = Some(Pause { since: Timestamp::from_second(1_700_000_000).unwrap() });
+    leader.write_pause(term, pause).await.unwrap();
+    let after = told(follower, after, &[], true).await;
+    assert_eq!(follower.pause().await.unwrap(), pause);
+    leader.write_launch(term, &name("pay"), &Launch::default()).await.unwrap();
+    told(follower, after, &[], true).await;
+    // An older cursor tells at least what came since.
+    told(follower, cursor, &["dinie", "tap"], true).await;
+}
+
+async fn who_waits_is_woken(leader: &impl Journal, follower: &impl Journal) {
+    let term = leader.begin_term().await.unwrap();
+    let cursor = quiet(follower, follower.changes(&Cursor::default(), PATIENCE).await.unwrap().cursor).await;
+    let waits = told(follower, cursor, &["dinie"], false);
+    let writes = async {
+        tokio::time::sleep(NO_PATIENCE).await;
+        append_all(leader, &name("dinie"), term, 1).await;
+    };
+    futures_util::future::join(waits, writes).await;
 }

@@ -2,12 +2,14 @@
 //!
 //! A credential's head says where its chain begins and ends; head, event and sealed copy change in one transaction.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use redb::{ReadTransaction, ReadableTable, ReadableTableMetadata, WriteTransaction};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{Heartbeat, History, HoldingChange, Holdings, Journal, JournalError, Pause, Position, SealedCopy, copy_of};
+use super::{Changes, Cursor, Heartbeat, History, HoldingChange, Holdings, Journal, JournalError, Pause, Position, SealedCopy, copy_of};
 use crate::domain::holders::Holding;
 use crate::domain::ids::{InstallationId, Name, VersionId};
 use crate::domain::launch::Launch;
@@ -264,6 +266,15 @@ impl Journal for EmbeddedJournal {
         });
         if written.await? { Ok(()) } else { Err(JournalError::Deposed) }
     }
+
+    /// The file is this process's alone.
+    async fn changes(&self, since: &Cursor, wait: Duration) -> Result<Changes, JournalError> {
+        if since.mark().is_none() {
+            return Ok(Changes::everything(Cursor::at("alone".to_owned())));
+        }
+        tokio::time::sleep(wait).await;
+        Ok(Changes::none(since))
+    }
 }
 
 /// Makes a journal that came back from a backup one of its own: another installation, a higher term, and in each credential's
@@ -419,7 +430,7 @@ pub(crate) fn reseal_copy(transaction: &WriteTransaction, keyring: &Keyring, cre
 }
 
 /// A copy is sealed for its version, which only the events name: it opens for one of those, or for none.
-fn renewed(keyring: &Keyring, credential: &Name, events: &[Event], copy: &Sealed) -> Result<Sealed, Broken> {
+pub(super) fn renewed(keyring: &Keyring, credential: &Name, events: &[Event], copy: &Sealed) -> Result<Sealed, Broken> {
     let versions = events.iter().rev().flat_map(versions_named);
     let mut opened = versions.filter_map(|version| keyring.renew(&copy_of(credential, version), copy).ok().flatten());
     opened.next().ok_or(Broken::Row("a sealed copy was altered"))

@@ -1,8 +1,10 @@
 //! Any journal, with a fault point at every write.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 
-use super::{Heartbeat, History, HoldingChange, Holdings, Journal, JournalError, Pause, Position, SealedCopy};
+use super::{Changes, Cursor, Heartbeat, History, HoldingChange, Holdings, Journal, JournalError, Pause, Position, SealedCopy};
 use crate::domain::ids::{InstallationId, Name};
 use crate::domain::launch::Launch;
 use crate::domain::rotation::Event;
@@ -137,6 +139,11 @@ impl<J: Journal> Journal for FaultyJournal<J> {
         let outcome = self.inner.write_launch(term, application, launch).await;
         point.after()?;
         outcome
+    }
+
+    async fn changes(&self, since: &Cursor, wait: Duration) -> Result<Changes, JournalError> {
+        self.faults.alive()?;
+        self.inner.changes(since, wait).await
     }
 }
 

@@ -3,11 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
+use tokio::sync::Notify;
 use uuid::Uuid;
 
-use super::{FaultyJournal, Heartbeat, History, HoldingChange, Holdings, Journal, JournalError, Pause, Position, SealedCopy};
+use super::changes::Tally;
+use super::{
+    Changes, Cursor, FaultyJournal, Heartbeat, History, HoldingChange, Holdings, Journal, JournalError, Pause, Position, SealedCopy,
+};
 use crate::domain::holders::Holding;
 use crate::domain::ids::{InstallationId, InstanceName, Name};
 use crate::domain::launch::Launch;
@@ -25,6 +30,7 @@ struct State {
     heartbeat: Heartbeat,
     pause: Option<Pause>,
     launches: BTreeMap<Name, Launch>,
+    tally: Tally,
 }
 
 impl State {
@@ -36,7 +42,14 @@ impl State {
 
 /// Loses everything with its last copy.
 #[derive(Debug, Clone, Default)]
-pub struct MemoryJournal(Arc<Mutex<State>>);
+pub struct MemoryJournal(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    state: Mutex<State>,
+    /// Wakes who waits for a change.
+    moved: Notify,
+}
 
 impl MemoryJournal {
     /// With a given identity, so that a test's ids are the same each time.
@@ -54,7 +67,7 @@ impl MemoryJournal {
     /// All that it holds now, in a journal of its own: a backup.
     #[must_use]
     pub fn snapshot(&self) -> MemoryJournal {
-        MemoryJournal(Arc::new(Mutex::new(self.state().clone())))
+        MemoryJournal(Arc::new(Shared { state: Mutex::new(self.state().clone()), moved: Notify::new() }))
     }
 
     /// A backup comes back: as another installation, in a higher term, each of its credentials marked (I8, I10).
@@ -64,14 +77,27 @@ impl MemoryJournal {
         state.former.extend(former);
         state.term += 1;
         let term = state.term;
-        for history in state.histories.values_mut() {
+        let State { histories, tally, .. } = &mut *state;
+        for (name, history) in histories {
             history.events.push(Event::Restored);
             history.position = Position { term, revision: history.position.revision + 1 };
+            tally.credential(name);
         }
+        drop(state);
+        self.0.moved.notify_waiters();
+    }
+
+    fn change_setting(&self, term: u64, change: impl FnOnce(&mut State)) -> Result<(), JournalError> {
+        let mut state = self.state();
+        change(state.led_by(term)?);
+        state.tally.general();
+        drop(state);
+        self.0.moved.notify_waiters();
+        Ok(())
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -82,6 +108,7 @@ impl State {
             return Err(JournalError::Conflict { credential: credential.clone() });
         }
         self.term = term;
+        self.tally.credential(credential);
         let history = self.histories.entry(credential.clone()).or_default();
         history.position = Position { term, revision: expected.revision + 1 };
         Ok(history)
@@ -129,6 +156,7 @@ impl Journal for MemoryJournal {
             SealedCopy::Put(copy) => history.sealed = Some(copy),
             SealedCopy::Erase => history.sealed = None,
         }
+        self.0.moved.notify_waiters();
         Ok(history.position)
     }
 
@@ -136,6 +164,7 @@ impl Journal for MemoryJournal {
         let mut state = self.state();
         let history = state.advance(credential, expected, term)?;
         history.events = vec![snapshot.clone()];
+        self.0.moved.notify_waiters();
         Ok(history.position)
     }
 
@@ -181,8 +210,7 @@ impl Journal for MemoryJournal {
     }
 
     async fn write_pause(&self, term: u64, pause: Option<Pause>) -> Result<(), JournalError> {
-        self.state().led_by(term)?.pause = pause;
-        Ok(())
+        self.change_setting(term, |state| state.pause = pause)
     }
 
     async fn launches(&self) -> Result<Vec<(Name, Launch)>, JournalError> {
@@ -190,7 +218,20 @@ impl Journal for MemoryJournal {
     }
 
     async fn write_launch(&self, term: u64, application: &Name, launch: &Launch) -> Result<(), JournalError> {
-        self.state().led_by(term)?.launches.insert(application.clone(), launch.clone());
-        Ok(())
+        self.change_setting(term, |state| drop(state.launches.insert(application.clone(), launch.clone())))
+    }
+
+    async fn changes(&self, since: &Cursor, wait: Duration) -> Result<Changes, JournalError> {
+        let followed = async {
+            loop {
+                let moved = self.0.moved.notified();
+                let known = self.state().tally.since(since);
+                match known {
+                    Some(changes) => return changes,
+                    None => moved.await,
+                }
+            }
+        };
+        Ok(tokio::time::timeout(wait, followed).await.unwrap_or_else(|_| Changes::none(since)))
     }
 }

@@ -3,9 +3,11 @@
 //! Each append is a compare-and-set on (term, revision): a deposed leader's append fails (I7). Events hold no material; the
 //! sealed copy of a minted reply lies beside them, from `issued` until `stored` (I11).
 
+mod changes;
 pub mod contract;
 pub mod embedded;
 mod faulty;
+pub mod kubernetes;
 pub mod memory;
 #[cfg(test)]
 mod tests;
@@ -22,6 +24,7 @@ use crate::domain::launch::Launch;
 use crate::domain::rotation::Event;
 use crate::sealing::{Context, Sealed};
 
+pub use changes::{Changed, Changes, Cursor};
 pub use faulty::{FaultyJournal, append_point};
 
 /// How far the journal of one credential has come. The first append expects the default.
@@ -211,4 +214,11 @@ pub trait Journal: Send + Sync {
     /// # Errors
     /// [`JournalError::Deposed`] if a higher term has begun; nothing has changed then.
     async fn write_launch(&self, term: u64, application: &Name, launch: &Launch) -> Result<(), JournalError>;
+
+    /// What changed after `since`, as soon as something has; nothing, once it has waited for `wait`. A journal that no other
+    /// process can write tells nothing but that everything is new to who asks first.
+    ///
+    /// # Errors
+    /// [`JournalError::Unavailable`]: `since` stays good.
+    async fn changes(&self, since: &Cursor, wait: Duration) -> Result<Changes, JournalError>;
 }

@@ -1,6 +1,6 @@
 //! Every journal keeps the contract, with the fault points beside it too; and faults do what they say.
 
-use super::contract::{contract, event};
+use super::contract::{contract, event, shared_contract};
 use super::memory::MemoryJournal;
 use super::*;
 use crate::embedded::Embedded;
@@ -10,6 +10,27 @@ use crate::faults::{Faults, When};
 #[tokio::test]
 async fn memory_keeps_the_contract() {
     contract(MemoryJournal::default).await;
+}
+
+#[tokio::test]
+async fn memory_is_shared_by_contract() {
+    shared_contract(|| {
+        let journal = MemoryJournal::default();
+        (journal.clone(), journal)
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_file_of_one_process_changes_from_nowhere_else() {
+    let fresh = Fresh::default();
+    let journal = fresh.open().journal();
+    let first = journal.changes(&Cursor::default(), Duration::from_secs(3_600)).await.unwrap();
+    assert_eq!(first.changed, Changed::Everything);
+    let term = journal.begin_term().await.unwrap();
+    journal.append(&"dinie".parse().unwrap(), Position::default(), term, &event(1), SealedCopy::Keep).await.unwrap();
+    let second = journal.changes(&first.cursor, Duration::from_millis(20)).await.unwrap();
+    assert!(second.is_none(), "{second:?}");
 }
 
 #[tokio::test]

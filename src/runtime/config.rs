@@ -3,6 +3,7 @@
 mod aws;
 mod cluster;
 mod identities;
+mod journal;
 mod vault;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,6 +16,7 @@ use crate::domain::credential::Environment;
 use crate::domain::ids::Name;
 use crate::domain::provider::Limits;
 use crate::domain::span::Span;
+use crate::journal::kubernetes::KubernetesSettings;
 use crate::policies::problem::Sink;
 use crate::policies::provider::limits::read_quota_and_share;
 use crate::policies::reader::{At, Fields, choice, entries, list, text};
@@ -25,6 +27,7 @@ use crate::stores::aws::AwsSettings;
 use crate::stores::vault::VaultSettings;
 
 use super::tls::TlsFiles;
+use journal::JournalWritten;
 
 pub use identities::{AUDIENCE_HELP, KubernetesIdentities};
 
@@ -92,6 +95,8 @@ pub enum StoreConfig {
 pub enum JournalConfig {
     /// In the embedded file, which is also the embedded store's.
     BesideStore,
+    /// In ConfigMaps, which replicas share. The key and the audit trail stay in the data directory, as does an embedded store.
+    Kubernetes(KubernetesSettings),
 }
 
 impl Config {
@@ -190,15 +195,13 @@ fn read_fields(fields: &Fields<'_>, folder: &Path, uid: u32, config: &mut Config
     if let Some(StoreWritten::Embedded(At { value: Some(directory), .. })) = &store {
         config.put_data_in(directory);
     }
-    if let Some(journal) = fields.get("journal").and_then(|node| read_embedded(Fields::of(node, sink)?, folder, &["kubernetes"]))
-        && let Some(directory) = journal.value.filter(|directory| directory != config.data_directory())
-    {
-        if matches!(store, Some(StoreWritten::Aws(_) | StoreWritten::Vault(_))) {
-            config.put_data_in(&directory);
-        } else {
-            let help = "leave `journal` out: the embedded journal is in the file of the embedded store, so that both commit together";
-            sink.report(journal.place, "journal-elsewhere", "the embedded journal isn't beside the store", help);
+    match fields.get("journal").and_then(|node| journal::read_journal(node, folder, sink)) {
+        Some(JournalWritten::Kubernetes(settings, directory)) => {
+            config.journal = JournalConfig::Kubernetes(settings);
+            directory.into_iter().for_each(|directory| put_kept_in(store.as_ref(), directory, sink, config));
         }
+        Some(JournalWritten::Embedded(journal)) => put_journal_beside(store.as_ref(), journal, sink, config),
+        None => {}
     }
     let directory = config.data_directory().to_owned();
     match store {
@@ -234,6 +237,24 @@ fn read_fields(fields: &Fields<'_>, folder: &Path, uid: u32, config: &mut Config
     }
 }
 
+/// What stays on this machine although the journal doesn't: what is kept of the store.
+fn put_kept_in(store: Option<&StoreWritten>, directory: At<PathBuf>, sink: &Sink<'_>, config: &mut Config) {
+    if matches!(store, Some(StoreWritten::Aws(_) | StoreWritten::Vault(_))) {
+        return config.put_data_in(&directory.value);
+    }
+    let help = "name it in `store: {embedded: {directory}}`: here it is for values that lie at AWS or in Vault";
+    sink.report(directory.place, "journal-elsewhere", "the embedded store has a directory of its own", help);
+}
+
+fn put_journal_beside(store: Option<&StoreWritten>, journal: At<Option<PathBuf>>, sink: &Sink<'_>, config: &mut Config) {
+    let Some(directory) = journal.value.filter(|directory| directory != config.data_directory()) else { return };
+    if matches!(store, Some(StoreWritten::Aws(_) | StoreWritten::Vault(_))) {
+        return config.put_data_in(&directory);
+    }
+    let help = "leave `journal` out: the embedded journal is in the file of the embedded store, so that both commit together";
+    sink.report(journal.place, "journal-elsewhere", "the embedded journal isn't beside the store", help);
+}
+
 fn path(node: &Node, folder: &Path, sink: &Sink<'_>) -> Option<PathBuf> {
     let written = text(node, sink)?;
     if written.is_empty() || written.contains('\0') {
@@ -263,7 +284,7 @@ fn read_store(node: &Node, folder: &Path, sink: &Sink<'_>, limits: &mut Limits) 
     *limits = Limits { quota, share, ..Limits::default() };
     let (embedded, aws, vault) = (fields.has("embedded"), fields.get("aws"), fields.get("vault"));
     if aws.is_none() && vault.is_none() {
-        return read_embedded(fields, folder, &[]).map(StoreWritten::Embedded);
+        return read_embedded(fields, folder).map(StoreWritten::Embedded);
     }
     if embedded {
         fields.get("embedded");
@@ -280,15 +301,10 @@ fn read_store(node: &Node, folder: &Path, sink: &Sink<'_>, limits: &mut Limits) 
     }
 }
 
-/// `{embedded: {directory}}`; the other kinds are named as not yet possible.
-fn read_embedded(fields: Fields<'_>, folder: &Path, others: &[&'static str]) -> Option<At<Option<PathBuf>>> {
+/// `{embedded: {directory}}`.
+fn read_embedded(fields: Fields<'_>, folder: &Path) -> Option<At<Option<PathBuf>>> {
     let sink = fields.sink;
-    others.iter().for_each(|other| fields.unsupported(other));
-    let embedded = fields.get("embedded");
-    let named_other = others.iter().any(|other| fields.has(other));
-    if embedded.is_none() && !named_other {
-        fields.need("embedded", "for example `{embedded: {directory: ./data}}`");
-    }
+    let embedded = fields.need("embedded", "for example `{embedded: {directory: ./data}}`");
     fields.done();
     let inner = Fields::of(embedded?, sink)?;
     let (directory, inner_place) = (inner.get("directory"), inner.place);
@@ -467,6 +483,27 @@ cache: {maxStale: 1h}
     }
 
     #[test]
+    fn the_journal_may_lie_in_kubernetes_beside_any_store() {
+        let journal = |text: &str| parsed(text).unwrap().journal;
+        let kubernetes = |namespace: Option<&str>, lease: &str| {
+            let namespace = namespace.map(|namespace| namespace.parse().unwrap());
+            JournalConfig::Kubernetes(KubernetesSettings { namespace, lease: lease.parse().unwrap() })
+        };
+        assert_eq!(journal("journal: {kubernetes: {}}\n"), kubernetes(None, "keywright"));
+        assert_eq!(journal("journal: {kubernetes: {namespace: pay, lease: kw-2}}\n"), kubernetes(Some("pay"), "kw-2"));
+        for store in ["embedded: {directory: /var/k}", "aws: {}", "vault: {address: \"https://v.example\", auth: {token: {file: ./t}}}"] {
+            let config = parsed(&format!("store: {{{store}}}\njournal: {{kubernetes: {{}}}}\n"))
+                .unwrap_or_else(|wrong| panic!("{store}: {wrong:?}"));
+            assert_eq!(config.journal, kubernetes(None, "keywright"));
+            assert!(config.key.ends_with("keywright.key"), "{store}");
+        }
+        let config = parsed("store: {aws: {}}\njournal: {kubernetes: {directory: /var/k}}\n").unwrap();
+        assert_eq!((config.data_directory(), config.audit.as_path()), (Path::new("/var/k"), Path::new("/var/k/audit.jsonl")));
+        assert_eq!(config.journal, kubernetes(None, "keywright"), "what is kept of the store lies here all the same");
+        assert_eq!(journal(""), JournalConfig::BesideStore);
+    }
+
+    #[test]
     fn a_kubeconfig_stands_beside_the_configuration() {
         let config = parsed("cluster: {kubeconfig: ./kubeconfig}\n").unwrap();
         assert_eq!(config.cluster.kubeconfig.as_deref(), Some(Path::new("/etc/keywright/kubeconfig")));
@@ -504,7 +541,11 @@ cache: {maxStale: 1h}
     #[case("store: {embedded: {}, quota: {calls: 50, per: 1s}, share: 101%}", &["1:59 bad-share"])]
     #[case("store: {embedded: {}, quota: {calls: 50, per: 1s}, share: 1%}", &["1:30 share-too-small"])]
     #[case("store: {embedded: {}, quota: 50}", &["1:30 bad-type"])]
-    #[case("journal: {kubernetes: {namespace: x}}", &["1:11 unsupported"])]
+    #[case("journal: {}", &["1:10 missing-field"])]
+    #[case("journal: {kubernetes: {namespace: A, lease: a.b, context: c}}", &["1:35 bad-name", "1:45 bad-name", "1:50 unknown-field"])]
+    #[case("journal: {kubernetes: {}, embedded: {directory: ./a}}", &["1:23 two-journals"])]
+    #[case("journal: {kubernetes: x}", &["1:23 bad-type"])]
+    #[case("journal: {kubernetes: {directory: ./kept}}", &["1:35 journal-elsewhere"])]
     #[case("journal: {embedded: {directory: ./elsewhere}}", &["1:33 journal-elsewhere"])]
     #[case("key: x", &["1:6 bad-type"])]
     #[case("cluster: {}", &["1:10 missing-field"])]

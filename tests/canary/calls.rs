@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -11,7 +12,9 @@ use keywright::domain::rotation::Event;
 use keywright::engine::audit::{Action, Audit, AuditError};
 use keywright::faults::{Fault, Faults, Point, When};
 use keywright::issuers::memory::FaultAction;
-use keywright::journal::{Heartbeat, History, HoldingChange, Holdings, Journal, JournalError, Pause, Position, SealedCopy, append_point};
+use keywright::journal::{
+    Changes, Cursor, Heartbeat, History, HoldingChange, Holdings, Journal, JournalError, Pause, Position, SealedCopy, append_point,
+};
 use keywright::stores::{Append, Promoter, Promotion, PromotionError, SecretStore, Slot, Stages, StoreError, VersionBytes};
 
 /// What happens at one call.
@@ -222,6 +225,10 @@ impl Journal for Watched<dyn Journal> {
 
     async fn write_launch(&self, term: u64, application: &Name, launch: &Launch) -> Result<(), JournalError> {
         pass!(self, "journal.write_launch", JOURNAL_DAMAGED, self.inner.write_launch(term, application, launch))
+    }
+
+    async fn changes(&self, since: &Cursor, wait: Duration) -> Result<Changes, JournalError> {
+        pass!(self, "journal.changes", JOURNAL_DAMAGED, self.inner.changes(since, wait))
     }
 }
 

@@ -17,7 +17,9 @@ use keywright::engine::audit::{Action, Audit, AuditError};
 use keywright::engine::clock::Clock;
 use keywright::issuers::{CreateRequest, Issuer, IssuerError, Minted, ProbeOutcome, ProbeReport, ProviderHealth, Revocation, Target};
 use keywright::journal::memory::MemoryJournal;
-use keywright::journal::{Heartbeat, History, HoldingChange, Holdings, Journal, JournalError, Pause, Position, SealedCopy};
+use keywright::journal::{
+    Changes, Cursor, Heartbeat, History, HoldingChange, Holdings, Journal, JournalError, Pause, Position, SealedCopy,
+};
 use keywright::runtime::clock::Judge;
 use keywright::stores::memory::MemoryStore;
 use keywright::stores::{Mark, Native, SecretStore, Slot, Stages, StoreError, VersionBytes};
@@ -293,6 +295,10 @@ impl Journal for SeatJournal {
 
     async fn write_launch(&self, term: u64, application: &Name, launch: &Launch) -> Result<(), JournalError> {
         self.pass("journal.launch", true, self.inner.write_launch(term, application, launch)).await
+    }
+
+    async fn changes(&self, since: &Cursor, wait: Duration) -> Result<Changes, JournalError> {
+        self.inner.changes(since, wait).await
     }
 }
 

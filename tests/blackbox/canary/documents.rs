@@ -99,6 +99,10 @@ fn configurations_with_vault() -> [Value; 3] {
     ]
 }
 
+fn configuration_with_kubernetes() -> Value {
+    json!({"store": {"aws": {}}, "journal": {"kubernetes": {"namespace": "payments", "lease": "keywright", "directory": "./kept"}}})
+}
+
 fn configuration_with_aws() -> Value {
     json!({
         "store": {
@@ -247,7 +251,7 @@ async fn nothing_comes_out_of_a_document_with_a_secret_in_it() {
             }
         }
         let [first, second, third] = configurations_with_vault();
-        let documents = [configuration(), configuration_with_aws(), first, second, third];
+        let documents = [configuration(), configuration_with_aws(), configuration_with_kubernetes(), first, second, third];
         let configurations = WRITTEN.map(|write| texts(&documents, canary, write));
         for number in 0..configurations[0].len() {
             // The ways of writing take turns, over the shapes, too.
