@@ -11,6 +11,9 @@
 
 #[path = "support/exposition.rs"]
 mod exposition;
+#[allow(unused_imports, reason = "shared with tests/kubernetes.rs, which asks as others too")]
+#[path = "support/kube/mod.rs"]
+mod fake;
 #[path = "deploy/image.rs"]
 mod image;
 #[path = "deploy/kustomize.rs"]

@@ -15,12 +15,38 @@ use rustls::pki_types::pem::PemObject as _;
 use serde_json::Value;
 
 use crate::exposition::{Family, parse};
+use crate::fake::{API_AUDIENCE, ApiServer};
 use crate::wire::{Ask, Target};
-use crate::{list, monitoring, readme, rendered, repository, sha256_hex, workloads};
+use crate::{list, monitoring, readme, rendered, repository, workloads};
 
 const USER: u32 = 65532;
 /// A debug build opens the store and serves within this on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(120);
+
+const HOUR: Duration = Duration::from_secs(3_600);
+/// The example's pod.
+const INSTANCE: &str = "payments-api-1";
+const API_ACCESS: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+
+/// The roles and bindings of both folders, at the API server: the daemon has these rights and no others.
+fn rights_of_the_manifests(cluster: &ApiServer) {
+    for object in ["overlays/single", "example"].into_iter().flat_map(rendered) {
+        let namespace = object["metadata"]["namespace"].as_str().unwrap_or_default().to_owned();
+        let resource = match object["kind"].as_str().unwrap() {
+            "Namespace" => {
+                cluster.namespace(object["metadata"]["name"].as_str().unwrap());
+                continue;
+            }
+            "Role" => "roles",
+            "RoleBinding" => "rolebindings",
+            "ClusterRole" => "clusterroles",
+            "ClusterRoleBinding" => "clusterrolebindings",
+            "ServiceAccount" => "serviceaccounts",
+            _ => continue,
+        };
+        cluster.put(resource, &namespace, object);
+    }
+}
 
 /// Runs a command of the pod: mounts what the manifest mounts into the root, makes it read-only, gives all rights up. Only this process
 /// and those it starts see the mounts; they end with it.
@@ -48,7 +74,9 @@ struct Pod {
     port: u16,
     /// What README's command makes: `tls.crt`, `tls.key`, `keywright.key`.
     secrets: PathBuf,
+    /// What the application's pod shows.
     token: String,
+    cluster: Arc<ApiServer>,
     children: Vec<Child>,
 }
 
@@ -74,14 +102,16 @@ fn put(path: &Path, bytes: impl AsRef<[u8]>, mode: u32, group: u32) {
 }
 
 impl Pod {
-    fn new() -> Pod {
+    async fn new() -> Pod {
         assert!(root(), "this test makes mounts: run it as root, as `sudo -E` or in a container");
         let folder = tempfile::Builder::new().prefix("keywright-pod-").tempdir().unwrap();
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let token = sha256_hex(folder.path().to_str().unwrap().as_bytes());
-        let mut pod = Pod { folder, mounts: Vec::new(), port, secrets: PathBuf::new(), token, children: Vec::new() };
+        let cluster = ApiServer::start().await;
+        rights_of_the_manifests(&cluster);
+        let token = cluster.token("payments", "payments-api", Some(INSTANCE), &["keywright"], HOUR);
+        let mut pod = Pod { folder, mounts: Vec::new(), port, secrets: PathBuf::new(), token, cluster, children: Vec::new() };
         pod.make_root();
         pod.make_secrets();
         pod.make_volumes();
@@ -97,7 +127,7 @@ impl Pod {
         let made = Command::new(repository().join("deploy/rootfs.sh")).arg(env!("CARGO_BIN_EXE_keywright")).arg(&root).output().unwrap();
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
         // These are the container runtime's, as is what a mount needs to lie on.
-        for folder in ["proc", "dev", "var/run/secrets/kubernetes.io/serviceaccount"] {
+        for folder in ["proc", "dev", API_ACCESS.trim_start_matches('/')] {
             fs::create_dir_all(root.join(folder)).unwrap();
         }
     }
@@ -157,18 +187,20 @@ impl Pod {
             Some("keywright-key") => vec![("keywright.key", self.made("keywright.key"))],
             Some("keywright-tls") => vec![("tls.crt", self.made("tls.crt")), ("tls.key", self.made("tls.key"))],
             Some(other) => panic!("nobody makes {other}"),
-            None if volume["projected"].is_object() => vec![("token", b"none".to_vec()), ("namespace", b"keywright".to_vec())],
+            None if volume["projected"].is_object() => {
+                let token = self.cluster.token("keywright", "keywright", Some("keywright-1"), &[API_AUDIENCE], HOUR);
+                let file = self.cluster.kubeconfig(self.folder.path(), "keywright", &token);
+                vec![("kubeconfig", fs::read(file).unwrap())]
+            }
             None => Vec::new(),
         };
         files.into_iter().map(|(name, bytes)| (name.to_owned(), bytes)).collect()
     }
 
-    /// Two things of the manifests can't be so here: the port is shared with other tests, and there is no API server to ask about a token.
+    /// Two things of the manifests can't be so here: the port is shared with other tests, and the API server's name leads nowhere.
     fn for_this_test(&self, text: &str) -> String {
-        let by_token = format!("{{token: {{sha256: \"{}\"}}}}", sha256_hex(self.token.as_bytes()));
-        text.replace("0.0.0.0:8750", &format!("127.0.0.1:{}", self.port))
-            .replace("{kubernetes: {namespace: payments, serviceAccount: payments-api}}", &by_token)
-            .replace("identities: {kubernetes: {audience: keywright}}\n", "")
+        let text = text.replace("0.0.0.0:8750", &format!("127.0.0.1:{}", self.port));
+        text.replace("identities: {", &format!("cluster: {{kubeconfig: {API_ACCESS}/kubeconfig}}\nidentities: {{"))
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
@@ -236,7 +268,7 @@ impl Pod {
             command.env(variable["name"].as_str().unwrap(), variable["value"].as_str().unwrap());
         }
         command.env("KEYWRIGHT_URL", format!("https://localhost:{}", self.port)).env("KEYWRIGHT_FOLDER", &folder);
-        command.env("KEYWRIGHT_INSTANCE", "payments-api-1").stdin(Stdio::null());
+        command.env("KEYWRIGHT_INSTANCE", INSTANCE).stdin(Stdio::null());
         self.children.push(command.stdout(log.try_clone().unwrap()).stderr(log).spawn().expect("Python starts"));
     }
 
@@ -257,13 +289,17 @@ fn said(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
+/// Told where there are deliveries beside the stream, or several replicas: this pod has neither.
+const TOLD_ELSEWHERE: [&str; 4] =
+    ["keywright_deliveries", "keywright_delivery_failing", "keywright_delivery_dead_letters", "keywright_leader"];
+
 /// The alerts and the dashboard ask for nothing that no daemon tells: what has no value yet stands in the code of the metrics alone.
 fn every_metric_is_told(families: &BTreeMap<String, Family>) {
     let source = fs::read_to_string(repository().join("src/runtime/metrics.rs")).unwrap();
     for name in monitoring::metrics_asked_for() {
         let family = ["_total", "_bucket", "_count", "_sum"].iter().find_map(|end| name.strip_suffix(end)).unwrap_or(&name);
         let registered = source.contains(&format!("\"{}\"", family.trim_start_matches("keywright_")));
-        assert!(families.contains_key(family) || registered, "{name} is no metric");
+        assert!(families.contains_key(family) || registered || TOLD_ELSEWHERE.contains(&family), "{name} is no metric");
     }
     for always in ["keywright_holders_after_overlap", "keywright_credential_deadline_seconds", "keywright_store_breaker_open"] {
         assert!(families.contains_key(always), "{always}: {:?}", families.keys());
@@ -272,7 +308,7 @@ fn every_metric_is_told(families: &BTreeMap<String, Family>) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_pod_of_the_manifests_serves_and_the_example_gets_its_rotated_credential() {
-    let mut pod = Pod::new();
+    let mut pod = Pod::new().await;
     let checked = pod.exec(&["check"]);
     assert!(checked.status.success(), "{}", said(&checked));
     pod.start();
@@ -295,9 +331,17 @@ async fn the_pod_of_the_manifests_serves_and_the_example_gets_its_rotated_creden
     let row = &status["credentials"][0];
     assert_eq!(
         (&row["applications"][0]["instance"], &row["applications"][0]["state"]),
-        (&"payments-api-1".into(), &"confirmed".into()),
+        (&INSTANCE.into(), &"confirmed".into()),
         "{status}"
     );
+    // The rights of the manifests were all that it took, and each was used.
+    let calls = pod.cluster.calls();
+    let refused: Vec<_> = calls.iter().filter(|(call, status)| call.user.ends_with(":keywright:keywright") && *status == 403).collect();
+    assert_eq!(refused, Vec::<&(crate::fake::Call, u16)>::new());
+    for (verb, resource) in [("create", "tokenreviews"), ("list", "pods")] {
+        assert!(calls.iter().any(|(call, status)| call.is(verb, resource) && *status < 300), "{verb} {resource}: {calls:?}");
+    }
+    assert!(!status["problems"].to_string().contains("pods-unknown"), "{status}");
     let metrics = pod.target().get("/metrics", &[]).await;
     every_metric_is_told(&parse(std::str::from_utf8(&metrics.body).unwrap()));
 
@@ -317,9 +361,9 @@ async fn the_pod_of_the_manifests_serves_and_the_example_gets_its_rotated_creden
     assert!(verified.status.success(), "{}", said(&verified));
 }
 
-#[test]
-fn a_key_that_others_may_read_stops_the_pod() {
-    let mut pod = Pod::new();
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_others_may_read_stops_the_pod() {
+    let mut pod = Pod::new().await;
     let key = pod.path("volumes/key/..2026_01_01/keywright.key");
     fs::set_permissions(&key, fs::Permissions::from_mode(0o444)).unwrap();
     pod.start();

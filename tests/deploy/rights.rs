@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::{APPLIED, list, rendered, title};
 
 /// What the daemon asks for, where, by name if the name is known: the rights are held against this list in both directions.
-const CALLS: [(&str, &str, &str, &str, &str); 20] = [
+const CALLS: [(&str, &str, &str, &str, &str); 19] = [
     // folder, namespace (`*`: of the cluster), group/resource, names, verb
     ("overlays/single", "*", "authentication.k8s.io/tokenreviews", "", "create"),
     ("overlays/replicas", "*", "authentication.k8s.io/tokenreviews", "", "create"),
@@ -20,7 +20,6 @@ const CALLS: [(&str, &str, &str, &str, &str); 20] = [
     ("overlays/replicas", "keywright-journal", "coordination.k8s.io/leases", "keywright", "get"),
     ("overlays/replicas", "keywright-journal", "coordination.k8s.io/leases", "keywright", "update"),
     ("overlays/replicas", "keywright-journal", "coordination.k8s.io/leases", "", "create"),
-    ("example", "payments", "/pods", "", "get"),
     ("example", "payments", "/pods", "", "list"),
     ("example/secret", "payments", "/secrets", "ledger-credentials", "create"),
     ("example/secret", "payments", "/secrets", "ledger-credentials", "get"),
