@@ -22,6 +22,7 @@ mod golden;
 pub mod identities;
 pub mod issuers;
 pub mod journal;
+mod outbound;
 pub mod policies;
 mod rate;
 pub mod runtime;

@@ -23,7 +23,7 @@ use super::identity::{Caller, Peer, authenticate};
 use super::limits::{Counters, Limits};
 use super::path::{self, Query, Route};
 use super::problem::{Problem, REQUEST_ID, Slug};
-use super::routes::{Endpoint, Who};
+use super::routes::{self, Endpoint, Who};
 use super::service::{Rewraps, Service, Snapshots};
 use super::{credentials, incident, launch, openapi, operate};
 use crate::delivery::stream::StreamHub;
@@ -158,6 +158,7 @@ async fn respond(call: Call<'_>, peer: Peer, route: Route) -> Answered {
     }
     let bearer = headers::bearer(&call.head.headers)?;
     let caller = authenticate(call.api, peer, bearer).await?;
+    let caller = if call.endpoint.headers.contains(&routes::APPLICATION) { as_named(&call, caller)? } else { caller };
     let _permit = call.api.counters.request(caller.key())?;
     match call.endpoint.who {
         Who::Operator(right) => caller.check_right(right)?,
@@ -169,6 +170,14 @@ async fn respond(call: Call<'_>, peer: Peer, route: Route) -> Answered {
         return Err(Problem::bad_request("this call takes no body"));
     }
     dispatch(call, caller, route).await
+}
+
+/// As the application that the head names, if it names one.
+fn as_named(call: &Call<'_>, caller: Caller) -> Result<Caller, Problem> {
+    match headers::application(&call.head.headers)? {
+        Some(application) => caller.only_as(&application),
+        None => Ok(caller),
+    }
 }
 
 async fn dispatch(call: Call<'_>, caller: Caller, route: Route) -> Answered {

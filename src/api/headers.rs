@@ -3,10 +3,14 @@
 use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, IF_NONE_MATCH, TRANSFER_ENCODING};
 
 use super::problem::{Problem, Slug};
-use crate::domain::ids::{InstanceName, VersionId};
+use crate::domain::ids::{InstanceName, Name, VersionId};
 use crate::domain::reason::Reason;
 
-const INSTANCE: HeaderName = HeaderName::from_static("keywright-instance");
+/// The running copy that is calling.
+pub(crate) const INSTANCE: HeaderName = HeaderName::from_static("keywright-instance");
+
+/// Which application the caller means to be.
+pub(crate) const APPLICATION: HeaderName = HeaderName::from_static("keywright-application");
 
 /// Why a person does this, percent-encoded: kept by the audit trail.
 pub(crate) const REASON: HeaderName = HeaderName::from_static("keywright-reason");
@@ -19,7 +23,7 @@ pub(super) fn check(headers: &HeaderMap) -> Result<(), Problem> {
     if headers.contains_key(CONTENT_LENGTH) && headers.contains_key(TRANSFER_ENCODING) {
         return Err(Problem::bad_request("send Content-Length or Transfer-Encoding, not both"));
     }
-    for name in [AUTHORIZATION, INSTANCE, CONTENT_TYPE, REASON] {
+    for name in [AUTHORIZATION, INSTANCE, APPLICATION, CONTENT_TYPE, REASON] {
         if headers.get_all(&name).iter().count() > 1 {
             return Err(Problem::bad_request(format!("the header `{name}` stands twice")));
         }
@@ -37,6 +41,14 @@ pub(super) fn instance(headers: &HeaderMap) -> Result<InstanceName, Problem> {
 /// Whether the instance names itself at all.
 pub(super) fn names_instance(headers: &HeaderMap) -> bool {
     headers.contains_key(INSTANCE)
+}
+
+/// Which application the caller means to be, if it says so.
+pub(super) fn application(headers: &HeaderMap) -> Result<Option<Name>, Problem> {
+    let Some(value) = headers.get(APPLICATION) else { return Ok(None) };
+    let text = value.to_str().unwrap_or_default();
+    let parsed = text.parse().map(Some);
+    parsed.map_err(|error| Problem::bad_request(format!("the header `{APPLICATION}` is no name: {error}")))
 }
 
 /// The reason that a person gives.

@@ -152,6 +152,18 @@ impl Caller {
         }
     }
 
+    /// The caller as this application and as nothing else: who says which one it means to be isn't served as another, nor as the
+    /// operator that its uid may be as well.
+    ///
+    /// # Errors
+    /// `forbidden`, alike for an application that isn't the caller's and for one that doesn't exist.
+    pub(super) fn only_as(self, application: &Name) -> Result<Caller, Problem> {
+        match self.application {
+            Some(own) if own.name == *application => Ok(Caller { application: Some(own), operator: None, ..self }),
+            _ => Err(Problem::another_application()),
+        }
+    }
+
     /// What its bounds are counted by.
     pub(super) fn key(&self) -> String {
         match (&self.application, &self.operator) {

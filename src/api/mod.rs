@@ -30,7 +30,7 @@ mod tests;
 
 pub use engine_service::EngineService;
 pub use handle::{App, Metrics};
-pub(crate) use headers::REASON;
+pub(crate) use headers::{APPLICATION, INSTANCE, REASON};
 pub use limits::Limits;
 pub use problem::{Problem, Slug};
 pub use server::{BindError, Listener, bind_address, bind_socket, serve};

@@ -242,6 +242,11 @@ pub(super) fn header(name: &str) -> Option<Value> {
         "Keywright-Instance" => {
             ("The running copy that is calling.", json!({"type": "string", "pattern": InstanceName::PATTERN, "default": "default"}))
         }
+        "Keywright-Application" => (
+            "The application that the caller means to be. Refused with 403 if its identity is another's; an operator who is this \
+             application as well is then served as the application.",
+            json!({"type": "string", "pattern": Name::PATTERN}),
+        ),
         "Keywright-Reason" => (
             "Why an operator does this: 1 to 500 characters, percent-encoded; kept in the audit trail. Without it an operator's read of \
              a production credential is refused.",

@@ -116,6 +116,11 @@ impl Problem {
         Problem::new(Slug::Forbidden, "the caller's document or its entry under `operators` doesn't allow this")
     }
 
+    /// For a caller that means to be an application which isn't the one of its identity.
+    pub(super) fn another_application() -> Problem {
+        Problem::new(Slug::Forbidden, "the caller isn't the application that it names: look at `identity` of the Application document")
+    }
+
     /// For a call that needs a right which the caller hasn't, whatever it is about.
     pub(super) fn right_missing(right: Right) -> Problem {
         let right = right.as_str();

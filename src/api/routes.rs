@@ -113,6 +113,7 @@ const fn row(method: &'static str, path: &'static str, name: &'static str, route
 }
 
 const INSTANCE: &str = "Keywright-Instance";
+pub(super) const APPLICATION: &str = "Keywright-Application";
 const REASON: &str = "Keywright-Reason";
 /// What an operator's order may carry.
 const ORDER: &[&str] = &[REASON];
@@ -129,7 +130,7 @@ confirmed; nobody here can know that one of your workers still uses it.";
 pub(super) static ENDPOINTS: &[Endpoint] = &[
     Endpoint {
         who: Who::Reader,
-        headers: &[INSTANCE, REASON, "If-None-Match"],
+        headers: &[INSTANCE, APPLICATION, REASON, "If-None-Match"],
         summary: "Read a credential",
         about: "The current version, as one document. The first disclosure of each version to each instance is on record before it is \
 sent, and whoever names the version in `If-None-Match` counts as holding it.",
@@ -142,7 +143,7 @@ sent, and whoever names the version in `If-None-Match` counts as holding it.",
     },
     Endpoint {
         who: Who::Reader,
-        headers: &[INSTANCE],
+        headers: &[INSTANCE, APPLICATION],
         summary: "List what the caller may read",
         about: "Without fields.",
         answers: &[json::<Credentials>(200, "The credentials that the caller may read.")],
@@ -151,7 +152,7 @@ sent, and whoever names the version in `If-None-Match` counts as holding it.",
     Endpoint {
         who: Who::Reader,
         query: &["credentials"],
-        headers: &[INSTANCE, REASON, "Last-Event-ID"],
+        headers: &[INSTANCE, APPLICATION, REASON, "Last-Event-ID"],
         summary: "Follow the changes",
         about: EVENTS,
         answers: &[text("text/event-stream", "Events, until the caller goes, its access ends, or the daemon stops.")],
@@ -159,7 +160,7 @@ sent, and whoever names the version in `If-None-Match` counts as holding it.",
     },
     Endpoint {
         who: Who::Application,
-        headers: &[INSTANCE],
+        headers: &[INSTANCE, APPLICATION],
         body: Some(Taken { form: form::<WrittenConfirmation>, required: true }),
         summary: "Confirm that nothing older is in use",
         about: TOO_EARLY,
@@ -176,7 +177,7 @@ sent, and whoever names the version in `If-None-Match` counts as holding it.",
     },
     Endpoint {
         who: Who::Application,
-        headers: &[INSTANCE],
+        headers: &[INSTANCE, APPLICATION],
         body: Some(Taken { form: form::<WrittenReport>, required: true }),
         summary: "Report that a version doesn't work",
         about: REPORT,

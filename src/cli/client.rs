@@ -21,8 +21,8 @@ use crate::domain::reason::Reason;
 use super::failure::{Failure, Problem};
 
 /// A thousand credentials with many instances each stay well below.
-const REPLY_LENGTH_MAX: usize = 16 << 20;
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+pub(crate) const REPLY_LENGTH_MAX: usize = 16 << 20;
+pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The daemon answers everything but a submission within this.
 pub(crate) const REPLY_TIMEOUT: Duration = Duration::from_secs(30);
 /// A submission returns when the version is current: that includes the provider's propagation delay and retries.
@@ -175,7 +175,7 @@ pub(crate) async fn collect(body: Incoming, length_max: usize) -> Option<Bytes> 
     Some(whole.freeze())
 }
 
-fn refusal(status: StatusCode, body: &[u8]) -> Failure {
+pub(crate) fn refusal(status: StatusCode, body: &[u8]) -> Failure {
     if let Ok(problem) = serde_json::from_slice::<Problem>(body) {
         return Failure::answered(problem);
     }
@@ -184,7 +184,7 @@ fn refusal(status: StatusCode, body: &[u8]) -> Failure {
     failure
 }
 
-fn no_answer(detail: &str) -> Failure {
+pub(crate) fn no_answer(detail: &str) -> Failure {
     Failure::failed("no-answer", "the daemon didn't answer clearly", detail)
         .then("look at the daemon's log; `keywright status` shows what was done")
 }

@@ -9,7 +9,10 @@ use std::time::Duration;
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::api::{App, EngineService, Limits, Listener, bind_address, bind_socket, serve};
+use crate::delivery::Courier;
+use crate::delivery::file::FileCourier;
 use crate::delivery::stream::StreamHub;
+use crate::delivery::webhook::WebhookCourier;
 use crate::domain::policy::Policies;
 use crate::domain::span::Span;
 use crate::embedded::Embedded;
@@ -24,6 +27,7 @@ use crate::policies::Problems;
 use crate::runtime::audit::{AuditFile, Head, Leading, STARTED, VerifyError, last_leading, verify};
 use crate::runtime::clock::{SystemClock, wall_now};
 use crate::runtime::config::{Config, JournalConfig, StoreConfig};
+use crate::runtime::couriers::Couriers;
 use crate::runtime::metrics::Metrics;
 use crate::runtime::reload::{LOOK_EVERY, Watch};
 use crate::runtime::shutdown::Shutdown;
@@ -173,10 +177,10 @@ pub(super) async fn start_daemon(config: Config, shutdown: Shutdown) -> Result<D
     let rewraps = Arc::new(StoreRewraps::new(opened.embedded.clone(), Arc::clone(&opened.audit)));
     let app = App {
         service: Arc::new(EngineService(Arc::clone(&engine))),
-        hub,
+        hub: Arc::clone(&hub),
         operators: config.operators.clone(),
         reviews: known_pods.as_ref().map(KnownPods::reviews),
-        metrics: render(metrics, Arc::clone(&engine), issuer),
+        metrics: render(metrics.clone(), Arc::clone(&engine), issuer),
         snapshots: Some(Arc::new(StoreSnapshots { embedded: opened.embedded.clone(), audit: Arc::clone(&opened.audit) })),
         rewraps: Some(Arc::clone(&rewraps) as _),
         ready: Arc::clone(&ready),
@@ -186,6 +190,10 @@ pub(super) async fn start_daemon(config: Config, shutdown: Shutdown) -> Result<D
     let checked = Arc::clone(&engine);
     tasks.spawn(Arc::clone(&engine).run(shutdown.token()));
     tasks.spawn(serve(listeners, app, shutdown.token()));
+    let couriers = Couriers::new(Arc::clone(&engine), couriers(&config, &engine), hub, metrics);
+    // One process, which leads for as long as it runs.
+    let (_leads, leads) = tokio::sync::watch::channel(true);
+    tasks.spawn(couriers.run(leads, shutdown.token()));
     tasks.spawn(rewraps.follow(Arc::clone(&engine), shutdown.clone()));
     if let Some(tls) = opened.tls {
         tasks.spawn(tls.follow(Arc::clone(&engine)));
@@ -204,6 +212,13 @@ pub(super) async fn start_daemon(config: Config, shutdown: Shutdown) -> Result<D
     tracing::info!(socket = %config.listen.socket.display(), address = %address, "ready");
     let work = tokio::spawn(supervise(tasks, opened.audit, ready, shutdown.clone()));
     Ok(DaemonHandle { socket: config.listen.socket, address, audit_file: config.audit, shutdown, work })
+}
+
+/// The ways of delivery beside the stream.
+fn couriers(config: &Config, engine: &Engine) -> Vec<Arc<dyn Courier>> {
+    let queues = config.data_directory().join("deliveries");
+    let (installation, _) = engine.leading();
+    vec![Arc::new(FileCourier::new()), Arc::new(WebhookCourier::new(queues, installation))]
 }
 
 /// How long a call to a provider may take: a tenth of the shortest `maxAge`, so that one slow answer costs no deadline, within

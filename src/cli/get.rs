@@ -79,12 +79,22 @@ fn no_field(name: &Name, field: &FieldName) -> Failure {
 
 /// A token that others can read isn't one application's any more: said, not refused, as mounted volumes often are.
 fn read_token(path: &Path, terminal: Terminal) -> Result<HeaderValue, Failure> {
+    let (token, is_exposed) = token_of(path)?;
+    if is_exposed {
+        terminal.remark(&format!("warning: {} can be read by others: chmod 600 it", path.display()));
+    }
+    bearer(&token)
+}
+
+/// The token in a file, and whether others can read it.
+///
+/// # Errors
+/// If the file can't be read, or holds no token.
+pub(super) fn token_of(path: &Path) -> Result<(Zeroizing<Vec<u8>>, bool), Failure> {
     let doing = format!("reading the token in {}", path.display());
     let failed = |error: std::io::Error| Failure::io(&doing, &error);
     let file = std::fs::File::open(path).map_err(failed)?;
-    if file.metadata().map_err(failed)?.mode() & 0o077 != 0 {
-        terminal.remark(&format!("warning: {} can be read by others: chmod 600 it", path.display()));
-    }
+    let is_exposed = file.metadata().map_err(failed)?.mode() & 0o077 != 0;
     let mut text = Zeroizing::new(Vec::with_capacity(TOKEN_LENGTH_MAX + 1));
     let limit = u64::try_from(TOKEN_LENGTH_MAX).unwrap_or(u64::MAX) + 1;
     file.take(limit).read_to_end(&mut text).map_err(failed)?;
@@ -97,7 +107,7 @@ fn read_token(path: &Path, terminal: Terminal) -> Result<HeaderValue, Failure> {
             format!("{}: one line of printable characters is expected", path.display()),
         ));
     }
-    bearer(token)
+    Ok((Zeroizing::new(token.to_vec()), is_exposed))
 }
 
 /// The header that shows who calls. Marked as sensitive: it has no `Debug` form.

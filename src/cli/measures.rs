@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::api::Metrics as Render;
+use crate::domain::delivery::Way;
 use crate::engine::Engine;
 use crate::engine::meter::Meter;
-use crate::engine::views::CredentialMeasure;
+use crate::engine::views::{CredentialMeasure, DeliveryState, DeliveryStatus};
 use crate::issuers::declarative::{AnswerObserver, DeclarativeIssuer};
 use crate::issuers::{BreakerState, Issuer};
 use crate::runtime::metrics::{CredentialSample, Metrics};
@@ -39,11 +40,21 @@ pub(super) fn answers(metrics: Metrics) -> AnswerObserver {
 pub(super) fn render(metrics: Metrics, engine: Arc<Engine>, issuer: Arc<DeclarativeIssuer>) -> Render {
     Arc::new(move |with_names| {
         tell_of_providers(&metrics, &issuer);
+        tell_of_deliveries(&metrics, &engine);
         let store = engine.store_status();
         metrics.store(store.breaker != BreakerState::Closed, Duration::from_secs(store.stale_for_seconds.unwrap_or_default()));
         let samples: Vec<CredentialSample> = engine.measures().iter().map(sample).collect();
         metrics.encode(&samples, &engine.problem_counts(), with_names).unwrap_or_default()
     })
+}
+
+fn tell_of_deliveries(metrics: &Metrics, engine: &Engine) {
+    let all = engine.deliveries();
+    for way in Way::ALL {
+        let of_way: Vec<&DeliveryStatus> = all.iter().filter(|status| status.way == way).collect();
+        let failing = of_way.iter().filter(|status| matches!(status.state, DeliveryState::Failing | DeliveryState::Dead)).count();
+        metrics.delivery_standing(way.as_str(), failing, of_way.iter().map(|status| status.dead_letters.len()).sum());
+    }
 }
 
 fn tell_of_providers(metrics: &Metrics, issuer: &DeclarativeIssuer) {

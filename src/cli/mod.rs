@@ -8,6 +8,7 @@ mod client;
 mod completions;
 mod daemon;
 mod demo;
+mod exec;
 mod failure;
 mod forget;
 mod get;
@@ -29,6 +30,7 @@ mod rotate;
 mod run;
 mod schema;
 mod settings;
+mod sse;
 mod status;
 mod submit;
 mod terminal;
@@ -172,6 +174,9 @@ enum Command {
         #[arg(long, value_name = "TEXT")]
         reason: Option<Reason>,
     },
+    /// Start a program with its application's credentials, and restart or signal it when they change
+    #[command(long_about = exec::ABOUT)]
+    Exec(exec::ExecArguments),
     /// Copy the store while the daemon runs, sealed as it is: into a new file
     Backup {
         /// Where to; it must not exist
@@ -284,6 +289,7 @@ fn dispatch(arguments: Arguments, terminal: Terminal) -> Result<ExitCode, Failur
         Command::Check { path, credential: None } => check::check(path, &settings, terminal),
         Command::Check { path, credential: Some(name) } => asking(judge::judge(path, &name, &settings, terminal)),
         Command::Audit(AuditCommand::Verify { file }) => audit::verify_trail(file, &settings, terminal),
+        Command::Exec(asked) => asking(exec::exec(asked, &settings, terminal)),
         Command::Backup { file } => asking(async { backup::backup(&file, &settings.client()?, terminal).await }),
         Command::Restore { file, force } => asking(backup::bring_back(file, force, &settings, terminal)),
         Command::Rewrap { to } => asking(async { rewrap::rewrap(to, &settings.client()?, terminal).await }),

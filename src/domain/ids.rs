@@ -127,6 +127,11 @@ text_newtype!(
 );
 
 impl InstanceName {
+    /// What the daemon itself reads as, when it brings an application's state by a way of delivery.
+    pub(super) fn of_way(way: &'static str) -> InstanceName {
+        InstanceName(way.into())
+    }
+
     /// What an instance is called that doesn't name itself.
     pub fn unnamed() -> InstanceName {
         InstanceName("default".into())

@@ -5,6 +5,8 @@
 
 pub mod access;
 pub mod credential;
+pub mod delivery;
+pub mod document;
 pub mod due;
 pub mod environment;
 pub mod fields;

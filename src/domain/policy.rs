@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::access::Identity;
 use super::credential::{Credential, Environment};
+use super::delivery::Deliveries;
 use super::ids::Name;
 use super::provider::Provider;
 use super::rollout::{Share, time_of};
@@ -130,6 +131,8 @@ pub struct Application {
     pub lease: Option<Span>,
     pub callback: Option<String>,
     pub webhook: Option<String>,
+    /// Ways of delivery beside the stream, which every application has.
+    pub delivery: Deliveries,
 }
 
 /// When an instance takes up a new version.

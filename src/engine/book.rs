@@ -28,6 +28,9 @@ struct Pages {
     holders: BTreeMap<Name, Vec<(Name, InstanceName)>>,
     /// (credential, application) that was served it once, or was released.
     seen: BTreeSet<(Name, Name)>,
+    /// Instances in whose name we read ourselves, to bring what we read to a target outside: they hold it for as long as their way
+    /// of delivery is asked for.
+    couriers: BTreeSet<(Name, InstanceName)>,
 }
 
 impl Pages {
@@ -46,6 +49,13 @@ impl Pages {
             }
         }
     }
+
+    /// Whether the lease has run out: without a stream, and without a sign of life for so long.
+    fn is_out(&self, key: &(Name, InstanceName), entry: &Instance, running: Duration) -> bool {
+        (entry.streams == 0 || is_on(Mutant::LeaseOfStreamRuns))
+            && !self.couriers.contains(key)
+            && entry.lease.is_some_and(|lease| running.saturating_sub(entry.lease_from) >= lease)
+    }
 }
 
 #[derive(Debug, Default)]
@@ -63,14 +73,20 @@ struct Entry {
     holding: Holding,
     /// Versions whose disclosure is audited and durable.
     recorded: BTreeSet<VersionId>,
+    /// Of what a courier reads: the version that its target has.
+    arrived: Option<VersionId>,
 }
 
 impl Entry {
     /// What is being served and isn't on record yet holds the version alive, and doesn't count as having been served: the read
-    /// may yet be refused.
-    fn on_record(&self) -> Holding {
+    /// may yet be refused. Nor does what a courier has read and not brought to its target.
+    fn on_record(&self, of_courier: bool) -> Holding {
         let mut holding = self.holding.clone();
+        let has_arrived = self.arrived.as_ref() == Some(&holding.newest) || holding.confirmed.as_ref() == Some(&holding.newest);
         if let Some(before) = self.recorded.last().filter(|_| !self.recorded.contains(&holding.newest)) {
+            holding.newest = before.clone();
+        } else if let Some(before) = holding.held.iter().rev().find(|held| **held != holding.newest).filter(|_| of_courier && !has_arrived)
+        {
             holding.newest = before.clone();
         }
         holding
@@ -95,7 +111,7 @@ impl Book {
             let instance = pages.instances.entry(key).or_default();
             instance.lease_from = running;
             let recorded = holding.held.iter().cloned().collect();
-            instance.holdings.insert(holding.credential.clone(), Entry { holding, recorded });
+            instance.holdings.insert(holding.credential.clone(), Entry { holding, recorded, arrived: None });
         }
         pages.seen = holdings.seen.into_iter().map(|(application, credential)| (credential, application)).collect();
         Book { pages: Mutex::new(pages) }
@@ -153,6 +169,7 @@ impl Book {
         let known = entry.holdings.entry(credential.clone()).or_insert_with(|| Entry {
             holding: Holding::none_yet(application.clone(), instance.clone(), credential.clone(), version.clone()),
             recorded: BTreeSet::new(),
+            arrived: None,
         });
         if !known.holding.knows(version, pod) {
             // It is on record for others: not for this pod.
@@ -184,6 +201,27 @@ impl Book {
         known.is_some_and(|known| known.recorded.contains(version))
     }
 
+    /// In whose names we read ourselves. The lease of those that are no longer among them begins now.
+    pub(super) fn set_couriers(&self, couriers: BTreeSet<(Name, InstanceName)>, running: Duration) {
+        let mut pages = self.pages();
+        let gone: Vec<(Name, InstanceName)> = pages.couriers.difference(&couriers).cloned().collect();
+        for key in gone {
+            if let Some(entry) = pages.instances.get_mut(&key) {
+                entry.lease_from = running;
+            }
+        }
+        pages.couriers = couriers;
+    }
+
+    /// A courier's target has this version: from now on it counts as served. Whether that is news.
+    pub(super) fn arrived(&self, application: &Name, instance: &InstanceName, credential: &Name, version: &VersionId) -> bool {
+        let mut pages = self.pages();
+        let known = pages.instances.get_mut(&(application.clone(), instance.clone())).and_then(|entry| entry.holdings.get_mut(credential));
+        let Some(known) = known.filter(|known| known.arrived.as_ref() != Some(version)) else { return false };
+        known.arrived = Some(version.clone());
+        true
+    }
+
     /// What this instance holds of a credential.
     pub(super) fn holding(&self, application: &Name, instance: &InstanceName, credential: &Name) -> Option<Holding> {
         let pages = self.pages();
@@ -206,7 +244,10 @@ impl Book {
     pub(super) fn holdings_of(&self, credential: &Name) -> Vec<Holding> {
         let pages = self.pages();
         let holders = pages.holders.get(credential).into_iter().flatten();
-        holders.filter_map(|holder| pages.instances.get(holder)?.holdings.get(credential)).map(Entry::on_record).collect()
+        holders
+            .filter_map(|holder| Some((holder, pages.instances.get(holder)?.holdings.get(credential)?)))
+            .map(|(holder, entry)| entry.on_record(pages.couriers.contains(holder)))
+            .collect()
     }
 
     pub(super) fn was_seen(&self, application: &Name, credential: &Name) -> bool {
@@ -220,21 +261,18 @@ impl Book {
         of_application.map(|((_, instance), entry)| (instance.clone(), entry.holdings.keys().cloned().collect())).collect()
     }
 
-    /// Instances of an application that have a stream.
+    /// Instances of an application that have a stream, or whose state we bring to them ourselves.
     pub(super) fn streaming(&self, application: &Name) -> Vec<InstanceName> {
         let pages = self.pages();
-        let streaming = pages.instances.iter().filter(|((name, _), entry)| name == application && entry.streams > 0);
+        let lives = |key: &(Name, InstanceName), entry: &Instance| entry.streams > 0 || pages.couriers.contains(key);
+        let streaming = pages.instances.iter().filter(|(key, entry)| key.0 == *application && lives(key, entry));
         streaming.map(|((_, instance), _)| instance.clone()).collect()
     }
 
     /// Instances whose lease has run out: without a stream, and without a sign of life for so long.
     pub(super) fn expired(&self, running: Duration) -> Vec<Expired> {
         let pages = self.pages();
-        let out = |entry: &Instance| {
-            (entry.streams == 0 || is_on(Mutant::LeaseOfStreamRuns))
-                && entry.lease.is_some_and(|lease| running.saturating_sub(entry.lease_from) >= lease)
-        };
-        let expired = pages.instances.iter().filter(|(_, entry)| out(entry));
+        let expired = pages.instances.iter().filter(|(key, entry)| pages.is_out(key, entry, running));
         expired
             .map(|((application, instance), entry)| Expired {
                 application: application.clone(),
@@ -256,7 +294,8 @@ impl Book {
     /// The running time at which the next lease runs out.
     pub(super) fn next_expiry(&self) -> Option<Duration> {
         let pages = self.pages();
-        pages.instances.values().filter(|entry| entry.streams == 0).filter_map(|entry| Some(entry.lease_from + entry.lease?)).min()
+        let leased = pages.instances.iter().filter(|(key, entry)| entry.streams == 0 && !pages.couriers.contains(key));
+        leased.filter_map(|(_, entry)| Some(entry.lease_from + entry.lease?)).min()
     }
 
     /// Removes an instance, unless it has come back to life since `expired` was asked (`running`: the time of that look).
@@ -265,9 +304,7 @@ impl Book {
         let key = (application.clone(), instance.clone());
         let Some(entry) = pages.instances.get(&key) else { return false };
         if let Some(running) = still_expired_at {
-            let out = (entry.streams == 0 || is_on(Mutant::LeaseOfStreamRuns))
-                && entry.lease.is_some_and(|lease| running.saturating_sub(entry.lease_from) >= lease);
-            if !out {
+            if !pages.is_out(&key, entry, running) {
                 return false;
             }
         }
@@ -402,6 +439,45 @@ mod tests {
         assert_eq!(book.holdings_of(&key)[0].newest, v1, "the read was refused: it has the old version only");
         book.recorded(&app, &one, &key, &v2);
         assert_eq!(book.holdings_of(&key)[0].newest, v2);
+    }
+
+    #[test]
+    fn what_a_courier_read_was_observed_once_its_target_has_it() {
+        let (app, one, key, v1) = names();
+        let v2: VersionId = "v2".parse().unwrap();
+        let mut holding = Holding::first(app.clone(), one.clone(), key.clone(), v1.clone());
+        holding.serve(&v2);
+        let load = || Book::load(Holdings { holdings: vec![holding.clone()], seen: Vec::new() }, Duration::ZERO);
+        let newest = |book: &Book| book.holdings_of(&key)[0].newest.clone();
+        let book = load();
+        assert_eq!(newest(&book), v2, "an application's own read");
+        let couriers = BTreeSet::from([(app.clone(), one.clone())]);
+        book.set_couriers(couriers.clone(), Duration::ZERO);
+        assert_eq!(newest(&book), v1, "read, and perhaps nowhere yet");
+        assert!(book.arrived(&app, &one, &key, &v2) && !book.arrived(&app, &one, &key, &v2), "it is news once");
+        assert_eq!((newest(&book), book.holdings_of(&key)[0].held.len()), (v2.clone(), 2), "observed, and not confirmed");
+        let again = load();
+        again.set_couriers(couriers, Duration::ZERO);
+        assert_eq!(newest(&again), v1, "what a former process brought there isn't taken on trust");
+        let mut confirmed = again.holding(&app, &one, &key).unwrap();
+        confirmed.confirm(&v2).unwrap();
+        assert_eq!(again.confirm(&confirmed, &v2), Ok(()));
+        assert_eq!((newest(&again), again.holdings_of(&key)[0].held.len()), (v2, 1), "a proof is a proof");
+    }
+
+    #[test]
+    fn a_courier_holds_for_as_long_as_its_way_is_asked_for() {
+        let (app, one, key, v1) = names();
+        let book = Book::default();
+        let at = Duration::from_secs;
+        book.set_couriers(BTreeSet::from([(app.clone(), one.clone())]), at(0));
+        assert!(book.serve(&app, &one, &key, &v1).is_some());
+        book.touch(&app, &one, LEASE, at(0));
+        assert!(book.expired(at(1_000)).is_empty() && book.next_expiry().is_none() && !book.remove(&app, &one, Some(at(1_000))));
+        assert_eq!(book.streaming(&app), [one]);
+        book.set_couriers(BTreeSet::new(), at(1_000));
+        assert!(book.expired(at(1_004)).is_empty(), "its lease begins when the way is no longer asked for");
+        assert_eq!((book.expired(at(1_005)).len(), book.next_expiry()), (1, Some(at(1_005))));
     }
 
     #[test]

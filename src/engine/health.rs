@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::Engine;
 use super::cell::Cell;
+use super::deliveries::delivery_problem;
 use super::manual::asked_for;
 use super::rollout::rolled_out;
 use super::status::{is_forgotten, overlap_end, unmanaged};
@@ -74,13 +75,15 @@ impl Engine {
         Some(StatusProblem { credential: None, code: "store-away".to_owned(), message })
     }
 
-    /// How often each code stands among the problems of all credentials, of the providers and of the daemon itself.
+    /// How often each code stands among the problems of all credentials, of the providers, of deliveries and of the daemon itself.
     pub fn problem_counts(&self) -> BTreeMap<String, u64> {
         let now = self.seams.clock.now().wall;
         let policies = self.policies();
         let mut counts = BTreeMap::new();
         let mut count = |problem: StatusProblem| *counts.entry(problem.code).or_default() += 1;
-        self.own_problems().into_iter().chain(self.provider_problems()).for_each(&mut count);
+        let deliveries = self.deliveries();
+        let of_deliveries = deliveries.iter().filter_map(delivery_problem);
+        self.own_problems().into_iter().chain(self.provider_problems()).chain(of_deliveries).for_each(&mut count);
         for cell in self.all_cells() {
             match self.context(&cell.name) {
                 Some(context) => {

@@ -10,6 +10,7 @@ mod book;
 mod cell;
 pub mod clock;
 mod confirm;
+mod deliveries;
 mod drift;
 mod drive;
 pub mod errors;
@@ -54,6 +55,7 @@ use tokio::sync::Notify;
 
 use crate::delivery::{Change, Delivery};
 use crate::domain::credential::Environment;
+use crate::domain::delivery::Way;
 use crate::domain::due::DueReason;
 use crate::domain::ids::{InstallationId, InstanceName, Name, OperationId, VersionId};
 use crate::domain::launch::Launch;
@@ -74,7 +76,9 @@ use clock::Clock;
 use errors::RotateError;
 use gather::{Context, Documents};
 use meter::Meter;
+use views::DeliveryStatus;
 
+pub use deliveries::Withheld;
 pub use holdings::StreamGuard;
 pub use pods::BoundPod;
 pub use status::VersionView;
@@ -173,6 +177,8 @@ pub struct Engine {
     launches: RwLock<BTreeMap<Name, Launch>>,
     /// Held while one of them changes.
     launching: tokio::sync::Mutex<()>,
+    /// How the ways of delivery beside the stream stand; in memory, because each start looks at every target anew.
+    deliveries: Mutex<BTreeMap<(Name, Way), DeliveryStatus>>,
 }
 
 impl fmt::Debug for Engine {
@@ -223,6 +229,7 @@ impl Engine {
         for application in policies.applications.values() {
             self.book.set_lease(&application.name, lease_of(application, &policies));
         }
+        self.adopt_deliveries(&policies);
     }
 
     /// A problem of the daemon itself, shown in `status` until it is cleared with `None`.

@@ -53,6 +53,7 @@ impl Engine {
             all_paused: RwLock::new(pause),
             launches: RwLock::new(launches),
             launching: tokio::sync::Mutex::default(),
+            deliveries: Mutex::default(),
         });
         engine.adopt_policies();
         Ok(engine)

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::Engine;
 use super::cell::{Cell, Work};
+use super::deliveries::delivery_problem;
 use super::gather::Context;
 use super::manual;
 use super::views::{ApplicationStatus, CredentialStatus, IncidentStatus, Status, StatusProblem};
@@ -84,7 +85,9 @@ impl Engine {
         }
         problems.extend(self.provider_problems());
         let providers = self.providers_of(cells.iter().map(AsRef::as_ref));
-        Some(Status { credentials, problems, providers, store: self.store_status(), next })
+        let deliveries = self.deliveries_of(&credentials);
+        problems.extend(deliveries.iter().filter_map(delivery_problem));
+        Some(Status { credentials, problems, providers, store: self.store_status(), deliveries, next })
     }
 
     pub(super) fn credential_problems(&self, cell: &Cell, context: &Context, standing: &Standing, now: Timestamp) -> Vec<StatusProblem> {

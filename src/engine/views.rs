@@ -1,48 +1,21 @@
 //! What the engine shows: the documents of `status`, `plan` and the reads, as the contract words them.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::domain::credential::Environment;
+use crate::domain::delivery::Way;
 use crate::domain::environment::{Proof, Verdict};
 use crate::domain::holders::{Blocker, HoldingState};
 use crate::domain::ids::{InstanceName, KeyId, Name, VersionId};
 use crate::domain::ledger::Closure;
 use crate::domain::manual::{Asks, Urgency};
-use crate::domain::material::Material;
 use crate::issuers::BreakerState;
 
-/// What an application gets: the served fields of one version, never a mix.
-#[derive(Debug)]
-pub struct Document {
-    pub name: Name,
-    pub provider: Name,
-    pub environment: Environment,
-    pub version: VersionId,
-    /// Grows with each change that an application can see.
-    pub revision: u64,
-    pub issued_at: Timestamp,
-    /// The store was away when this was served; the value is from the cache.
-    pub stale: bool,
-    /// Served fields only.
-    pub fields: Arc<Material>,
-    /// During the overlap, where a field's use is to verify.
-    pub previous: Option<Arc<Previous>>,
-}
-
-/// The version before, for those who check what others signed with it.
-#[derive(Debug)]
-pub struct Previous {
-    pub version: VersionId,
-    /// The fields whose use is to verify.
-    pub fields: Material,
-    /// The end of the overlap, or of the time that an incident leaves. It stays listed for longer while somebody still holds it: as long as it is listed, it is good.
-    pub valid_until: Timestamp,
-}
+pub use crate::domain::document::{Document, Previous};
 
 /// One row of `GET /v1/credentials`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
@@ -62,8 +35,50 @@ pub struct Status {
     /// Where these credentials are called at.
     pub providers: Vec<ProviderStatus>,
     pub store: StoreStatus,
+    /// Ways of delivery beside the stream, of the applications that read these credentials; as the replica that leads knows them.
+    pub deliveries: Vec<DeliveryStatus>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next: Option<Name>,
+}
+
+/// How one way of delivery of one application stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct DeliveryStatus {
+    pub application: Name,
+    pub way: Way,
+    pub state: DeliveryState,
+    /// Since when it is in this state; `null` while nothing was tried yet.
+    pub since: Option<Timestamp>,
+    /// Why it isn't `delivered`.
+    pub reason: Option<String>,
+    /// Messages that were given up, the last one of each credential.
+    pub dead_letters: Vec<DeadLetterStatus>,
+}
+
+/// What is known of a delivery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum DeliveryState {
+    /// The target has the latest.
+    Delivered,
+    /// It wasn't tried yet, or something is still under way.
+    Waiting,
+    /// The last try failed; it is tried again.
+    Failing,
+    /// A message was given up, and no later one was accepted in its place.
+    Dead,
+}
+
+/// A message that was given up.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct DeadLetterStatus {
+    /// The message's own id, the same on each try.
+    pub id: String,
+    pub credential: Name,
+    pub version: VersionId,
+    pub revision: u64,
+    pub given_up_at: Timestamp,
+    pub reason: String,
 }
 
 /// How the store stands.

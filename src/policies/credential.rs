@@ -6,6 +6,7 @@ use crate::domain::ids::Name;
 use crate::domain::policy::Uptake;
 use crate::domain::span::Span;
 
+use super::delivery::WrittenDelivery;
 use super::problem::{Place, Sink};
 use super::reader::{At, Fields, boolean, choice, entries, list, text};
 use super::tree::Node;
@@ -39,6 +40,7 @@ pub(super) struct WrittenApplication {
     pub(super) lease: Option<Span>,
     pub(super) callback: Option<String>,
     pub(super) webhook: Option<String>,
+    pub(super) delivery: WrittenDelivery,
 }
 
 pub(super) fn read_credential(node: &Node, sink: &Sink<'_>) -> Option<WrittenCredential> {
@@ -110,9 +112,9 @@ pub(super) fn read_application(node: &Node, sink: &Sink<'_>) -> Option<WrittenAp
     let uptake = fields.get("uptake").and_then(|node| uptake(node, sink)).unwrap_or(Uptake::Stream);
     let lease = fields.get("lease").and_then(|node| span(node, sink)).map(|lease| lease.value);
     fields.unsupported("reads");
-    fields.unsupported("delivery");
+    let delivery = fields.get("delivery").map(|node| WrittenDelivery::read(node, sink)).unwrap_or_default();
     fields.done();
-    Some(WrittenApplication { environment, credentials, identity, uptake, lease, callback, webhook })
+    Some(WrittenApplication { environment, credentials, identity, uptake, lease, callback, webhook, delivery })
 }
 
 fn listed(node: &Node, sink: &Sink<'_>) -> Vec<At<Name>> {

@@ -13,7 +13,7 @@ use crate::domain::provider::{Provider, SignedCall};
 use super::credential::{WrittenApplication, WrittenCredential};
 use super::problem::{Place, Sink, shown};
 use super::reader::At;
-use super::{rollout, rotation};
+use super::{delivery, rollout, rotation};
 
 /// How far `administeredBy` is followed in search of a circle.
 const CHAIN_MAX: usize = 1_000;
@@ -53,6 +53,7 @@ impl Catalogue {
         });
         let applications = applications.collect();
         self.check_identities(sink);
+        delivery::check_folders(&self.applications, sink);
         (credentials, applications)
     }
 
@@ -238,6 +239,7 @@ fn application(name: &Name, written: &WrittenApplication) -> Option<Application>
         lease: written.lease,
         callback: written.callback.clone(),
         webhook: written.webhook.clone(),
+        delivery: written.delivery.deliveries.clone()?,
     })
 }
 

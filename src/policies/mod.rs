@@ -6,6 +6,7 @@
 
 mod builtin;
 mod credential;
+mod delivery;
 mod folder;
 mod lifecycles;
 mod links;

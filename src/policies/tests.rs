@@ -1,6 +1,7 @@
 //! Documents and the problems that they must get, each with its line, its column and its code.
 
 mod by_hand;
+mod deliveries;
 mod folders;
 mod fuzz;
 mod go_live;
@@ -144,7 +145,7 @@ fn credentials(#[case] spec: &str, #[case] expected: &[&str]) {
 #[case("{environment: sandbox, credentials: [], identity: {}}", &["4:57 bad-identity"])]
 #[case("{environment: sandbox, credentials: [], identity: {unix: {uid: -1}}}", &["4:70 bad-type"])]
 #[case("{environment: sandbox, credentials: [], identity: {token: {sha256: hunter2}}}", &["4:74 bad-hash"])]
-#[case("{environment: sandbox, credentials: [], identity: {unix: {uid: 2}}, uptake: native, reads: 1h, delivery: {}}", &["4:83 unsupported", "4:91 unsupported", "4:102 unsupported"])]
+#[case("{environment: sandbox, credentials: [], identity: {unix: {uid: 2}}, uptake: native, reads: 1h, delivery: {}}", &["4:83 unsupported", "4:91 unsupported"])]
 #[case("{environment: sandbox, credentials: [], identity: {unix: {uid: 2}}, endpoints: {callback: \"http://a.example\", webhook: \"https://u:p@a.example\"}}", &["4:97 bad-url", "4:126 bad-url"])]
 fn applications(#[case] spec: &str, #[case] expected: &[&str]) {
     assert_eq!(problems_of(&format!("{}spec: {spec}\n", head("Application", "a"))), expected);

@@ -58,6 +58,9 @@ pub struct Metrics {
     store_breaker: Gauge<f64, AtomicU64>,
     store_stale: Gauge<f64, AtomicU64>,
     pushes: Histogram,
+    deliveries: Family<Labels, Counter>,
+    failing: Gauges,
+    dead_letters: Gauges,
 }
 
 impl Default for Metrics {
@@ -73,6 +76,9 @@ impl Default for Metrics {
             store_stale: Gauge::default(),
             // 1 ms to about 16 s.
             pushes: Histogram::new(exponential_buckets(0.001, 2.0, 15)),
+            deliveries: Family::default(),
+            failing: Gauges::default(),
+            dead_letters: Gauges::default(),
         }
     }
 }
@@ -138,7 +144,21 @@ impl Metrics {
         self.pushes.observe(latency.as_secs_f64());
     }
 
-    /// All metrics as text; `problems` are how often each code stands in `status`. With names there is a line per credential; without, credentials of one provider and environment are one
+    /// A try of a way of delivery beside the stream ended: `delivered`, `failed` or `given-up`. What was there already isn't counted.
+    pub fn delivery_ended(&self, way: &'static str, outcome: &'static str) {
+        self.deliveries.get_or_create(&vec![("way", way.to_owned()), ("outcome", outcome.to_owned())]).inc();
+    }
+
+    /// How many applications' last try failed or was given up, and how many messages were given up and not made good.
+    pub fn delivery_standing(&self, way: &'static str, failing: usize, dead_letters: usize) {
+        let labels = vec![("way", way.to_owned())];
+        self.failing.get_or_create(&labels).set(as_number(u64::try_from(failing).unwrap_or(u64::MAX)));
+        self.dead_letters.get_or_create(&labels).set(as_number(u64::try_from(dead_letters).unwrap_or(u64::MAX)));
+    }
+
+    /// All metrics as text; `problems` are how often each code stands in `status`.
+    ///
+    /// With names there is a line per credential; without, credentials of one provider and environment are one
     /// line: the greatest age, the nearest deadline, the sum of holders, the number with each verdict.
     ///
     /// # Errors
@@ -180,6 +200,9 @@ impl Metrics {
             "From promotion until an instance with an older version is given the new one",
             self.pushes.clone(),
         );
+        registry.register("deliveries", "Tries of deliveries beside the stream, by way and outcome", self.deliveries.clone());
+        registry.register("delivery_failing", "Applications whose last delivery by this way failed or was given up", self.failing.clone());
+        registry.register("delivery_dead_letters", "Messages that were given up and not made good since", self.dead_letters.clone());
     }
 }
 
@@ -333,6 +356,8 @@ mod tests {
         metrics.store(true, Duration::from_secs(7));
         metrics.rate_limit_remaining("dinie", "sandbox", 41);
         metrics.clone().pushed(Duration::from_millis(3));
+        metrics.delivery_ended("webhook", "failed");
+        metrics.delivery_standing("webhook", 2, 3);
         let text = metrics.encode(&[sample("dinie-a", "sandbox", 10, 5.0)], &problems(), true).unwrap();
         for line in [
             "keywright_credential_age_seconds{credential=\"dinie-a\",provider=\"dinie\",environment=\"sandbox\"} 10.0",
@@ -355,6 +380,9 @@ mod tests {
             "keywright_store_breaker_open 1.0",
             "keywright_store_stale_seconds 7.0",
             "keywright_push_latency_seconds_count 1",
+            "keywright_deliveries_total{way=\"webhook\",outcome=\"failed\"} 1",
+            "keywright_delivery_failing{way=\"webhook\"} 2.0",
+            "keywright_delivery_dead_letters{way=\"webhook\"} 3.0",
         ] {
             assert!(text.lines().any(|found| found == line), "{line}\n{text}");
         }

@@ -3,6 +3,7 @@
 pub mod audit;
 pub mod clock;
 pub mod config;
+pub mod couriers;
 pub mod hardening;
 pub mod metrics;
 pub mod reload;

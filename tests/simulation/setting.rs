@@ -260,6 +260,7 @@ fn document_of(rng: &mut Rng, crowd: &Crowd, environment: Environment) -> Applic
         lease: rng.chance(40).then(|| Span::from_secs(30 + rng.below(1_200) as u64)),
         callback: None,
         webhook: None,
+        delivery: Default::default(),
     }
 }
 

@@ -2,7 +2,7 @@
 //! update of a client (RFC 7592) gives it a new secret there, and the old one is dead.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command as Blocking, Stdio};
 use std::time::{Duration, Instant};
 
@@ -13,9 +13,10 @@ use tokio::process::{Child, Command};
 
 use super::wire::{Ask, Target};
 
-const PROGRAM: &str = "/usr/bin/glewlwyd";
-/// Tables, and a first administrator, as the package installs them.
-const TABLES: &str = "/usr/share/dbconfig-common/data/glewlwyd/install/sqlite3";
+/// Where they lie in the package: the program, its modules, and tables with a first administrator.
+const PROGRAM: &str = "usr/bin/glewlwyd";
+const MODULES: &str = "usr/lib/glewlwyd";
+const TABLES: &str = "usr/share/dbconfig-common/data/glewlwyd/install/sqlite3";
 const READY_LIMIT: Duration = Duration::from_secs(30);
 
 pub(crate) struct Glewlwyd {
@@ -28,8 +29,8 @@ pub(crate) struct Glewlwyd {
 
 impl Glewlwyd {
     pub(crate) async fn start() -> Self {
-        for file in [PROGRAM, TABLES] {
-            assert!(Path::new(file).exists(), "{file} is missing: run the test command `tests/run`, which installs Glewlwyd");
+        for file in [PROGRAM, TABLES].map(unpacked) {
+            assert!(file.exists(), "{} is missing: run the test command `tests/run`, which brings Glewlwyd", file.display());
         }
         let folder = tempfile::Builder::new().prefix("glewlwyd-").tempdir().expect("a temporary folder");
         let address = free_address();
@@ -37,7 +38,7 @@ impl Glewlwyd {
         let config = folder.path().join("glewlwyd.conf");
         std::fs::write(&config, configuration(folder.path(), address)).expect("the configuration is written");
         let log = std::fs::File::create(folder.path().join("log")).expect("a file for its output");
-        let child = Command::new(PROGRAM)
+        let child = Command::new(unpacked(PROGRAM))
             .arg(format!("--config-file={}", config.display()))
             .current_dir(folder.path())
             .stdin(Stdio::null())
@@ -116,7 +117,7 @@ impl Glewlwyd {
 }
 
 fn make_database(path: &Path) {
-    let tables = std::fs::File::open(TABLES).expect("the package's tables");
+    let tables = std::fs::File::open(unpacked(TABLES)).expect("the package's tables");
     let made = Blocking::new("sqlite3").arg(path).stdin(tables).output().expect("sqlite3 starts");
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
 }
@@ -124,8 +125,9 @@ fn make_database(path: &Path) {
 fn configuration(folder: &Path, address: SocketAddr) -> String {
     let modules = ["user", "user_middleware", "client", "scheme", "plugin"];
     let names = ["user_module", "user_middleware_module", "client_module", "user_auth_scheme_module", "plugin_module"];
-    let paths: String = names.iter().zip(modules).map(|(name, module)| format!("{name}_path=\"/usr/lib/glewlwyd/{module}\"\n")).collect();
-    let folder = folder.display();
+    let (installed, folder) = (unpacked(MODULES), folder.display());
+    let path = |(name, module): (&&str, &str)| format!("{name}_path=\"{}/{module}\"\n", installed.display());
+    let paths: String = names.iter().zip(modules).map(path).collect();
     format!(
         "port={port}\nbind_address=\"{ip}\"\nexternal_url=\"http://{address}\"\nlogin_url=\"login.html\"\napi_prefix=\"api\"\n\
          static_files_path=\"{folder}\"\nlog_mode=\"console\"\nlog_level=\"WARNING\"\ncookie_domain=\"{ip}\"\ncookie_secure=0\n\
@@ -134,6 +136,12 @@ fn configuration(folder: &Path, address: SocketAddr) -> String {
         port = address.port(),
         ip = address.ip(),
     )
+}
+
+/// A file of the package, which `tests/run` unpacks into the target folder.
+fn unpacked(file: &str) -> PathBuf {
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("cargo's temporary folder is in `target`");
+    target.join("tests/glewlwyd").join(file)
 }
 
 fn free_address() -> SocketAddr {

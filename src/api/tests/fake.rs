@@ -72,6 +72,7 @@ pub(super) fn application(text: &str, identity: Identity, credentials: &[&str]) 
         lease: None,
         callback: None,
         webhook: None,
+        delivery: Default::default(),
     }
 }
 
@@ -355,7 +356,7 @@ impl Service for Fake {
         self.note(format!("status {name:?} {after:?} {limit}"));
         let known = name.is_none_or(|name| self.policies().credentials.contains_key(name));
         let store = StoreStatus { breaker: BreakerState::Closed, stale_for_seconds: None };
-        known.then(|| Status { credentials: vec![], problems: vec![], providers: vec![], store, next: None })
+        known.then(|| Status { credentials: vec![], problems: vec![], providers: vec![], store, deliveries: vec![], next: None })
     }
 
     fn plan(&self, days: u32, after: Option<&Name>, limit: usize) -> Plan {

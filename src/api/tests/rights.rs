@@ -160,6 +160,37 @@ async fn a_persons_stream_of_production_says_why() {
     timeout(Duration::from_secs(3), reading).await.expect("it is withdrawn");
 }
 
+#[tokio::test]
+async fn who_names_an_application_is_served_as_that_one_alone() {
+    let it = start_for(quick(), vec![myself(&Right::ALL), with_rights(BOSS, &Right::ALL)]).await;
+    let calls = ["GET /v1/credentials/one", "GET /v1/credentials", "GET /v1/events"];
+    for call in calls {
+        // Another's, one that isn't there, and an operator that is no application: alike.
+        for (token, named) in [(APP, "other"), (APP, "nobody"), (OTHER, "app"), (BOSS, "app")] {
+            let reply = it.call(token, call, &format!("keywright-application: {named}\r\n"), "").await;
+            reply.refused(403, "forbidden");
+            assert!(reply.body.contains("isn't the application"), "{reply:?}");
+        }
+        it.call(APP, call, "keywright-application: Nobody\r\n", "").await.refused(400, "bad-request");
+        it.call(APP, call, "keywright-application: app\r\nkeywright-application: app\r\n", "").await.refused(400, "bad-request");
+    }
+    let json = "keywright-application: other\r\ncontent-type: application/json\r\n";
+    for call in ["POST /v1/confirmations", "POST /v1/reports"] {
+        it.call(APP, call, json, "{}").await.refused(403, "forbidden");
+    }
+    assert_eq!(it.call(APP, "GET /v1/credentials/one", "keywright-application: app\r\n", "").await.status, 200);
+    // One uid that is an operator's and an application's: by the name it is the application, and reads no more than that.
+    let mut all = applications();
+    all.push(application("mine", Identity::Unix { uid: rustix::process::getuid().as_raw() }, &["one"]));
+    it.fake.set_policies(all);
+    assert_eq!(it.local("GET /v1/credentials/two HTTP/1.1\r\nkeywright-reason: INC-7\r\nx: y").await.status, 200);
+    let named = |path: &str| format!("GET {path} HTTP/1.1\r\nkeywright-application: mine\r\nx: y");
+    assert_eq!(it.local(&named("/v1/credentials/one")).await.status, 200);
+    it.local(&named("/v1/credentials/two")).await.refused(403, "forbidden");
+    // What operators call doesn't look at it.
+    assert_eq!(it.local(&named("/v1/status")).await.status, 200);
+}
+
 /// Every order that may carry a reason.
 const ORDERS: [&str; 12] = [
     "POST /v1/credentials/one/rotations",

@@ -18,8 +18,8 @@ use zeroize::Zeroizing;
 use crate::domain::material::Secret;
 
 use super::loopback::{ask_token, call, sensitive};
-use super::sse::{Event, EventReader};
 use super::story::{News, NewsSender};
+use crate::cli::sse::{Event, EventReader};
 
 pub(super) const NAME: &str = "payments-api";
 /// The instance that does what it should.

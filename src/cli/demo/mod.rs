@@ -7,7 +7,7 @@ mod loopback;
 mod provider;
 mod random;
 mod scan;
-mod sse;
+
 mod stolen;
 mod story;
 mod verdict;

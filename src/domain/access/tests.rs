@@ -33,6 +33,7 @@ fn an_application_reads_what_its_document_lists(
         lease: None,
         callback: None,
         webhook: None,
+        delivery: Default::default(),
     };
     assert_eq!(may_read(&policies, &application, &wanted.parse().unwrap()), allowed);
 }

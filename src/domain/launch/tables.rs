@@ -68,6 +68,7 @@ fn application() -> Application {
         lease: None,
         callback: Some("https://payments.example.com/done".to_owned()),
         webhook: Some("https://payments.example.com/hook".to_owned()),
+        delivery: Default::default(),
     }
 }
 

@@ -4,6 +4,7 @@ mod administrators;
 mod barrier;
 mod catch_up;
 mod current;
+mod deliveries;
 mod disclosures;
 mod documents;
 mod drift;

@@ -6,13 +6,14 @@ use reqwest::Url;
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue};
 use zeroize::Zeroizing;
 
-use super::address::{self, Base, Reach};
+use super::address::{self, Base};
 use super::gate::Token;
 use super::template::{Scope, percent_encoded};
 use crate::domain::ids::FieldName;
 use crate::domain::material::Material;
 use crate::domain::provider::{Authentication, Body, Call, Method, Signature};
 use crate::issuers::{Administrator, IssuerError, Target};
+use crate::outbound::Reach;
 
 /// Who signs, and on whose behalf.
 #[derive(Clone, Copy)]

@@ -3,19 +3,17 @@
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use reqwest::{Client, Response, redirect, retry};
+use reqwest::{Client, Response};
 use serde_json::Value;
 use zeroize::Zeroizing;
 
-use super::address::{self, NOT_ALLOWED, Reach};
 use super::reply::{Reply, ReplyBody};
 use super::request::Prepared;
 use crate::issuers::IssuerError;
+use crate::outbound::{self, NOT_ALLOWED, Reach};
 
 /// The longest answer that is read, in bytes.
 pub(super) const BODY_BYTES_MAX: usize = 256 * 1024;
-
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// One client per reach: which addresses a name may resolve to is the client's to enforce. Each is made when it is first
 /// needed: reading the machine's root certificates takes a while.
@@ -40,7 +38,7 @@ impl Transport {
             Reach::Named => &self.named,
             Reach::Loopback => &self.loopback,
         };
-        let client = slot.get_or_init(|| client(prepared.reach, self.timeout));
+        let client = slot.get_or_init(|| outbound::client(prepared.reach, self.timeout));
         let client = client.as_ref().ok_or(IssuerError::Impossible("TLS can't be used: are root certificates installed?"))?;
         let mut response = client.execute(prepared.request).await.map_err(|error| kind_of(&error))?;
         let body = read(&mut response).await;
@@ -48,28 +46,8 @@ impl Transport {
     }
 }
 
-/// `None` where TLS can't be set up: a machine without root certificates still reaches its loopback.
-fn client(reach: Reach, timeout: Duration) -> Option<Client> {
-    let builder = Client::builder()
-        .user_agent(concat!("keywright/", env!("CARGO_PKG_VERSION")))
-        .redirect(redirect::Policy::none())
-        .retry(retry::never())
-        .no_proxy()
-        .referer(false)
-        .http1_only()
-        // A connection kept open may close while we write: then nobody knows whether it was sent. Calls are few.
-        .pool_max_idle_per_host(0)
-        // Shorter than the whole: a host that doesn't answer is then known not to have been sent anything.
-        .connect_timeout(CONNECT_TIMEOUT.min(timeout / 2))
-        .timeout(timeout)
-        .https_only(reach != Reach::Loopback)
-        .dns_resolver(address::resolver(reach));
-    let builder = if reach == Reach::Loopback { builder.tls_certs_only([]) } else { builder };
-    builder.build().ok()
-}
-
 fn kind_of(error: &reqwest::Error) -> IssuerError {
-    if address::was_refused(error) {
+    if outbound::was_refused(error) {
         return IssuerError::Impossible(NOT_ALLOWED);
     }
     if error.is_builder() {

@@ -3,6 +3,7 @@
 //! What it leaves to the readers is what needs a second look: references, schedules, names of time zones, whether a
 //! pattern is a regular expression. Tests hold it to every case that the readers are tested with.
 
+mod delivery;
 mod provider;
 
 use serde_json::{Map, Value, json};
@@ -149,6 +150,7 @@ fn application() -> Value {
             "endpoints": object(&[], json!({"callback": https, "webhook": https})),
             "uptake": {"description": "When an instance takes a new version up. [stream]", "enum": ["stream", "start"]},
             "lease": described("How long an instance counts after its stream ended. [min(15m, overlap)]", json!({"$ref": "#/$defs/duration"})),
+            "delivery": delivery::delivery(),
         }),
     )
 }

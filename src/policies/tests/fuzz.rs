@@ -27,6 +27,14 @@ fn policies() -> Target {
             "Application",
             "{environment: sandbox, credentials: [], identity: {token: {sha256: 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08}}}",
         ),
+        (
+            "Application",
+            "{environment: sandbox, credentials: [test], identity: {unix: {uid: 1000}}, delivery: {file: {directory: /run/a, mode: 0400, owner: 5, signal: {pidFile: /run/a.pid, name: HUP}}}}",
+        ),
+        (
+            "Application",
+            "{environment: sandbox, credentials: [test], identity: {unix: {uid: 1000}}, delivery: {webhook: {url: \"https://a.example/h\", secrets: [{file: /etc/a}, {file: /etc/b}]}}}",
+        ),
         // To be refused, for one reason each.
         ("RotationPolicy", "{x: 1, maxAge: 90d}"),
         ("RotationPolicy", "{maxAge: 90d, overlap: 1h, overlap: 1h}"),

@@ -15,7 +15,7 @@ const EXEMPT: [(&str, &str); 2] = [
     ("help", "says what `--help` says"),
 ];
 /// What is given here is the path of a file, and an error names the file that it is about. A value has no place there.
-const PATHS: [&str; 6] = ["--config", "--token-file", "--keep", "--dir", "--to", "PATH"];
+const PATHS: [&str; 8] = ["--config", "--token-file", "--ca", "--folder", "--keep", "--dir", "--to", "PATH"];
 /// What is given here is kept by the audit trail, as the README says.
 const KEPT: &str = "--reason";
 const BODY_MAX: usize = 128 << 10;
@@ -92,6 +92,19 @@ impl Drive<'_> {
         self.outputs.add("stderr of get", printed.stderr);
     }
 
+    /// A value with a NUL is refused by its name; the others are the program's alone.
+    async fn exec_by_variables(&mut self, cast: &Cast, server: &str, token: &str) {
+        let start =
+            ["exec", "--env", "--application", &cast.application, "--server", server, "--token-file", token, "--instance", "default"];
+        let name = format!("KEPT_{}_SECRET", format!("{:?}", cast.shape).to_uppercase());
+        let script = format!("test -n \"${name}\"");
+        let arguments: Vec<&str> = start.into_iter().chain(["--", "sh", "-c", &script]).collect();
+        let printed = self.run(&arguments, b"").await;
+        let status = if cast.first.value.contains('\0') { 1 } else { 0 };
+        assert_eq!(printed.code(), Some(status), "{:?}: {}", cast.shape, printed.err());
+        self.collect("exec with variables", printed);
+    }
+
     async fn life(&mut self, cast: &Cast) {
         let (name, application) = (cast.credential.as_str(), cast.application.as_str());
         let submitted = |value: &str| json!({"secret": value}).to_string().into_bytes();
@@ -101,6 +114,12 @@ impl Drive<'_> {
         let token = token.to_str().unwrap().to_owned();
         self.get(&["get", name, "--field", "secret"], &cast.first.value).await;
         self.get(&["get", name, "--field", "secret", "--token-file", &token], &cast.first.value).await;
+        // What the program prints is its own; nothing of it is said by `exec`.
+        let program = ["sh", "-c", "cat \"$KEYWRIGHT_CREDENTIALS\"/*/secret > /dev/null; exit 0"];
+        let server = format!("http://{}", self.house.daemon.site.address);
+        let exec = ["exec", "--application", application, "--server", &server, "--token-file", &token, "--instance", "default", "--"];
+        self.good(&exec.into_iter().chain(program).collect::<Vec<_>>(), b"").await;
+        self.exec_by_variables(cast, &server, &token).await;
         self.house.has_made(cast).await;
         self.good(&["rotate", &cast.made, "--wait"], b"").await;
         let second = self.good(&["submit", name, "--json"], &submitted(&cast.second.value)).await;

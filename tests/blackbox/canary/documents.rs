@@ -50,6 +50,10 @@ fn policies() -> Vec<Value> {
                 "environment": "sandbox", "credentials": ["pasted"], "uptake": "stream", "lease": "60s",
                 "identity": {"token": {"sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"}},
                 "endpoints": {"callback": "https://payments.example.com/callback"},
+                "delivery": {
+                    "file": {"directory": "/run/app", "mode": "0400", "owner": 1000, "group": 1000, "signal": {"pidFile": "/run/app.pid", "name": "HUP"}},
+                    "webhook": {"url": "https://payments.example.com/hook", "secrets": [{"file": "/etc/secret"}], "allowPrivate": true},
+                },
             }),
         ),
         document(

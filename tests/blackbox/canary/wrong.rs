@@ -174,10 +174,12 @@ fn heads(operation: &Operation, spelt: &Spelt) -> Vec<Request> {
     }
     let odd =
         ["Cookie", "Host", "Accept", "User-Agent", "Referer", "Expect", "X-Request-Id", "Traceparent", "Forwarded", "X-Forwarded-For"];
-    let known = ["Keywright-Instance", "Keywright-Reason", "If-None-Match", "Last-Event-ID", "Content-Type", "Content-Length"];
+    let own = ["Keywright-Instance", "Keywright-Application", "Keywright-Reason"];
+    let known = own.into_iter().chain(["If-None-Match", "Last-Event-ID", "Content-Type", "Content-Length"]);
+    let known: Vec<&str> = known.collect();
     // What is said of an order that is carried out is kept by the audit trail, as the README says; elsewhere nobody is known.
     let kept = |name: &str| name == "Keywright-Reason" && operation.names() == 0 && operation.headers.iter().any(|known| known == name);
-    for name in odd.into_iter().chain(known).filter(|name| !kept(name)) {
+    for name in odd.into_iter().chain(known.iter().copied()).filter(|name| !kept(name)) {
         all.push(with(name, plain()));
     }
     for name in &operation.headers {

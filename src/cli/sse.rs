@@ -1,37 +1,42 @@
 //! Server-sent events, as far as an application needs them.
 
+use std::time::Duration;
+
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
 /// No credential is longer; a stream that sends more is broken.
 const BUFFER_LENGTH_MAX: usize = 1 << 20;
 
+/// A comment comes at least every 15 s: who hears nothing for so long hears nothing any more.
+const SILENCE_MAX: Duration = Duration::from_secs(60);
+
 /// One event. `data` may hold values: no `Debug`.
 #[derive(Default)]
-pub(super) struct Event {
-    pub(super) name: String,
-    pub(super) data: String,
-    pub(super) id: String,
+pub(crate) struct Event {
+    pub(crate) name: String,
+    pub(crate) data: String,
+    pub(crate) id: String,
 }
 
 /// Reads events from the body of an answer.
-pub(super) struct EventReader {
+pub(crate) struct EventReader {
     body: Incoming,
     parser: Parser,
 }
 
 impl EventReader {
-    pub(super) fn new(body: Incoming) -> EventReader {
+    pub(crate) fn new(body: Incoming) -> EventReader {
         EventReader { body, parser: Parser::default() }
     }
 
-    /// `None` when the stream ended, or broke.
-    pub(super) async fn next(&mut self) -> Option<Event> {
+    /// `None` when the stream ended, broke, or fell silent.
+    pub(crate) async fn next(&mut self) -> Option<Event> {
         loop {
             if let Some(event) = self.parser.take() {
                 return Some(event);
             }
-            let frame = self.body.frame().await?.ok()?;
+            let frame = tokio::time::timeout(SILENCE_MAX, self.body.frame()).await.ok()??.ok()?;
             if let Ok(data) = frame.into_data() {
                 self.parser.push(&data)?;
             }
@@ -39,20 +44,22 @@ impl EventReader {
     }
 }
 
+/// Reads events from bytes, however they are cut.
 #[derive(Default)]
-struct Parser {
+pub(crate) struct Parser {
     buffer: Vec<u8>,
     event: Event,
 }
 
 impl Parser {
-    fn push(&mut self, bytes: &[u8]) -> Option<()> {
+    /// `None`: more than is kept of one event. The stream is of no use any more.
+    pub(crate) fn push(&mut self, bytes: &[u8]) -> Option<()> {
         self.buffer.extend_from_slice(bytes);
         (self.buffer.len() + self.event.data.len() <= BUFFER_LENGTH_MAX).then_some(())
     }
 
     /// The next whole event, if it is there. Comments and `retry` are passed over.
-    fn take(&mut self) -> Option<Event> {
+    pub(crate) fn take(&mut self) -> Option<Event> {
         while let Some(end) = self.buffer.iter().position(|byte| *byte == b'\n') {
             let line: Vec<u8> = self.buffer.drain(..=end).collect();
             let line = String::from_utf8_lossy(line.trim_ascii_end()).into_owned();
@@ -81,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn cli_demo_reads_events_however_they_are_cut() {
+    fn cli_events_are_read_however_they_are_cut() {
         let text = b"retry: 1000\n\n: hello\n\nevent: credential\nid: 7\ndata: {\"a\":1}\n\nevent: bye\ndata: {}\n\n";
         for size in 1..text.len() {
             let mut parser = Parser::default();

@@ -1,0 +1,214 @@
+//! Deliveries beside the stream, as the engine sees them: what is to go, what has arrived, and how each way stands.
+//!
+//! Who carries it is `runtime::couriers`. Nothing here is waited for by a rotation, but through the barrier: what a courier read is
+//! held in the application's name, and counts as served once its target has it. Nothing is confirmed in an application's name.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use super::backoff::wait_after;
+use super::errors::ReadError;
+use super::views::{CredentialStatus, DeadLetterStatus, DeliveryState, DeliveryStatus, StatusProblem};
+use super::{Engine, Reader};
+use crate::delivery::{DeadLetter, Parcel};
+use crate::domain::access::may_read;
+use crate::domain::delivery::Way;
+use crate::domain::ids::Name;
+use crate::domain::policy::{Application, Policies};
+
+/// How long a message is tried.
+const GIVE_UP_AFTER: Duration = Duration::from_secs(24 * 3_600);
+/// The longest wait between two tries of what carries values: an application waits for it.
+const CARRY_WAIT_MAX: Duration = Duration::from_secs(300);
+/// The same of messages, whose receiver may be down for hours.
+const MESSAGE_WAIT_MAX: Duration = Duration::from_secs(3_600);
+/// How often a target is looked at although nothing changed.
+const LOOK_EVERY_MAX: Duration = Duration::from_secs(300);
+
+/// Why nothing can be delivered now. It may be possible soon: the store, the audit trail or the provider has to answer first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Withheld(pub &'static str);
+
+impl Engine {
+    /// The applications with a delivery beside the stream, and its ways.
+    pub fn asked_deliveries(&self) -> Vec<(Name, Way)> {
+        asked(&self.policies()).collect()
+    }
+
+    /// Who asks for this way, as its document is now.
+    pub fn recipient(&self, application: &Name, way: Way) -> Option<Arc<Application>> {
+        let found = self.policies().applications.get(application).cloned()?;
+        let is_asked = found.delivery.ways().any(|asked| asked == way);
+        is_asked.then_some(found)
+    }
+
+    /// What is to be delivered now, by name. For a way that carries material it is read in the application's name: recorded as any
+    /// disclosure before it is returned (I17).
+    ///
+    /// # Errors
+    /// [`Withheld`] if a credential of it can't be read now: the target keeps what it has, as a whole.
+    pub async fn parcels(&self, application: &Application, way: Way) -> Result<Vec<Parcel>, Withheld> {
+        let policies = self.policies();
+        let reader = Reader::Application { application: application.name.clone(), instance: way.instance(), pod: None };
+        let mut parcels = Vec::new();
+        let listed: BTreeSet<&Name> = application.credentials.iter().filter(|name| may_read(&policies, application, name)).collect();
+        for name in listed {
+            let Some(credential) = policies.credentials.get(name) else { continue };
+            if !self.is_available(&reader, name).await {
+                continue;
+            }
+            let Some((version, revision)) = self.current_for(&reader, name) else {
+                // Restored from a backup and not yet looked at is not the same as never submitted.
+                if self.current_unverified(name) {
+                    return Err(Withheld("a credential isn't verified yet after a restore"));
+                }
+                continue;
+            };
+            let environment = credential.environment;
+            let parcel = if way.carries_material() {
+                let document = self.read(&reader, name).await.map_err(withheld)?;
+                let (version, revision) = (document.version.clone(), document.revision);
+                Parcel { credential: name.clone(), environment, version, revision, document: Some(document) }
+            } else {
+                Parcel { credential: name.clone(), environment, version, revision, document: None }
+            };
+            parcels.push(parcel);
+        }
+        Ok(parcels)
+    }
+
+    fn current_unverified(&self, name: &Name) -> bool {
+        self.cell(name).is_some_and(|cell| {
+            let ledger = cell.ledger();
+            ledger.unverified && ledger.current.is_some()
+        })
+    }
+
+    /// The target has all of these: from now on they count as served to the application.
+    pub fn has_arrived(&self, application: &Name, way: Way, parcels: &[Parcel]) {
+        for parcel in parcels.iter().filter(|_| way.carries_material()) {
+            if self.book.arrived(application, &way.instance(), &parcel.credential, &parcel.version) {
+                self.look_at(&parcel.credential);
+            }
+        }
+    }
+
+    /// How this way stands from now on. `since` moves only when the state does.
+    pub fn note_delivery(&self, application: &Name, way: Way, state: DeliveryState, reason: Option<String>, dead: Vec<DeadLetter>) {
+        let now = self.seams.clock.now().wall;
+        let mut deliveries = self.deliveries.lock().unwrap_or_else(PoisonError::into_inner);
+        // Its document may have gone while the courier was under way.
+        let Some(status) = deliveries.get_mut(&(application.clone(), way)) else { return };
+        if status.state != state || status.since.is_none() {
+            status.since = Some(now);
+        }
+        status.state = state;
+        status.reason = reason;
+        status.dead_letters = dead.into_iter().map(letter).collect();
+    }
+
+    /// How all ways of all applications stand.
+    pub fn deliveries(&self) -> Vec<DeliveryStatus> {
+        self.deliveries.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    /// Of the applications that read one of these credentials.
+    pub(super) fn deliveries_of(&self, credentials: &[CredentialStatus]) -> Vec<DeliveryStatus> {
+        let readers: BTreeSet<&Name> = credentials.iter().flat_map(|row| row.applications.iter().map(|entry| &entry.name)).collect();
+        let mut all = self.deliveries();
+        all.retain(|status| readers.contains(&status.application));
+        all
+    }
+
+    /// After documents were read: a row for each way that is asked for, and the instances in whose names we read.
+    pub(super) fn adopt_deliveries(&self, policies: &Policies) {
+        let asked: BTreeSet<(Name, Way)> = asked(policies).collect();
+        let carried = asked.iter().filter(|(_, way)| way.carries_material());
+        let couriers = carried.map(|(application, way)| (application.clone(), way.instance())).collect();
+        self.book.set_couriers(couriers, self.seams.clock.now().running);
+        let mut deliveries = self.deliveries.lock().unwrap_or_else(PoisonError::into_inner);
+        deliveries.retain(|key, _| asked.contains(key));
+        for (application, way) in asked {
+            let fresh = DeliveryStatus {
+                application: application.clone(),
+                way,
+                state: DeliveryState::Waiting,
+                since: None,
+                reason: None,
+                dead_letters: Vec::new(),
+            };
+            deliveries.entry((application, way)).or_insert(fresh);
+        }
+    }
+
+    /// How long a message is tried: a day, and no longer than a key lives.
+    pub fn give_up_after(&self) -> Duration {
+        self.policies().shortest_max_age().map_or(GIVE_UP_AFTER, |age| GIVE_UP_AFTER.min(age.as_duration()))
+    }
+
+    /// How often a target is looked at although nothing changed.
+    pub fn look_at_targets_every(&self) -> Duration {
+        self.scaled(LOOK_EVERY_MAX)
+    }
+
+    /// The wait after so many failures in a row of one delivery: doubled from 400 ms on, with jitter by hash.
+    pub fn delivery_wait(&self, application: &Name, way: Way, failures: u32) -> Duration {
+        let longest = if way.carries_material() { CARRY_WAIT_MAX } else { MESSAGE_WAIT_MAX };
+        wait_after(application, failures, self.scaled(longest))
+    }
+
+    /// Waits of ours scale down with the shortest policy.
+    fn scaled(&self, longest: Duration) -> Duration {
+        self.policies().shortest_max_age().map_or(longest, |age| longest.min(age.as_duration() / 20))
+    }
+}
+
+fn asked(policies: &Policies) -> impl Iterator<Item = (Name, Way)> {
+    let applications = policies.applications.values();
+    applications.flat_map(|application| application.delivery.ways().map(|way| (application.name.clone(), way)))
+}
+
+fn withheld(error: ReadError) -> Withheld {
+    Withheld(match error {
+        ReadError::StoreUnavailable => "the store can't be reached and nothing is cached",
+        ReadError::AuditUnavailable => "the audit trail can't be written, and this would be a first disclosure",
+        ReadError::TooManyInstances => "the application has too many instances",
+        ReadError::NotVerified => "a credential isn't verified yet after a restore",
+        ReadError::NoVersion => "a credential has no version that may be served: its own row says why",
+        ReadError::NotLive | ReadError::Forbidden | ReadError::ReasonMissing => "what the application may read is changing",
+    })
+}
+
+fn letter(letter: DeadLetter) -> DeadLetterStatus {
+    DeadLetterStatus {
+        id: letter.id,
+        credential: letter.credential,
+        version: letter.version,
+        revision: letter.revision,
+        given_up_at: letter.given_up_at,
+        reason: letter.reason,
+    }
+}
+
+/// What a person should know of it.
+pub(super) fn delivery_problem(status: &DeliveryStatus) -> Option<StatusProblem> {
+    let (application, way) = (&status.application, status.way.as_str());
+    let reason = status.reason.as_deref().unwrap_or("no reason is known");
+    let (code, message) = match status.state {
+        DeliveryState::Delivered | DeliveryState::Waiting => return None,
+        DeliveryState::Failing => {
+            ("delivery-failing", format!("`{application}` isn't told of changes by {way}: {reason}; it is tried again"))
+        }
+        DeliveryState::Dead => {
+            let about: Vec<&str> = status.dead_letters.iter().map(|letter| letter.credential.as_str()).collect();
+            let about = about.join(", ");
+            (
+                "delivery-dead",
+                format!("a message to `{application}` by {way} was given up ({about}): {reason}; the next change is sent again"),
+            )
+        }
+    };
+    Some(StatusProblem { credential: None, code: code.to_owned(), message })
+}
