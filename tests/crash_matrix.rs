@@ -15,8 +15,13 @@ mod aws;
 #[path = "crash_matrix/elsewhere.rs"]
 mod elsewhere;
 #[allow(clippy::disallowed_methods, reason = "the fake has a clock of its own")]
+#[path = "support/kube/mod.rs"]
+mod fake_kube;
+#[allow(clippy::disallowed_methods, reason = "the fake has a clock of its own")]
 #[path = "support/vault/mod.rs"]
 mod fake_vault;
+#[path = "crash_matrix/kubernetes.rs"]
+mod kubernetes;
 #[path = "crash_matrix/life.rs"]
 mod life;
 #[path = "aws/proxy.rs"]

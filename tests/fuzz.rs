@@ -11,6 +11,8 @@
     reason = "a failed unwrap in a test is a failed test"
 )]
 
+#[path = "fuzz/claims.rs"]
+mod claims;
 #[path = "fuzz/config.rs"]
 mod config;
 #[path = "fuzz/harness.rs"]

@@ -17,6 +17,10 @@ mod fake_test;
 mod identities;
 #[path = "kubernetes/journal.rs"]
 mod journal;
+#[path = "kubernetes/leadership.rs"]
+mod leadership;
+#[path = "kubernetes/secrets.rs"]
+mod secrets;
 #[path = "support/tls.rs"]
 mod tls;
 #[path = "kubernetes/world.rs"]

@@ -67,7 +67,7 @@ const SEES_NO_ADAPTERS: [&str; 2] = ["engine", "api"];
 const MAY_SEE: [(&str, &str, &str); 1] = [("api", "delivery::stream", "the API is the other end of this way of delivery")];
 
 /// Where secret bytes are read, how often, and why. Each new place is a decision.
-const MAY_EXPOSE: [(&str, usize, &str); 31] = [
+const MAY_EXPOSE: [(&str, usize, &str); 32] = [
     ("cli/demo/application.rs", 1, "the demo's application uses its key"),
     ("cli/demo/loopback.rs", 2, "the demo's application calls the simulated provider"),
     ("cli/demo/provider.rs", 1, "the simulated provider compares what it is shown"),
@@ -77,6 +77,7 @@ const MAY_EXPOSE: [(&str, usize, &str); 31] = [
     ("cli/get.rs", 3, "`get` prints what it was asked for"),
     ("cli/submit.rs", 2, "what a person submits, on its way to the socket"),
     ("delivery/file/tree.rs", 1, "a value on its way into the file of an application"),
+    ("delivery/kubernetes/contents.rs", 2, "values on their way into a Secret: encoded, and put into the body of its apply"),
     ("domain/document.rs", 2, "the document of an application that may read it, and the version before it where that verifies"),
     ("domain/environment.rs", 2, "the form of a value, its claims, and the host of an address within one, are evidence"),
     ("domain/fields.rs", 1, "whether a value has the form that is documented"),

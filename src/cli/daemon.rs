@@ -31,6 +31,7 @@ use crate::runtime::couriers::Couriers;
 use crate::runtime::metrics::Metrics;
 use crate::runtime::reload::{LOOK_EVERY, Watch};
 use crate::runtime::shutdown::Shutdown;
+use crate::sealing::Keyring;
 use crate::stores::aws::AwsStore;
 use crate::stores::vault::VaultStore;
 use crate::stores::{Apart, Availability, Cached, Paced, Promoter, SecretStore, StoreShare};
@@ -41,6 +42,7 @@ use super::failure::Failure;
 use super::measures::{Counting, answers, render};
 use super::pods::KnownPods;
 use super::rewrap::StoreRewraps;
+use super::secrets;
 use super::settings::{Held, read_policies};
 use super::terminal::counted;
 
@@ -190,7 +192,7 @@ pub(super) async fn start_daemon(config: Config, shutdown: Shutdown) -> Result<D
     let checked = Arc::clone(&engine);
     tasks.spawn(Arc::clone(&engine).run(shutdown.token()));
     tasks.spawn(serve(listeners, app, shutdown.token()));
-    let couriers = Couriers::new(Arc::clone(&engine), couriers(&config, &engine), hub, metrics);
+    let couriers = Couriers::new(Arc::clone(&engine), couriers(&config, &engine, opened.embedded.keyring()), hub, metrics);
     // One process, which leads for as long as it runs.
     let (_leads, leads) = tokio::sync::watch::channel(true);
     tasks.spawn(couriers.run(leads, shutdown.token()));
@@ -215,10 +217,11 @@ pub(super) async fn start_daemon(config: Config, shutdown: Shutdown) -> Result<D
 }
 
 /// The ways of delivery beside the stream.
-fn couriers(config: &Config, engine: &Engine) -> Vec<Arc<dyn Courier>> {
+fn couriers(config: &Config, engine: &Engine, keyring: Arc<Keyring>) -> Vec<Arc<dyn Courier>> {
     let queues = config.data_directory().join("deliveries");
     let (installation, _) = engine.leading();
-    vec![Arc::new(FileCourier::new()), Arc::new(WebhookCourier::new(queues, installation))]
+    let secrets = secrets::courier(&config.cluster, installation, keyring);
+    vec![Arc::new(FileCourier::new()), Arc::new(secrets), Arc::new(WebhookCourier::new(queues, installation))]
 }
 
 /// How long a call to a provider may take: a tenth of the shortest `maxAge`, so that one slow answer costs no deadline, within

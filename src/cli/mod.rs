@@ -29,6 +29,7 @@ mod rollback;
 mod rotate;
 mod run;
 mod schema;
+mod secrets;
 mod settings;
 mod sse;
 mod status;

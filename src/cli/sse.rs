@@ -48,6 +48,8 @@ impl EventReader {
 #[derive(Default)]
 pub(crate) struct Parser {
     buffer: Vec<u8>,
+    /// So much of it has no end of a line: it isn't looked through again with every piece that comes.
+    searched: usize,
     event: Event,
 }
 
@@ -60,8 +62,9 @@ impl Parser {
 
     /// The next whole event, if it is there. Comments and `retry` are passed over.
     pub(crate) fn take(&mut self) -> Option<Event> {
-        while let Some(end) = self.buffer.iter().position(|byte| *byte == b'\n') {
-            let line: Vec<u8> = self.buffer.drain(..=end).collect();
+        while let Some(end) = self.buffer[self.searched..].iter().position(|byte| *byte == b'\n') {
+            let line: Vec<u8> = self.buffer.drain(..=self.searched + end).collect();
+            self.searched = 0;
             let line = String::from_utf8_lossy(line.trim_ascii_end()).into_owned();
             if line.is_empty() {
                 let event = std::mem::take(&mut self.event);
@@ -79,6 +82,7 @@ impl Parser {
                 _ => {}
             }
         }
+        self.searched = self.buffer.len();
         None
     }
 }

@@ -7,6 +7,7 @@
 mod contract;
 pub mod courier_contract;
 pub mod file;
+pub mod kubernetes;
 pub mod memory;
 pub mod stream;
 pub mod webhook;
@@ -20,7 +21,7 @@ use jiff::Timestamp;
 use crate::domain::credential::Environment;
 use crate::domain::delivery::Way;
 use crate::domain::document::Document;
-use crate::domain::ids::{Name, VersionId};
+use crate::domain::ids::{Name, ObjectName, VersionId};
 use crate::domain::policy::Application;
 
 /// Something that an application can see has changed. Carries no material: who is told fetches it, and is recorded.
@@ -68,6 +69,12 @@ pub enum Outcome {
     /// All was there already: nothing was done.
     Unchanged,
     Delivered,
+    /// All is there, and every copy of the application runs with it: what they held before, none of them holds any more.
+    TakenUp,
+    /// All is there, and not every copy of the application runs with it. `until`: when to look again, where that is known; else soon.
+    UnderWay {
+        until: Option<Timestamp>,
+    },
     /// One message was given up, for this reason, and the next one is up.
     GivenUp(&'static str),
 }
@@ -104,6 +111,15 @@ impl CourierError {
     }
 }
 
+/// What a person reads of the last call for an application, in more words than its outcome has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Remark {
+    /// Names the object, and the way out where there is something to be mended. Of no value and no answer.
+    pub text: String,
+    /// Copies of the application that may still use what was there before.
+    pub stragglers: Vec<ObjectName>,
+}
+
 /// A message that was given up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeadLetter {
@@ -131,6 +147,19 @@ pub trait Courier: Send + Sync + fmt::Debug {
     /// # Errors
     /// [`CourierError`]: the target has what it had before, or all of the new state; never a mix that an application could read.
     async fn deliver(&self, cargo: &Cargo<'_>) -> Result<Progress, CourierError>;
+
+    /// This way isn't asked for any more: the document dropped it, or is gone. `application` is as it was last.
+    ///
+    /// # Errors
+    /// [`CourierError`]: it may be repeated.
+    async fn withdraw(&self, _application: &Application) -> Result<(), CourierError> {
+        Ok(())
+    }
+
+    /// About the last call for this application; `None` if there is nothing to say.
+    async fn remark(&self, _application: &Name) -> Option<Remark> {
+        None
+    }
 
     /// Messages to this application that were given up, and that no later one has made good.
     async fn dead_letters(&self, _application: &Name) -> Vec<DeadLetter> {

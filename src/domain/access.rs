@@ -20,6 +20,15 @@ pub enum Identity {
     Kubernetes(ServiceAccount),
 }
 
+impl Identity {
+    /// The namespace that it is of, for an identity in Kubernetes.
+    pub fn namespace(&self) -> Option<&Name> {
+        match self {
+            Identity::Token { .. } | Identity::Unix { .. } => None,
+        }
+    }
+}
+
 /// What an operator may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

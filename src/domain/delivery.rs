@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::ids::InstanceName;
+use super::ids::{InstanceName, Name, ObjectName};
+use super::restarts::Restarts;
 
 /// A way by which an application's state is brought to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
@@ -42,16 +43,18 @@ impl Way {
 }
 
 /// What an Application document asks for beside the stream.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Deliveries {
     pub file: Option<FileDelivery>,
+    pub kubernetes: Option<KubernetesDelivery>,
     pub webhook: Option<WebhookDelivery>,
 }
 
 impl Deliveries {
     /// The ways that are asked for.
     pub fn ways(&self) -> impl Iterator<Item = Way> {
-        let asked = [(self.file.is_some(), Way::File), (self.webhook.is_some(), Way::Webhook)];
+        let asked =
+            [(self.file.is_some(), Way::File), (self.kubernetes.is_some(), Way::KubernetesSecret), (self.webhook.is_some(), Way::Webhook)];
         asked.into_iter().filter_map(|(asked, way)| asked.then_some(way))
     }
 }
@@ -91,6 +94,21 @@ pub enum SignalName {
     Usr2,
     Int,
     Term,
+}
+
+/// A Secret in Kubernetes, and the workloads that are restarted when it has changed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct KubernetesDelivery {
+    /// Of [`KubernetesDelivery::SECRET_LENGTH_MAX`] characters at most.
+    pub secret: ObjectName,
+    pub namespace: Name,
+    /// `None`: nothing is restarted.
+    pub restarts: Option<Restarts>,
+}
+
+impl KubernetesDelivery {
+    /// Annotations are named `checksum-<secret>` and `restarts-<secret>`, and the name of an annotation has 63 characters at most.
+    pub const SECRET_LENGTH_MAX: usize = 63 - "checksum-".len();
 }
 
 /// Standard Webhooks.

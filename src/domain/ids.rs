@@ -108,6 +108,12 @@ text_newtype!(
     r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)?$"
 );
 text_newtype!(
+    /// The name of an object in Kubernetes: a DNS subdomain of 253 characters at most.
+    ObjectName,
+    check_subdomain,
+    r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*$"
+);
+text_newtype!(
     /// The provider's own id of a key: printable ASCII, 256 characters at most, never a secret.
     KeyId,
     check_key_id,
@@ -159,6 +165,13 @@ fn check_label(text: &str) -> Result<(), NameError> {
         [b'-', ..] | [.., b'-'] => Err(NameError("a name begins and ends with a letter or a digit")),
         _ => Ok(()),
     }
+}
+
+fn check_subdomain(text: &str) -> Result<(), NameError> {
+    if text.len() > 253 {
+        return Err(NameError("a name in Kubernetes has 253 characters at most"));
+    }
+    text.split('.').try_for_each(check_label)
 }
 
 fn check_item(text: &str) -> Result<(), NameError> {

@@ -27,6 +27,7 @@ pub mod provider;
 pub mod quota;
 pub mod reason;
 pub mod recipe;
+pub mod restarts;
 pub mod rollout;
 pub mod rotation;
 pub mod span;

@@ -178,6 +178,13 @@ pub fn view<'l>(ledger: &'l Ledger, reader: Option<(&Name, &InstanceName)>) -> O
     Some(if first { current } else { View { version: old, revision: rollout.revision } })
 }
 
+/// The version that every instance may have by now: for an application that is told once for all of them, which is told when the
+/// last one is served it. Who is chosen for an earlier step has a stream, and is told there.
+pub fn common_view(ledger: &Ledger) -> Option<View<'_>> {
+    let current = View { version: ledger.current.as_ref()?, revision: ledger.revision };
+    Some(under_way(ledger).map_or(current, |(rollout, old)| View { version: old, revision: rollout.revision }))
+}
+
 /// The rollout that isn't everybody's yet, and the version that the others have.
 pub fn under_way(ledger: &Ledger) -> Option<(&Rollout, &VersionId)> {
     let open = ledger.rotation.as_deref()?;

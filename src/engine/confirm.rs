@@ -4,6 +4,7 @@ use super::audit::Actor;
 use super::errors::ConfirmError;
 use super::{Engine, audit::Action};
 use crate::domain::access::may_read;
+use crate::domain::holders::Holding;
 use crate::domain::ids::{FieldName, InstanceName, Name, VersionId};
 use crate::domain::material::Secret;
 use crate::domain::mutants::{Mutant, is_on};
@@ -29,7 +30,7 @@ impl Engine {
         if self.book.is_ambiguous(application, instance) {
             return Err(ConfirmError::AmbiguousInstance);
         }
-        let Some(mut holding) = self.book.holding(application, instance, credential) else { return Err(ConfirmError::NotNewest) };
+        let Some(holding) = self.book.holding(application, instance, credential) else { return Err(ConfirmError::NotNewest) };
         if holding.newest != *version && !is_on(Mutant::StaleConfirmationCounts) {
             return Err(ConfirmError::NotNewest);
         }
@@ -43,12 +44,23 @@ impl Engine {
             return Ok(());
         }
         let actor = Actor::Application { name: application.to_string(), instance: instance.to_string() };
+        self.count(actor, holding, version, None).await
+    }
+
+    /// The instance of this holding uses this version and no older one: recorded, durable, and then so.
+    pub(super) async fn count(
+        &self,
+        actor: Actor,
+        mut holding: Holding,
+        version: &VersionId,
+        detail: Option<String>,
+    ) -> Result<(), ConfirmError> {
         let action = Action {
             actor,
             action: "confirmed".to_owned(),
-            credential: Some(credential.to_string()),
+            credential: Some(holding.credential.to_string()),
             version: Some(version.to_string()),
-            detail: None,
+            detail,
         };
         self.seams.audit.record(self.seams.clock.now().wall, action).await.map_err(|_| ConfirmError::AuditUnavailable)?;
         holding.confirm(version).map_err(|_| ConfirmError::NotNewest)?;
@@ -60,12 +72,12 @@ impl Engine {
         let confirmed = self.book.confirm(&holding, version);
         if confirmed.is_err() {
             // It was served a newer version meanwhile: what is durable must say so.
-            if let Some(now) = self.book.holding(application, instance, credential) {
+            if let Some(now) = self.book.holding(&holding.application, &holding.instance, &holding.credential) {
                 self.write_holdings(vec![HoldingChange::Put(now)]).await.map_err(|_| ConfirmError::Unavailable)?;
             }
             return Err(ConfirmError::NotNewest);
         }
-        self.look_at(credential);
+        self.look_at(&holding.credential);
         Ok(())
     }
 

@@ -7,6 +7,8 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use super::backoff::wait_after;
 use super::errors::ReadError;
 use super::views::{CredentialStatus, DeadLetterStatus, DeliveryState, DeliveryStatus, StatusProblem};
@@ -14,8 +16,9 @@ use super::{Engine, Reader};
 use crate::delivery::{DeadLetter, Parcel};
 use crate::domain::access::may_read;
 use crate::domain::delivery::Way;
-use crate::domain::ids::Name;
+use crate::domain::ids::{Name, ObjectName, VersionId};
 use crate::domain::policy::{Application, Policies};
+use crate::domain::rollout::common_view;
 
 /// How long a message is tried.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(24 * 3_600);
@@ -23,13 +26,25 @@ const GIVE_UP_AFTER: Duration = Duration::from_secs(24 * 3_600);
 const CARRY_WAIT_MAX: Duration = Duration::from_secs(300);
 /// The same of messages, whose receiver may be down for hours.
 const MESSAGE_WAIT_MAX: Duration = Duration::from_secs(3_600);
+/// How often pods are looked at while they roll.
+const ROLLOUT_LOOK_MAX: Duration = Duration::from_secs(2);
 /// How often a target is looked at although nothing changed.
 const LOOK_EVERY_MAX: Duration = Duration::from_secs(300);
+
+const UNVERIFIED: &str = "a credential isn't verified yet after a restore";
 
 /// Why nothing can be delivered now. It may be possible soon: the store, the audit trail or the provider has to answer first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Withheld(pub &'static str);
+
+/// A version of a credential, as an application sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reference {
+    pub credential: Name,
+    pub version: VersionId,
+    pub revision: u64,
+}
 
 impl Engine {
     /// The applications with a delivery beside the stream, and its ways.
@@ -44,46 +59,58 @@ impl Engine {
         is_asked.then_some(found)
     }
 
+    /// Which versions are to be delivered now, by name: cheap to ask after each change.
+    ///
+    /// # Errors
+    /// [`Withheld`] as [`Engine::parcels`].
+    pub async fn references(&self, application: &Application, way: Way) -> Result<Vec<Reference>, Withheld> {
+        let policies = self.policies();
+        let reader = Reader::Application { application: application.name.clone(), instance: way.instance(), pod: None };
+        let mut references = Vec::new();
+        let listed: BTreeSet<&Name> = application.credentials.iter().filter(|name| may_read(&policies, application, name)).collect();
+        for name in listed {
+            if self.is_available(&reader, name).await
+                && let Some((version, revision)) = self.deliverable(&reader, way, name)?
+            {
+                references.push(Reference { credential: name.clone(), version, revision });
+            }
+        }
+        Ok(references)
+    }
+
     /// What is to be delivered now, by name. For a way that carries material it is read in the application's name: recorded as any
     /// disclosure before it is returned (I17).
     ///
     /// # Errors
     /// [`Withheld`] if a credential of it can't be read now: the target keeps what it has, as a whole.
     pub async fn parcels(&self, application: &Application, way: Way) -> Result<Vec<Parcel>, Withheld> {
-        let policies = self.policies();
         let reader = Reader::Application { application: application.name.clone(), instance: way.instance(), pod: None };
         let mut parcels = Vec::new();
-        let listed: BTreeSet<&Name> = application.credentials.iter().filter(|name| may_read(&policies, application, name)).collect();
-        for name in listed {
-            let Some(credential) = policies.credentials.get(name) else { continue };
-            if !self.is_available(&reader, name).await {
-                continue;
-            }
-            let Some((version, revision)) = self.current_for(&reader, name) else {
-                // Restored from a backup and not yet looked at is not the same as never submitted.
-                if self.current_unverified(name) {
-                    return Err(Withheld("a credential isn't verified yet after a restore"));
-                }
-                continue;
-            };
-            let environment = credential.environment;
+        for Reference { credential, version, revision } in self.references(application, way).await? {
+            // An application and its credentials are of one environment.
+            let environment = application.environment;
             let parcel = if way.carries_material() {
-                let document = self.read(&reader, name).await.map_err(withheld)?;
+                let document = self.read(&reader, &credential).await.map_err(withheld)?;
                 let (version, revision) = (document.version.clone(), document.revision);
-                Parcel { credential: name.clone(), environment, version, revision, document: Some(document) }
+                Parcel { credential, environment, version, revision, document: Some(document) }
             } else {
-                Parcel { credential: name.clone(), environment, version, revision, document: None }
+                Parcel { credential, environment, version, revision, document: None }
             };
             parcels.push(parcel);
         }
         Ok(parcels)
     }
 
-    fn current_unverified(&self, name: &Name) -> bool {
-        self.cell(name).is_some_and(|cell| {
-            let ledger = cell.ledger();
-            ledger.unverified && ledger.current.is_some()
-        })
+    /// What of a credential is to go; `None` where nothing was submitted yet, or all was forgotten.
+    fn deliverable(&self, reader: &Reader, way: Way, name: &Name) -> Result<Option<(VersionId, u64)>, Withheld> {
+        let Some(cell) = self.cell(name) else { return Ok(None) };
+        let ledger = cell.ledger();
+        let view = if way.carries_material() { self.view_of(&ledger, reader) } else { common_view(&ledger) };
+        match view {
+            // Restored from a backup and not yet looked at is not the same as never submitted.
+            Some(_) if ledger.unverified => Err(Withheld(UNVERIFIED)),
+            view => Ok(view.map(|view| (view.version.clone(), view.revision))),
+        }
     }
 
     /// The target has all of these: from now on they count as served to the application.
@@ -96,7 +123,15 @@ impl Engine {
     }
 
     /// How this way stands from now on. `since` moves only when the state does.
-    pub fn note_delivery(&self, application: &Name, way: Way, state: DeliveryState, reason: Option<String>, dead: Vec<DeadLetter>) {
+    pub fn note_delivery(
+        &self,
+        application: &Name,
+        way: Way,
+        state: DeliveryState,
+        reason: Option<String>,
+        stragglers: Vec<ObjectName>,
+        dead: Vec<DeadLetter>,
+    ) {
         let now = self.seams.clock.now().wall;
         let mut deliveries = self.deliveries.lock().unwrap_or_else(PoisonError::into_inner);
         // Its document may have gone while the courier was under way.
@@ -106,6 +141,7 @@ impl Engine {
         }
         status.state = state;
         status.reason = reason;
+        status.stragglers = stragglers;
         status.dead_letters = dead.into_iter().map(letter).collect();
     }
 
@@ -137,6 +173,7 @@ impl Engine {
                 state: DeliveryState::Waiting,
                 since: None,
                 reason: None,
+                stragglers: Vec::new(),
                 dead_letters: Vec::new(),
             };
             deliveries.entry((application, way)).or_insert(fresh);
@@ -159,6 +196,13 @@ impl Engine {
         wait_after(application, failures, self.scaled(longest))
     }
 
+    /// When to look again at copies that take something up: then, or soon.
+    pub fn rollout_wait(&self, until: Option<Timestamp>, now: Timestamp) -> Duration {
+        let soon = self.scaled(ROLLOUT_LOOK_MAX);
+        let until = until.map_or(soon, |until| Duration::try_from(until.duration_since(now)).unwrap_or_default());
+        until.clamp(soon, self.look_at_targets_every().max(soon))
+    }
+
     /// Waits of ours scale down with the shortest policy.
     fn scaled(&self, longest: Duration) -> Duration {
         self.policies().shortest_max_age().map_or(longest, |age| longest.min(age.as_duration() / 20))
@@ -175,7 +219,7 @@ fn withheld(error: ReadError) -> Withheld {
         ReadError::StoreUnavailable => "the store can't be reached and nothing is cached",
         ReadError::AuditUnavailable => "the audit trail can't be written, and this would be a first disclosure",
         ReadError::TooManyInstances => "the application has too many instances",
-        ReadError::NotVerified => "a credential isn't verified yet after a restore",
+        ReadError::NotVerified => UNVERIFIED,
         ReadError::NoVersion => "a credential has no version that may be served: its own row says why",
         ReadError::NotLive | ReadError::Forbidden | ReadError::ReasonMissing => "what the application may read is changing",
     })

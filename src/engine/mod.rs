@@ -40,6 +40,7 @@ mod start;
 mod status;
 mod submit;
 mod successor;
+mod taken_up;
 #[cfg(test)]
 mod tests;
 mod verify;
@@ -78,7 +79,7 @@ use gather::{Context, Documents};
 use meter::Meter;
 use views::DeliveryStatus;
 
-pub use deliveries::Withheld;
+pub use deliveries::{Reference, Withheld};
 pub use holdings::StreamGuard;
 pub use pods::BoundPod;
 pub use status::VersionView;

@@ -10,7 +10,7 @@ use crate::domain::credential::Environment;
 use crate::domain::delivery::Way;
 use crate::domain::environment::{Proof, Verdict};
 use crate::domain::holders::{Blocker, HoldingState};
-use crate::domain::ids::{InstanceName, KeyId, Name, VersionId};
+use crate::domain::ids::{InstanceName, KeyId, Name, ObjectName, VersionId};
 use crate::domain::ledger::Closure;
 use crate::domain::manual::{Asks, Urgency};
 use crate::issuers::BreakerState;
@@ -51,6 +51,8 @@ pub struct DeliveryStatus {
     pub since: Option<Timestamp>,
     /// Why it isn't `delivered`.
     pub reason: Option<String>,
+    /// Copies of the application that may still use what was there before, by name.
+    pub stragglers: Vec<ObjectName>,
     /// Messages that were given up, the last one of each credential.
     pub dead_letters: Vec<DeadLetterStatus>,
 }

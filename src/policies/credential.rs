@@ -1,5 +1,7 @@
 //! `Credential` and `Application` documents, as written: references are resolved in [`super::links`].
 
+use jiff::Timestamp;
+
 use crate::domain::access::Identity;
 use crate::domain::credential::Environment;
 use crate::domain::ids::Name;
@@ -100,7 +102,8 @@ fn reason(node: &Node, sink: &Sink<'_>) -> Option<String> {
     Some(written.to_owned())
 }
 
-pub(super) fn read_application(node: &Node, sink: &Sink<'_>) -> Option<WrittenApplication> {
+/// `now` bounds the search for the windows of restarts.
+pub(super) fn read_application(node: &Node, sink: &Sink<'_>, now: Timestamp) -> Option<WrittenApplication> {
     let fields = Fields::of(node, sink)?;
     let environment = fields.need("environment", "`sandbox` or `production`").and_then(|node| environment(node, sink));
     let credentials =
@@ -112,7 +115,8 @@ pub(super) fn read_application(node: &Node, sink: &Sink<'_>) -> Option<WrittenAp
     let uptake = fields.get("uptake").and_then(|node| uptake(node, sink)).unwrap_or(Uptake::Stream);
     let lease = fields.get("lease").and_then(|node| span(node, sink)).map(|lease| lease.value);
     fields.unsupported("reads");
-    let delivery = fields.get("delivery").map(|node| WrittenDelivery::read(node, sink)).unwrap_or_default();
+    let namespace = identity.as_ref().and_then(|at| at.value.namespace());
+    let delivery = fields.get("delivery").map(|node| WrittenDelivery::read(node, sink, namespace, now)).unwrap_or_default();
     fields.done();
     Some(WrittenApplication { environment, credentials, identity, uptake, lease, callback, webhook, delivery })
 }

@@ -54,6 +54,7 @@ impl Catalogue {
         let applications = applications.collect();
         self.check_identities(sink);
         delivery::check_folders(&self.applications, sink);
+        delivery::check_secrets(&self.applications, sink);
         (credentials, applications)
     }
 

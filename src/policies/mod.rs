@@ -179,7 +179,7 @@ fn read_document(node: &Node, catalogue: &mut Catalogue, sink: &Sink<'_>, now: T
             declare(&mut catalogue.credentials, name, registered, value, sink);
         }
         DocumentKind::Application => {
-            let value = spec.and_then(|spec| credential::read_application(spec, sink));
+            let value = spec.and_then(|spec| credential::read_application(spec, sink, now));
             declare(&mut catalogue.applications, name, registered, value, sink);
         }
     }

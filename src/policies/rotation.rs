@@ -81,7 +81,7 @@ fn settled<T>(read: Option<Option<T>>) -> Option<Option<T>> {
     }
 }
 
-fn read_windows(node: &Node, sink: &Sink<'_>, now: Timestamp) -> Option<Vec<Window>> {
+pub(super) fn read_windows(node: &Node, sink: &Sink<'_>, now: Timestamp) -> Option<Vec<Window>> {
     let items = list(node, sink)?;
     if items.len() > WINDOWS_MAX {
         sink.report(node.place, "too-many", format!("there are more than {WINDOWS_MAX} windows"), "say it with fewer");

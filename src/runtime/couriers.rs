@@ -3,23 +3,25 @@
 //! A rotation never waits for any of it. Only the process that leads delivers; the latest state is all that is promised, so a change
 //! that comes while one is under way makes one more round, whatever its number.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::clock::wall_now;
 use super::metrics::Metrics;
 use crate::delivery::stream::{Changes, StreamHub};
-use crate::delivery::{Cargo, Courier, Outcome};
+use crate::delivery::{Cargo, Courier, Outcome, Parcel, Remark};
 use crate::domain::delivery::Way;
-use crate::domain::ids::Name;
-use crate::engine::Engine;
+use crate::domain::ids::{Name, ObjectName};
+use crate::domain::policy::Application;
 use crate::engine::views::DeliveryState;
+use crate::engine::{Engine, Reference};
 
 /// How often a courier is called in one round: far more than an application has messages waiting. Then it is the next round's turn.
 const CALLS_MAX: usize = 10_000;
@@ -43,6 +45,10 @@ pub struct Couriers {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Round {
     UpToDate,
+    /// The target has it all, and not every copy of the application: looked at again then, or soon.
+    UnderWay {
+        until: Option<Timestamp>,
+    },
     Failed {
         retry_after: Option<Duration>,
     },
@@ -84,7 +90,7 @@ impl Couriers {
     }
 
     fn follow_documents(&self, routes: &mut Routes, tasks: &mut JoinSet<()>, leads: &watch::Receiver<bool>, stop: &CancellationToken) {
-        let asked = self.engine.asked_deliveries();
+        let asked: BTreeSet<(Name, Way)> = self.engine.asked_deliveries().into_iter().collect();
         routes.retain(|key, (token, task)| {
             let stays = asked.contains(key) && !task.is_finished();
             if !stays {
@@ -105,8 +111,11 @@ impl Couriers {
                 metrics: self.metrics.clone(),
                 application: application.clone(),
                 was_failing: false,
+                delivered: None,
+                was_under_way: false,
+                last: None,
             };
-            let task = tasks.spawn(route.run(leads.clone(), token.clone()));
+            let task = tasks.spawn(route.run(leads.clone(), token.clone(), stop.clone()));
             routes.insert((application, way), (token, task));
         }
     }
@@ -120,12 +129,46 @@ struct Route {
     metrics: Metrics,
     application: Name,
     was_failing: bool,
+    was_under_way: bool,
+    /// What its target is known to have.
+    delivered: Option<Delivered>,
+    /// Its document as it was tried by last.
+    last: Option<Arc<Application>>,
+}
+
+/// What was delivered last, and by which document.
+struct Delivered {
+    document: Arc<Application>,
+    references: Vec<Reference>,
 }
 
 impl Route {
-    async fn run(mut self, mut leads: watch::Receiver<bool>, stop: CancellationToken) {
+    /// Until `stop`; then, unless the whole `process` ends, what was brought is taken away, because nobody asks for it any more.
+    async fn run(mut self, leads: watch::Receiver<bool>, stop: CancellationToken, process: CancellationToken) {
+        self.follow(leads.clone(), stop).await;
+        let mut failures = 0u32;
+        while !process.is_cancelled() && *leads.borrow() {
+            let way = self.courier.way();
+            let Some(last) = self.last.clone().filter(|_| self.engine.recipient(&self.application, way).is_none()) else { return };
+            if self.courier.withdraw(&last).await.is_ok() {
+                return;
+            }
+            failures = failures.saturating_add(1);
+            tokio::select! {
+                () = process.cancelled() => {}
+                () = sleep(self.engine.delivery_wait(&self.application, way, failures)) => {}
+            }
+        }
+    }
+
+    async fn follow(&mut self, mut leads: watch::Receiver<bool>, stop: CancellationToken) {
         let mut failures = 0u32;
         loop {
+            if !*leads.borrow() {
+                self.was_failing = false;
+                let elsewhere = Some("another replica leads, and delivers".to_owned());
+                self.engine.note_delivery(&self.application, self.courier.way(), DeliveryState::Waiting, elsewhere, Vec::new(), Vec::new());
+            }
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
@@ -146,11 +189,18 @@ impl Route {
                 },
                 Round::UpToDate => {
                     failures = 0;
-                    let every = self.engine.look_at_targets_every();
+                    tokio::select! {
+                        () = stop.cancelled() => return,
+                        () = self.rest(&mut leads) => {}
+                    }
+                }
+                Round::UnderWay { until } => {
+                    failures = 0;
+                    let wait = self.engine.rollout_wait(until, wall_now());
                     tokio::select! {
                         () = stop.cancelled() => return,
                         () = self.changes.next() => {}
-                        () = sleep(every) => {}
+                        () = sleep(wait) => {}
                     }
                 }
                 Round::Failed { retry_after } => {
@@ -166,14 +216,36 @@ impl Route {
         }
     }
 
+    /// Until something has changed that this application sees, who leads has changed, or it is time to look at the target all the
+    /// same. What others are told of costs no look at it.
+    async fn rest(&mut self, leads: &mut watch::Receiver<bool>) {
+        let look_at = Instant::now() + self.engine.look_at_targets_every();
+        loop {
+            tokio::select! {
+                () = self.changes.next() => if self.has_changed().await { return },
+                Ok(()) = leads.changed() => return,
+                () = sleep_until(look_at) => return,
+            }
+        }
+    }
+
+    async fn has_changed(&self) -> bool {
+        let (Some(document), Some(delivered)) = (self.engine.recipient(&self.application, self.courier.way()), &self.delivered) else {
+            return true;
+        };
+        *document != *delivered.document
+            || self.engine.references(&document, self.courier.way()).await.as_ref() != Ok(&delivered.references)
+    }
+
     /// Brings the target up to date.
     async fn round(&mut self) -> Round {
         let way = self.courier.way();
         let Some(document) = self.engine.recipient(&self.application, way) else { return Round::Unasked };
         let parcels = match self.engine.parcels(&document, way).await {
             Ok(parcels) => parcels,
-            Err(withheld) => return self.failed(withheld.0, None).await,
+            Err(withheld) => return self.failed(withheld.0, Vec::new(), None).await,
         };
+        self.last = Some(Arc::clone(&document));
         let mut cargo = Cargo { application: &document, parcels, now: wall_now(), give_up_after: self.engine.give_up_after() };
         for _ in 0..CALLS_MAX {
             // Messages carry the time of their try.
@@ -181,23 +253,40 @@ impl Route {
             match self.courier.deliver(&cargo).await {
                 Ok(progress) => {
                     self.count(progress.outcome);
+                    if let Outcome::UnderWay { until } = progress.outcome {
+                        self.under_way().await;
+                        return Round::UnderWay { until };
+                    }
+                    if progress.outcome == Outcome::TakenUp && !self.take_up(&cargo).await {
+                        return self.failed("that it is in use everywhere couldn't be recorded", Vec::new(), None).await;
+                    }
                     if progress.left == 0 {
                         self.engine.has_arrived(&self.application, way, &cargo.parcels);
+                        let references = cargo.parcels.iter().map(reference).collect();
+                        self.delivered = Some(Delivered { document: Arc::clone(&document), references });
                         self.up_to_date().await;
                         return Round::UpToDate;
                     }
                 }
-                Err(error) => return self.failed(&error.to_string(), error.retry_after()).await,
+                Err(error) => {
+                    // In more words, where the courier has them.
+                    let remark = self.courier.remark(&self.application).await;
+                    let remark = remark.unwrap_or_else(|| Remark { text: error.to_string(), stragglers: Vec::new() });
+                    return self.failed(&remark.text, remark.stragglers, error.retry_after()).await;
+                }
             }
         }
-        self.failed("there is more to deliver than one round takes", None).await
+        self.failed("there is more to deliver than one round takes", Vec::new(), None).await
     }
 
-    fn count(&self, outcome: Outcome) {
+    fn count(&mut self, outcome: Outcome) {
         let (way, application) = (self.courier.way().as_str(), self.application.as_str());
         match outcome {
             Outcome::Unchanged => {}
-            Outcome::Delivered => {
+            Outcome::UnderWay { .. } => self.was_under_way = true,
+            // Said at each look: it is news once.
+            Outcome::TakenUp if !std::mem::take(&mut self.was_under_way) => {}
+            Outcome::Delivered | Outcome::TakenUp => {
                 self.metrics.delivery_ended(way, "delivered");
                 tracing::info!(application, kind = way, "delivered");
             }
@@ -208,15 +297,30 @@ impl Route {
         }
     }
 
+    /// Copies that run with something older are named, and nothing counts as served before they are gone.
+    async fn under_way(&mut self) {
+        self.was_failing = false;
+        let remark = self.courier.remark(&self.application).await;
+        let (reason, stragglers) = remark.map(|remark| (remark.text, remark.stragglers)).unzip();
+        let (way, stragglers) = (self.courier.way(), stragglers.unwrap_or_default());
+        self.engine.note_delivery(&self.application, way, DeliveryState::Waiting, reason, stragglers, Vec::new());
+    }
+
+    /// Whether it is on record that every copy of the application runs with this.
+    async fn take_up(&self, cargo: &Cargo<'_>) -> bool {
+        let versions: Vec<_> = cargo.parcels.iter().map(|parcel| (parcel.credential.clone(), parcel.version.clone())).collect();
+        self.engine.taken_up(&self.application, self.courier.way(), &versions).await.is_ok()
+    }
+
     async fn up_to_date(&mut self) {
         self.was_failing = false;
         let dead = self.courier.dead_letters(&self.application).await;
         let reason = dead.first().map(|letter| letter.reason.clone());
         let state = if dead.is_empty() { DeliveryState::Delivered } else { DeliveryState::Dead };
-        self.engine.note_delivery(&self.application, self.courier.way(), state, reason, dead);
+        self.engine.note_delivery(&self.application, self.courier.way(), state, reason, Vec::new(), dead);
     }
 
-    async fn failed(&mut self, reason: &str, retry_after: Option<Duration>) -> Round {
+    async fn failed(&mut self, reason: &str, stragglers: Vec<ObjectName>, retry_after: Option<Duration>) -> Round {
         let way = self.courier.way();
         self.metrics.delivery_ended(way.as_str(), "failed");
         // Once at the first failure: `status` says for how long it goes on.
@@ -229,7 +333,11 @@ impl Route {
             );
         }
         let dead = self.courier.dead_letters(&self.application).await;
-        self.engine.note_delivery(&self.application, way, DeliveryState::Failing, Some(reason.to_owned()), dead);
+        self.engine.note_delivery(&self.application, way, DeliveryState::Failing, Some(reason.to_owned()), stragglers, dead);
         Round::Failed { retry_after }
     }
+}
+
+fn reference(parcel: &Parcel) -> Reference {
+    Reference { credential: parcel.credential.clone(), version: parcel.version.clone(), revision: parcel.revision }
 }

@@ -5,6 +5,7 @@ pub mod clock;
 pub mod config;
 pub mod couriers;
 pub mod hardening;
+pub mod leadership;
 pub mod metrics;
 pub mod reload;
 pub mod shutdown;

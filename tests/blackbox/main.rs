@@ -48,6 +48,7 @@ mod pods;
 mod rewrap;
 mod rollouts;
 mod scanner_test;
+mod secrets;
 mod stream;
 mod submit;
 mod tls;

@@ -25,6 +25,7 @@ use keywright::issuers::Issuer;
 use keywright::issuers::dispatch::Dispatch;
 use keywright::issuers::generated::GeneratedIssuer;
 use keywright::issuers::memory::{FaultAction, MemoryIssuer, SimClock};
+use keywright::journal::kubernetes::KubernetesJournal;
 use keywright::journal::memory::MemoryJournal;
 use keywright::journal::{FaultyJournal, Journal};
 use keywright::policies::{Source, parse};
@@ -188,9 +189,22 @@ impl Delivery for Pushes {
 
 /// Where versions and events are kept.
 pub enum Backend {
-    Memory { store: MemoryStore, journal: MemoryJournal, keyring: Arc<Keyring> },
-    Embedded { folder: tempfile::TempDir, open: Mutex<Option<Embedded>> },
+    Memory {
+        store: MemoryStore,
+        journal: MemoryJournal,
+        keyring: Arc<Keyring>,
+    },
+    Embedded {
+        folder: tempfile::TempDir,
+        open: Mutex<Option<Embedded>>,
+    },
     Elsewhere(Elsewhere),
+    /// The journal in a cluster, the values in memory.
+    Cluster {
+        store: MemoryStore,
+        journal: Box<dyn Fn() -> KubernetesJournal + Send + Sync>,
+        keyring: Arc<Keyring>,
+    },
 }
 
 /// Values on a server, whose own calls are the points; the journal is in memory.
@@ -239,7 +253,7 @@ impl Backend {
     /// The data folder.
     pub fn directory(&self) -> std::path::PathBuf {
         match self {
-            Backend::Memory { .. } | Backend::Elsewhere(_) => panic!("memory has no folder"),
+            Backend::Memory { .. } | Backend::Elsewhere(_) | Backend::Cluster { .. } => panic!("memory has no folder"),
             Backend::Embedded { folder, .. } => folder.path().to_owned(),
         }
     }
@@ -260,6 +274,7 @@ impl Backend {
             Backend::Memory { store, .. } => Arc::new(store.clone()),
             Backend::Embedded { .. } => Arc::new(self.file().unwrap().store()),
             Backend::Elsewhere(elsewhere) => elsewhere.plain.clone(),
+            Backend::Cluster { store, .. } => Arc::new(store.clone()),
         }
     }
 
@@ -268,6 +283,7 @@ impl Backend {
             Backend::Memory { journal, .. } => Arc::new(journal.clone()),
             Backend::Embedded { .. } => Arc::new(self.file().unwrap().journal()),
             Backend::Elsewhere(elsewhere) => Arc::new(elsewhere.journal.clone()),
+            Backend::Cluster { journal, .. } => Arc::new(journal()),
         }
     }
 
@@ -281,6 +297,7 @@ impl Backend {
             Backend::Memory { keyring, .. } => keyring.clone(),
             Backend::Embedded { .. } => self.file().unwrap().keyring(),
             Backend::Elsewhere(elsewhere) => elsewhere.keyring.clone(),
+            Backend::Cluster { keyring, .. } => keyring.clone(),
         }
     }
 
@@ -297,6 +314,13 @@ impl Backend {
                 let store = Arc::new(Faulty::new(file.store(), faults.clone()));
                 let journal = Arc::new(FaultyJournal::new(file.journal(), faults.clone()));
                 Kept { store: store.clone(), journal, promoter: store, keyring: file.keyring() }
+            }
+            // Each start is another process.
+            Backend::Cluster { store, journal, keyring } => {
+                let store: Arc<dyn SecretStore> = Arc::new(store.faulty(faults));
+                let journal: Arc<dyn Journal> = Arc::new(FaultyJournal::new(journal(), faults.clone()));
+                let promoter = Arc::new(Apart::new(store.clone(), journal.clone()));
+                Kept { store, journal, promoter, keyring: keyring.clone() }
             }
             Backend::Elsewhere(Elsewhere { store, journal, keyring, pass, .. }) => {
                 pass(faults);

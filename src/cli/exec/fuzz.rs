@@ -19,7 +19,7 @@ fn streams() -> Target {
     ];
     let words =
         ["event: credential\n", "data: ", "id: ", "\n\n", "\r\n", ":", "..", "../..", "a/b", "\"fields\":{", "\"name\":\"", "\u{0}"];
-    Target::new("streams", corpus.map(String::into_bytes).to_vec(), &[JSON, &words])
+    Target::new("streams", corpus.map(String::into_bytes).to_vec(), &[JSON, &words]).costing(10)
 }
 
 /// In pieces of this length; each with a parser of its own where `forgets`, which is the fault on purpose.

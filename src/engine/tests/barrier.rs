@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use keywright::engine::audit::Actor;
 use keywright::engine::errors::ConfirmError;
 
 use super::*;
@@ -157,4 +158,36 @@ async fn two_instances_without_a_name_confirm_nothing() {
     let said = scene.engine.confirm(&unnamed.application, &unnamed.instance, &unnamed.credential, &version, &secret_field(), &proof).await;
     assert_eq!(said, Err(ConfirmError::AmbiguousInstance));
     drop((first, second));
+}
+
+#[tokio::test]
+async fn what_a_delivery_saw_taken_up_everywhere_frees_its_own_instance_and_no_other() {
+    use keywright::domain::delivery::Way;
+
+    let scene = Scene::usual().await;
+    let mut secret = App::new(APPLICATION, Way::KubernetesSecret.as_str());
+    assert!(secret.fetch(&scene.engine).await);
+    let old = scene.engine.current(&name(CREDENTIAL)).unwrap().0;
+    scene.rotate().await;
+    assert!(secret.fetch(&scene.engine).await);
+    let new = scene.engine.current(&name(CREDENTIAL)).unwrap().0;
+    assert_ne!(old, new);
+    let taken_up = async |version: &VersionId| {
+        let versions = [(name(CREDENTIAL), version.clone())];
+        scene.engine.taken_up(&secret.application, Way::KubernetesSecret, &versions).await.unwrap();
+    };
+    taken_up(&old).await;
+    let _streams = scene.engine.open_stream(&secret.application, &secret.instance);
+    scene.live(100).await;
+    assert!(scene.alive(&scene.first.0), "what is taken up is the old version");
+    scene.engine.taken_up(&secret.application, Way::File, &[(name(CREDENTIAL), new.clone())]).await.unwrap();
+    scene.live(5).await;
+    assert!(scene.alive(&scene.first.0), "another way brought nothing");
+    taken_up(&new).await;
+    taken_up(&new).await;
+    scene.live(5).await;
+    assert!(!scene.alive(&scene.first.0));
+    let records = scene.world.audit.records();
+    let recorded: Vec<_> = records.iter().filter(|(_, action)| action.action == "confirmed" && action.detail.is_some()).collect();
+    assert!(matches!(recorded[..], [(_, action)] if action.actor == Actor::Daemon), "{recorded:?}");
 }

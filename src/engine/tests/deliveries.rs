@@ -104,7 +104,7 @@ async fn what_a_courier_read_counts_as_served_once_its_target_has_it() {
     post.until(|| post.has(&second) && standing(&scene.engine).state == DeliveryState::Delivered).await;
     scene.live(10).await;
     assert!(!scene.alive(&scene.first.0), "observed is enough here");
-    let text = post.metrics.encode(&[], false).unwrap();
+    let text = post.metrics.encode(&[], &std::collections::BTreeMap::new(), false).unwrap();
     assert!(text.contains("keywright_deliveries_total{way=\"file\",outcome=\"failed\"}"), "{text}");
     post.end().await;
 }
@@ -119,7 +119,7 @@ async fn nobody_confirms_in_the_applications_name_but_itself() {
     scene.live(2 * 3_600).await;
     assert!(scene.alive(&scene.first.0));
     assert_eq!(row(&scene.engine).reason.as_deref(), Some("overdue"));
-    let reader = Reader::Application { application: name(APPLICATION), instance: Way::File.instance() };
+    let reader = Reader::Application { application: name(APPLICATION), instance: Way::File.instance(), pod: None };
     let version = current(&scene.engine);
     let document = scene.engine.read(&reader, &name(CREDENTIAL)).await.unwrap();
     assert_eq!(document.version, version);
@@ -146,6 +146,8 @@ async fn only_who_leads_delivers_and_a_restart_with_nothing_changed_delivers_not
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     assert_eq!(post.courier.counts(), (calls, deliveries), "it doesn't lead");
+    let standing_by = standing(&scene.engine);
+    assert_eq!((standing_by.state, standing_by.reason.is_some()), (DeliveryState::Waiting, true));
     post.leads.send(true).unwrap();
     post.until(|| post.has(&second)).await;
     let courier = Arc::clone(&post.courier);
@@ -201,4 +203,36 @@ async fn what_the_document_no_longer_asks_for_ends_and_its_row_goes() {
     scene.engine.set_policies(policies(&with_delivery(FILE, ""))).await;
     post.until(|| post.courier.counts().0 > calls).await;
     post.end().await;
+}
+
+/// A message is for all instances at once: who fetches on it must be served the new version, whatever its rank.
+#[tokio::test]
+async fn a_message_comes_when_the_last_instance_is_served() {
+    let scene = Scene::new(&with_delivery(WEBHOOK, ", rollout: [1, 50%, 100%]")).await;
+    let mut apps: Vec<App> = (0..4).map(|number| App::new(APPLICATION, &format!("pod-{number}"))).collect();
+    for app in &mut apps {
+        assert!(app.fetch(&scene.engine).await);
+    }
+    let _streams: Vec<_> = apps.iter().map(|app| scene.engine.open_stream(&app.application, &app.instance)).collect();
+    let recipient = scene.engine.recipient(&name(APPLICATION), Way::Webhook).unwrap();
+    let old = current(&scene.engine);
+    scene.rotate().await;
+    let new = current(&scene.engine);
+    let mut steps = 0;
+    loop {
+        let told = scene.engine.parcels(&recipient, Way::Webhook).await.unwrap().remove(0);
+        assert!(told.document.is_none());
+        let served: Vec<VersionId> = apps.iter().map(|app| scene.engine.current_for(&app.reader(), &app.credential).unwrap().0).collect();
+        let for_all = served.iter().all(|version| *version == new);
+        assert_eq!(told.version, if for_all { new.clone() } else { old.clone() }, "{served:?}");
+        if for_all {
+            break;
+        }
+        steps += 1;
+        for app in &mut apps {
+            assert!(app.fetch(&scene.engine).await && app.confirm(&scene.engine).await);
+        }
+        scene.live(1).await;
+    }
+    assert_eq!(steps, 2);
 }

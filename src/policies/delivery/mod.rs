@@ -1,47 +1,60 @@
 //! `delivery` of an Application document: ways beside the stream, each in a file of its own.
 
 mod file;
+mod kubernetes;
 mod webhook;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+
+use jiff::Timestamp;
 
 use super::credential::WrittenApplication;
 use super::links::Table;
 use super::problem::{Place, Sink};
 use super::reader::{At, Fields, text};
 use super::tree::Node;
-use crate::domain::delivery::{Deliveries, is_plain_path, overlap};
+use crate::domain::delivery::{Deliveries, KubernetesDelivery, is_plain_path, overlap};
+use crate::domain::ids::{Name, ObjectName};
 
 pub(super) use file::SIGNALS;
 
-/// As written: what is valid of it, and the place of the folder, which no two applications may share.
+/// As written: what is valid of it, and the places of folder and Secret, which no two applications may share.
 #[derive(Debug)]
 pub(super) struct WrittenDelivery {
     /// `None` where something of it is wrong.
     pub(super) deliveries: Option<Deliveries>,
     folder: Option<At<PathBuf>>,
+    secret: Option<At<KubernetesDelivery>>,
 }
 
 impl Default for WrittenDelivery {
     /// Nothing beside the stream.
     fn default() -> WrittenDelivery {
-        WrittenDelivery { deliveries: Some(Deliveries::default()), folder: None }
+        WrittenDelivery { deliveries: Some(Deliveries::default()), folder: None, secret: None }
     }
 }
 
 impl WrittenDelivery {
-    pub(super) fn read(node: &Node, sink: &Sink<'_>) -> WrittenDelivery {
-        let broken = WrittenDelivery { deliveries: None, folder: None };
+    /// `namespace`: of the application's own identity, where that is in Kubernetes. `now` bounds the search for windows.
+    pub(super) fn read(node: &Node, sink: &Sink<'_>, namespace: Option<&Name>, now: Timestamp) -> WrittenDelivery {
+        let broken = WrittenDelivery { deliveries: None, folder: None, secret: None };
         let Some(fields) = Fields::of(node, sink) else { return broken };
         // Asked for and wrong is `Some(None)`: a way that was asked for is never left out in silence.
         let file = fields.get("file").map(|node| file::read(node, sink));
+        let kubernetes = fields.get("kubernetes").map(|node| kubernetes::read(node, sink, now, namespace));
         let webhook = fields.get("webhook").map(|node| webhook::read(node, sink));
-        fields.unsupported("kubernetes");
         fields.done();
         let folder = file.as_ref().and_then(|read| read.as_ref()).map(|(_, folder)| folder.clone());
-        let whole = || Some(Deliveries { file: asked(file)?.map(|(file, _)| file), webhook: asked(webhook)? });
-        WrittenDelivery { deliveries: whole(), folder }
+        let secret = kubernetes.as_ref().and_then(Clone::clone);
+        let whole = || {
+            Some(Deliveries {
+                file: asked(file)?.map(|(file, _)| file),
+                kubernetes: asked(kubernetes)?.map(|at| at.value),
+                webhook: asked(webhook)?,
+            })
+        };
+        WrittenDelivery { deliveries: whole(), folder, secret }
     }
 }
 
@@ -63,6 +76,22 @@ fn path(node: &Node, sink: &Sink<'_>) -> Option<At<PathBuf>> {
     let message = "a path is absolute here, without `.`, `..`, `//` and a slash at its end";
     sink.report(node.place, "bad-folder", message, "for example `/run/payments/credentials`");
     None
+}
+
+/// No two applications are given one Secret: each would take the other's values out of it.
+pub(super) fn check_secrets(applications: &Table<WrittenApplication>, sink: &Sink<'_>) {
+    let secret = |written: &WrittenApplication| written.delivery.secret.clone();
+    let mut all: Vec<At<KubernetesDelivery>> =
+        applications.values().filter_map(|declared| declared.value.as_ref().and_then(secret)).collect();
+    all.sort_by_key(|at| at.place);
+    let mut taken: BTreeMap<(Name, ObjectName), Place> = BTreeMap::new();
+    for At { value, place } in all {
+        let first = *taken.entry((value.namespace, value.secret)).or_insert(place);
+        if first != place {
+            let help = format!("give each application a Secret of its own; the first is at {}", sink.locate(first));
+            sink.report(place, "duplicate-secret", "another application's values go to this Secret", help);
+        }
+    }
 }
 
 /// No two applications are given one folder, nor one within another's.

@@ -1,13 +1,15 @@
 //! The schema of `delivery` of an Application document.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::super::delivery::SIGNALS;
-use super::{described, object, words};
-use crate::domain::delivery::{PATH_BYTES_MAX, WebhookDelivery};
+use super::{described, object, one_of, windows, words};
+use crate::domain::delivery::{KubernetesDelivery, PATH_BYTES_MAX, WebhookDelivery};
+use crate::domain::ids::ObjectName;
+use crate::domain::restarts::{PER_HOUR_MAX, WORKLOADS_MAX, WorkloadKind};
 
 pub(super) fn delivery() -> Value {
-    let delivery = object(&[], json!({"file": file(), "webhook": webhook()}));
+    let delivery = object(&[], json!({"file": file(), "kubernetes": kubernetes(), "webhook": webhook()}));
     described("How it is told of changes beside the stream, which every application has.", delivery)
 }
 
@@ -32,6 +34,26 @@ fn file() -> Value {
         }),
     );
     described("A folder of files, replaced as a whole.", file)
+}
+
+fn kubernetes() -> Value {
+    let name = |longest: usize| json!({"type": ["string", "integer"], "pattern": ObjectName::PATTERN, "maxLength": longest, "minimum": 0});
+    let kinds: Map<String, Value> = WorkloadKind::ALL.into_iter().map(|kind| (kind.as_str().to_owned(), name(253))).collect();
+    let workload = one_of("A workload that uses the Secret.", Value::Object(kinds));
+    let mut kubernetes = object(
+        &["secret"],
+        json!({
+            "secret": described("The Secret that the values are written to: this application's alone.", name(KubernetesDelivery::SECRET_LENGTH_MAX)),
+            "namespace": described("Where it lies, and the workloads. [that of the application's identity, if it has one]", json!({"$ref": "#/$defs/name"})),
+            "restart": {"description": "What is restarted when the Secret has changed. [nothing]", "type": "array", "minItems": 1,
+                "maxItems": WORKLOADS_MAX, "uniqueItems": true, "items": workload},
+            "windows": windows("When restarts may begin. [always]"),
+            "batch": {"description": "So many workloads roll at a time. [1]", "type": "integer", "minimum": 1, "maximum": WORKLOADS_MAX},
+            "perHour": {"description": "So many restarts begin within an hour. [6]", "type": "integer", "minimum": 1, "maximum": PER_HOUR_MAX},
+        }),
+    );
+    kubernetes["dependentRequired"] = json!({"windows": ["restart"], "batch": ["restart"], "perHour": ["restart"]});
+    described("A Secret in Kubernetes, and rollout restarts.", kubernetes)
 }
 
 fn webhook() -> Value {

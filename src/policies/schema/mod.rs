@@ -73,8 +73,7 @@ const DURATION: &str = "^0*([1-9][0-9]{0,8}s|[1-9][0-9]{0,6}m|[1-9][0-9]{0,4}h|[
 /// 31 days at most.
 const OPEN: &str = "^0*([1-9][0-9]{0,6}s|[1-9][0-9]{0,4}m|[1-9][0-9]{0,2}h|([1-9]|[12][0-9]|3[01])d)$";
 
-fn rotation() -> Value {
-    let duration = json!({"$ref": "#/$defs/duration"});
+fn windows(about: &str) -> Value {
     let window = object(
         &["cron", "timezone", "open"],
         json!({
@@ -83,6 +82,11 @@ fn rotation() -> Value {
             "open": {"description": "For how long, 31d at most.", "type": "string", "pattern": OPEN},
         }),
     );
+    json!({"description": about, "type": "array", "maxItems": WINDOWS_MAX, "items": window})
+}
+
+fn rotation() -> Value {
+    let duration = json!({"$ref": "#/$defs/duration"});
     object(
         &["maxAge"],
         json!({
@@ -91,7 +95,7 @@ fn rotation() -> Value {
                 "anyOf": [duration.clone(), {"type": "string", "pattern": "^0+[smhd]$"}]},
             "spread": {"description": "Moves a start earlier, by a hash, so that anniversaries don't meet. [min(7d, maxAge/10)]",
                 "anyOf": [duration.clone(), {"type": "string", "pattern": "^0+[smhd]$"}]},
-            "windows": {"description": "When keys may be made, promoted and revoked. [always]", "type": "array", "maxItems": WINDOWS_MAX, "items": window},
+            "windows": windows("When keys may be made, promoted and revoked. [always]"),
             "confirmation": described("What counts as not using the old version any more. [required]", words(&CONFIRMATIONS)),
             "unconfirmed": described("What happens to a key that is still held at the end of the overlap. [hold]", words(&UNCONFIRMED)),
             "rehearse": described("Whether the sandbox twin must have rotated first. [none]", words(&REHEARSE)),

@@ -38,6 +38,23 @@ fn problems(delivery: &str) -> Vec<String> {
 #[case("{webhook: {url: \"https://a.example\", secrets: [whsec_c2VjcmV0]}}", &["8:62 bad-type"])]
 #[case("{webhook: {url: \"https://a.example\", secrets: [{file: secret}]}}", &["8:69 bad-folder"])]
 #[case("{webhook: {}}", &["8:23 missing-field", "8:23 missing-field"])]
+#[case("{kubernetes: {secret: app.keys, namespace: shop, restart: [{deployment: api}, {statefulSet: db}, {daemonSet: agent}], windows: [{cron: \"0 9 * * *\", timezone: UTC, open: 8h}], batch: 2, perHour: 12}}", &[])]
+#[case("{kubernetes: {secret: keys, namespace: shop}}", &[])]
+#[case("{kubernetes: {secret: keys}}", &["8:26 missing-namespace"])]
+#[case("{kubernetes: {namespace: shop}}", &["8:26 missing-field"])]
+#[case("{kubernetes: {secret: a..b, namespace: a.b}}", &["8:35 bad-name", "8:52 bad-name"])]
+#[case("{kubernetes: {secret: ../etc, namespace: shop}}", &["8:35 bad-name"])]
+#[case("{kubernetes: {secret: a123456789b123456789c123456789d123456789e123456789f123, namespace: shop}}", &[])]
+#[case("{kubernetes: {secret: a123456789b123456789c123456789d123456789e123456789f1234, namespace: shop}}", &["8:35 bad-name"])]
+#[case("{kubernetes: {secret: a, namespace: b, restart: []}}", &["8:61 bad-restart"])]
+#[case("{kubernetes: {secret: a, namespace: b, restart: [{}]}}", &["8:62 bad-restart"])]
+#[case("{kubernetes: {secret: a, namespace: b, restart: [{deployment: a, daemonSet: a}]}}", &["8:62 bad-restart"])]
+#[case("{kubernetes: {secret: a, namespace: b, restart: [{cronJob: a}]}}", &["8:62 bad-restart", "8:63 unknown-field"])]
+#[case("{kubernetes: {secret: a, namespace: b, restart: [{deployment: A}, {deployment: a/b}]}}", &["8:75 bad-name", "8:92 bad-name"])]
+#[case("{kubernetes: {secret: a, namespace: b, restart: [{deployment: a}, {deployment: a}]}}", &["8:79 duplicate-entry"])]
+#[case("{kubernetes: {secret: a, namespace: b, restart: [{deployment: a}], batch: 0, perHour: 361}}", &["8:87 bad-type", "8:99 bad-type"])]
+#[case("{kubernetes: {secret: a, namespace: b, restart: [{deployment: a}], windows: [{}]}}", &["8:90 missing-field", "8:90 missing-field", "8:90 missing-field"])]
+#[case("{kubernetes: {secret: a, namespace: b, perHour: 3}}", &["8:52 nothing-to-restart"])]
 #[case("{pigeon: {}}", &["8:14 unknown-field"])]
 fn deliveries(#[case] delivery: &str, #[case] expected: &[&str]) {
     assert_eq!(problems(delivery), expected);
@@ -58,6 +75,35 @@ fn two_applications_never_share_a_folder() {
         let expected: &[&str] = if clash { &["9:109 duplicate-folder"] } else { &[] };
         assert_eq!(found, expected, "{first} {second}");
     }
+}
+
+#[test]
+fn two_applications_never_share_a_secret() {
+    let app = |name: &str, uid: u32, to: &str| {
+        head("Application", name)
+            + &format!(
+                "spec: {{environment: sandbox, credentials: [], identity: {{unix: {{uid: {uid}}}}}, delivery: {{kubernetes: {to}}}}}\n---\n"
+            )
+    };
+    let one = "{secret: keys, namespace: shop}";
+    assert_eq!(problems_of(&(app("a", 2, one) + &app("b", 3, one))), ["9:98 duplicate-secret"]);
+    assert_eq!(problems_of(&(app("a", 2, one) + &app("b", 3, "{secret: keys, namespace: other}"))), Vec::<String>::new());
+}
+
+#[test]
+fn a_secret_restarts_nothing_unless_asked_and_then_slowly() {
+    let read = |more: &str| {
+        let text = head("Application", "a")
+            + &format!(
+                "spec: {{environment: sandbox, credentials: [], identity: {{unix: {{uid: 2}}}}, delivery: {{kubernetes: {{secret: keys, namespace: shop{more}}}}}}}\n"
+            );
+        let policies = parse(&[base(), source("t.yaml", &text)], now()).unwrap();
+        policies.applications[&"a".parse::<Name>().unwrap()].delivery.kubernetes.clone().unwrap().restarts
+    };
+    assert_eq!(read(""), None);
+    let restarts = read(", restart: [{deployment: api}]").unwrap();
+    assert_eq!((restarts.batch, restarts.per_hour, restarts.windows.len()), (1, 6, 0));
+    assert_eq!(restarts.workloads[0].to_string(), "deployment/api");
 }
 
 #[test]

@@ -35,6 +35,10 @@ fn policies() -> Target {
             "Application",
             "{environment: sandbox, credentials: [test], identity: {unix: {uid: 1000}}, delivery: {webhook: {url: \"https://a.example/h\", secrets: [{file: /etc/a}, {file: /etc/b}]}}}",
         ),
+        (
+            "Application",
+            "{environment: sandbox, credentials: [test], identity: {unix: {uid: 1000}}, delivery: {kubernetes: {secret: a.b, namespace: c, restart: [{deployment: d}, {daemonSet: e}], windows: [{cron: \"0 9 * * *\", timezone: UTC, open: 8h}], batch: 2, perHour: 6}}}",
+        ),
         // To be refused, for one reason each.
         ("RotationPolicy", "{x: 1, maxAge: 90d}"),
         ("RotationPolicy", "{maxAge: 90d, overlap: 1h, overlap: 1h}"),

@@ -9,12 +9,12 @@ use tracing::{Level, Metadata};
 /// The fields that are logged. Anything else is dropped, whatever it holds: a new field is a decision, made here. None of them
 /// ever carries a value of a credential, a header, a body or a URL's query. Sorted.
 #[rustfmt::skip]
-pub const FIELDS: [&str; 51] = [
+pub const FIELDS: [&str; 53] = [
     "action", "address", "application", "attempt", "bytes", "call", "code", "column", "count", "credential", "deadline", "delay_ms", "digest",
     "due_at", "duration_ms", "environment", "error", "event", "field", "file", "folder", "generation", "holders", "instance", "kind",
-    "limit", "line", "method", "operation", "outcome", "peer_uid", "phase", "place", "problems", "provider", "reason", "records",
+    "leader", "limit", "line", "method", "operation", "outcome", "peer_uid", "phase", "place", "problems", "provider", "reason", "records",
     "remaining", "request_id", "revision", "route", "signal", "socket", "state", "status", "step", "store", "task", "term", "thread",
-    "version",
+    "transitions", "version",
 ];
 /// Longest value, in characters.
 const VALUE_CHARS_MAX: usize = 512;

@@ -52,6 +52,10 @@ fn policies() -> Vec<Value> {
                 "endpoints": {"callback": "https://payments.example.com/callback"},
                 "delivery": {
                     "file": {"directory": "/run/app", "mode": "0400", "owner": 1000, "group": 1000, "signal": {"pidFile": "/run/app.pid", "name": "HUP"}},
+                    "kubernetes": {
+                        "secret": "payments", "namespace": "shop", "restart": [{"deployment": "api"}], "batch": 1, "perHour": 6,
+                        "windows": [{"cron": "0 9 * * Mon-Thu", "timezone": "UTC", "open": "8h"}],
+                    },
                     "webhook": {"url": "https://payments.example.com/hook", "secrets": [{"file": "/etc/secret"}], "allowPrivate": true},
                 },
             }),

@@ -4,15 +4,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use keywright::domain::rotation::Event;
 use keywright::journal::contract::event;
 use keywright::journal::{History, Journal, JournalError, Position, SealedCopy};
 
-use super::{Installation, QUIET, name};
+use super::{Installation, name};
 use crate::fake::Fault;
 use crate::world::World;
 
-const SEEDS: u64 = 24;
+const SEEDS: u64 = 16;
 const PROCESSES: u64 = 3;
 const DEEDS: u64 = 14;
 
@@ -59,13 +60,14 @@ async fn fight(seed: u64) -> usize {
     world.fake().plan(move |call| match dice.below(12) {
         0 if call.resource == "configmaps" => Some(Fault::LosesReplyAfterEffect),
         1 if call.resource == "configmaps" => Some(Fault::RefusesBefore),
-        2..8 => Some(Fault::Delays(Duration::from_millis(dice.below(12)))),
+        // Long enough for another to take over, between a look and the write that follows.
+        2..5 if call.is("update", "configmaps") => Some(Fault::Delays(Duration::from_millis(20 + dice.below(80)))),
         _ => None,
     });
     let (told, begun) = (Arc::new(Mutex::new(Told::default())), Arc::new(AtomicU64::new(0)));
     let processes = (0..PROCESSES).map(|process| {
         let journal = installation.replica(&format!("p{process}"));
-        live(journal, Dice(seed << 8 | process), Arc::clone(&told), Arc::clone(&begun))
+        live(journal, Dice(seed << 8 | process), seed % 2 == 0, Arc::clone(&told), Arc::clone(&begun))
     });
     futures_util::future::join_all(processes).await;
     world.fake().nothing_goes_wrong();
@@ -75,8 +77,13 @@ async fn fight(seed: u64) -> usize {
     told.kept.len()
 }
 
-/// A process that takes over now and then, and else appends whatever it believes.
-async fn live(journal: impl Journal, mut dice: Dice, told: Arc<Mutex<Told>>, begun: Arc<AtomicU64>) {
+/// After which nothing is open, so that who loads it claims nothing.
+fn quiet(number: u64) -> Event {
+    Event::Paused { at: Timestamp::from_second(number.cast_signed()).ok() }
+}
+
+/// A process that takes over now and then, and else appends whatever it believes. Quiet: nothing is ever open.
+async fn live(journal: impl Journal, mut dice: Dice, is_quiet: bool, told: Arc<Mutex<Told>>, begun: Arc<AtomicU64>) {
     let dinie = name("dinie");
     let (mut term, mut position) = (0, Position::default());
     for _ in 0..DEEDS {
@@ -89,9 +96,8 @@ async fn live(journal: impl Journal, mut dice: Dice, told: Arc<Mutex<Told>>, beg
             told.lock().unwrap().loaded.push((term, history));
             continue;
         }
-        // Unique, and now and then of a kind after which nothing is open.
         let number = dice.below(1 << 30);
-        let event = if dice.below(3) == 0 { QUIET } else { event(number) };
+        let event = if is_quiet || dice.below(3) == 0 { quiet(number) } else { event(number) };
         let highest = begun.load(Ordering::SeqCst);
         let copy = if dice.below(4) == 0 { SealedCopy::Erase } else { SealedCopy::Keep };
         let outcome = journal.append(&dinie, position, term, &event, copy).await;

@@ -57,6 +57,8 @@ async fn answer(server: Weak<ApiServer>, request: Request<Incoming>) -> io::Resu
     let body = body.collect().await.map_err(io::Error::other)?.to_bytes().to_vec();
     let token = head.headers.get("authorization").and_then(|value| value.to_str().ok()).and_then(|value| value.strip_prefix("Bearer "));
     let token = token.unwrap_or_default().trim().to_owned();
+    let accept = head.headers.get("accept").and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let metadata_only = accept.contains("as=PartialObjectMetadata;");
     let strong = upgrade(&server)?;
     let mut hangs = strong.hangs.subscribe();
     let user = strong.lock().caller(&token);
@@ -90,7 +92,7 @@ async fn answer(server: Weak<ApiServer>, request: Request<Incoming>) -> io::Resu
             Some(Fault::Delays(long)) => tokio::time::sleep(long).await,
             _ => {}
         }
-        perform(&server, call, ask, &user)
+        perform(&server, call, ask, &user, metadata_only)
     });
     let answer = done.await.map_err(io::Error::other)?;
     if is_lost { Err(io::ErrorKind::ConnectionAborted.into()) } else { answer }
@@ -109,7 +111,7 @@ fn note(server: &Weak<ApiServer>, call: Call, code: u16) {
     }
 }
 
-fn perform(server: &Weak<ApiServer>, call: Call, ask: Ask, user: &User) -> io::Result<Answer> {
+fn perform(server: &Weak<ApiServer>, call: Call, ask: Ask, user: &User, metadata_only: bool) -> io::Result<Answer> {
     let strong = upgrade(server)?;
     let allowed = strong.lock().authorize(user, &call, &ask);
     let (code, answer) = match (allowed, &ask.target) {
@@ -122,7 +124,12 @@ fn perform(server: &Weak<ApiServer>, call: Call, ask: Ask, user: &User) -> io::R
             }
         }
         (Ok(()), _) => {
-            let reply = strong.change(|state| state.perform(&ask, user)).unwrap_or_else(|reply| reply);
+            let mut reply = strong.change(|state| state.perform(&ask, user)).unwrap_or_else(|reply| reply);
+            // One object; errors are told in full.
+            if metadata_only && reply.body["metadata"]["uid"].is_string() {
+                let metadata = reply.body["metadata"].take();
+                reply.body = serde_json::json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata});
+            }
             (reply.code, told(reply))
         }
     };

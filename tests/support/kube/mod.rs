@@ -13,6 +13,7 @@ mod kinds;
 mod managers;
 mod patch;
 mod rbac;
+mod rollout;
 mod select;
 mod state;
 mod status;
@@ -31,7 +32,9 @@ use tokio::task::JoinHandle;
 
 use state::State;
 
+#[allow(unused_imports, reason = "not each suite that mounts this needs all of it")]
 pub(crate) use rbac::{ADMIN, service_account};
+#[allow(unused_imports, reason = "as above")]
 pub(crate) use tokens::API_AUDIENCE;
 
 /// What goes wrong with one request.

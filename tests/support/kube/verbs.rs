@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::Call;
 use super::apply::applied;
 use super::ask::{Ask, Target};
 use super::check::{check, normal};
@@ -38,7 +39,7 @@ impl State {
             "list" => self.list(kind, ask),
             "create" => self.create(kind, ask),
             "update" => self.replace(kind, ask),
-            "patch" => self.patch(kind, ask),
+            "patch" => self.patch(kind, ask, user),
             "delete" => self.delete(kind, ask),
             "deletecollection" => self.delete_all(kind, ask),
             verb => Err(bad_request(format!("the fake doesn't know how to {verb}"))),
@@ -142,11 +143,11 @@ impl State {
         Ok(())
     }
 
-    fn patch(&mut self, kind: &'static Kind, ask: &Ask) -> Outcome {
+    fn patch(&mut self, kind: &'static Kind, ask: &Ask, user: &User) -> Outcome {
         let patch = ask.object()?;
         let existing = self.find(kind.plural, &ask.namespace, &ask.name).cloned();
         if ask.content_type == APPLY || ask.content_type == "application/apply-patch+json" {
-            return self.apply(kind, ask, existing.as_ref(), patch);
+            return self.apply(kind, ask, user, existing.as_ref(), patch);
         }
         if ask.query.contains_key("force") {
             return Err(bad_request(
@@ -170,7 +171,7 @@ impl State {
         self.write(kind, ask, &ask.name, Some(&existing), object).map(Reply::ok)
     }
 
-    fn apply(&mut self, kind: &'static Kind, ask: &Ask, existing: Option<&Value>, config: Value) -> Outcome {
+    fn apply(&mut self, kind: &'static Kind, ask: &Ask, user: &User, existing: Option<&Value>, config: Value) -> Outcome {
         let manager = ask.query("fieldManager");
         if manager.is_empty() {
             let message = "PatchOptions.meta.k8s.io \"\" is invalid: fieldManager: Required value: is required for apply patch";
@@ -192,7 +193,8 @@ impl State {
             None if !text(&config["metadata"]["uid"]).is_empty() || !text(&config["metadata"]["resourceVersion"]).is_empty() => {
                 return Err(conflict(kind, &ask.name, "Precondition failed: UID in object meta: "));
             }
-            None => {}
+            // The name stands in the address, so that a right for this name alone is enough.
+            None => self.authorize(user, &Call { verb: "create".to_owned(), ..ask.call(&user.name) }, ask)?,
         }
         let written = with_plain_strings_encoded(kind, &config)?;
         let object = applied(kind, existing, &written, manager, &ask.subresource, ask.says("force"))?;
