@@ -41,7 +41,7 @@ use crate::stores::{Apart, Availability, Cached, Paced, Promoter, SecretStore, S
 use super::backup::StoreSnapshots;
 use super::certificate::Tls;
 use super::failure::Failure;
-use super::measures::{Counting, render};
+use super::measures::{Counting, answers, render};
 use super::pods::KnownPods;
 use super::replicas::{Shared, lead_or_follow};
 use super::rewrap::StoreRewraps;
@@ -166,7 +166,8 @@ pub(super) async fn start_daemon(config: Config, shutdown: Shutdown) -> Result<D
     let (held, known_pods) = (Held::by(&config), KnownPods::open(&config)?);
     let hub = Arc::new(StreamHub::new());
     let metrics = Metrics::new();
-    let issuer = Arc::new(DeclarativeIssuer::new(provider_timeout(&opened.policies)));
+    let issuer = DeclarativeIssuer::new(provider_timeout(&opened.policies)).observed_by(answers(metrics.clone()));
+    let issuer = Arc::new(issuer);
     let Stores { store, promoter, cached } = stores(&opened, &config).await?;
     let seams = Seams {
         store,

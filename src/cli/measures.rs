@@ -9,7 +9,7 @@ use crate::domain::delivery::Way;
 use crate::engine::Engine;
 use crate::engine::meter::Meter;
 use crate::engine::views::{CredentialMeasure, DeliveryState, DeliveryStatus};
-use crate::issuers::declarative::DeclarativeIssuer;
+use crate::issuers::declarative::{AnswerObserver, DeclarativeIssuer};
 use crate::issuers::{BreakerState, Issuer};
 use crate::runtime::metrics::{CredentialSample, Metrics};
 
@@ -31,6 +31,11 @@ impl Meter for Counting {
     }
 }
 
+/// Providers' answers, as metrics.
+pub(super) fn answers(metrics: Metrics) -> AnswerObserver {
+    Arc::new(move |provider, environment, took| metrics.provider_took(provider.as_str(), environment.as_str(), took))
+}
+
 /// What `/metrics` answers: the argument says whether credentials are named.
 pub(super) fn render(metrics: Metrics, engine: Arc<Engine>, issuer: Arc<DeclarativeIssuer>) -> Render {
     Arc::new(move |with_names| {
@@ -42,7 +47,7 @@ pub(super) fn render(metrics: Metrics, engine: Arc<Engine>, issuer: Arc<Declarat
             metrics.leads(leadership.leads);
         }
         let samples: Vec<CredentialSample> = engine.measures().iter().map(sample).collect();
-        metrics.encode(&samples, with_names).unwrap_or_default()
+        metrics.encode(&samples, &engine.problem_counts(), with_names).unwrap_or_default()
     })
 }
 
@@ -88,6 +93,7 @@ fn sample(measured: &CredentialMeasure) -> CredentialSample {
         request: measured.request.map(|(asks, urgency, left)| (asks.as_str(), urgency.as_str(), left.as_secs_f64())),
         store_changed: measured.store_changed,
         holders: u64::try_from(measured.holders_of_previous).unwrap_or(u64::MAX),
+        holders_after_overlap: u64::try_from(measured.holders_after_overlap).unwrap_or(u64::MAX),
         rollout_step: measured.rollout_step.map(|step| u64::try_from(step).unwrap_or(u64::MAX)),
     }
 }

@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 
 use super::Engine;
 use super::cell::Cell;
+use super::deliveries::delivery_problem;
 use super::manual::asked_for;
 use super::rollout::rolled_out;
+use super::status::{is_forgotten, overlap_end, unmanaged};
 use super::views::{CredentialMeasure, ProviderStatus, StatusProblem, StoreStatus};
 use crate::domain::credential::Environment;
 use crate::domain::due::deadline_of;
@@ -73,6 +75,28 @@ impl Engine {
         Some(StatusProblem { credential: None, code: "store-away".to_owned(), message })
     }
 
+    /// How often each code stands among the problems of all credentials, of the providers, of deliveries and of the daemon itself.
+    pub fn problem_counts(&self) -> BTreeMap<String, u64> {
+        let now = self.seams.clock.now().wall;
+        let policies = self.policies();
+        let mut counts = BTreeMap::new();
+        let mut count = |problem: StatusProblem| *counts.entry(problem.code).or_default() += 1;
+        let deliveries = self.deliveries();
+        let of_deliveries = deliveries.iter().filter_map(delivery_problem);
+        self.own_problems().into_iter().chain(self.provider_problems()).chain(of_deliveries).for_each(&mut count);
+        for cell in self.all_cells() {
+            match self.context(&cell.name) {
+                Some(context) => {
+                    let standing = self.standing(&cell, &context);
+                    self.credential_problems(&cell, &context, &standing, now).into_iter().for_each(&mut count);
+                }
+                None if !policies.credentials.contains_key(&cell.name) && !is_forgotten(&cell) => count(unmanaged(&cell)),
+                None => {}
+            }
+        }
+        counts
+    }
+
     /// The numbers of every credential that has a document, in one pass.
     pub fn measures(&self) -> Vec<CredentialMeasure> {
         self.all_cells().iter().filter_map(|cell| self.measure(cell)).collect()
@@ -84,6 +108,7 @@ impl Engine {
         let now = self.seams.clock.now().wall;
         let current = ledger.current_facts();
         let dying = ledger.previous().and_then(|version| ledger.facts_of(version)).or(current);
+        let holders = self.blockers(&context, &ledger).len();
         Some(CredentialMeasure {
             name: cell.name.clone(),
             provider: context.provider.name.clone(),
@@ -91,7 +116,8 @@ impl Engine {
             age: current.map(|facts| now.duration_since(facts.issued_at)),
             until_deadline: dying.map(|facts| deadline_of(facts, &context.policy).duration_since(now)),
             verdict: current.and_then(|facts| facts.proof.as_ref()).map(|proof| proof.verdict),
-            holders_of_previous: self.blockers(&context, &ledger).len(),
+            holders_of_previous: holders,
+            holders_after_overlap: if overlap_end(&ledger).is_some_and(|end| end <= now) { holders } else { 0 },
             request: asked_for(&ledger)
                 .map(|(asks, request, _)| (asks, request.urgency_at(now).max(request.urgency), request.deadline_at.duration_since(now))),
             store_changed: cell.drift().is_some(),

@@ -77,8 +77,7 @@ impl Engine {
                 Some(context) => {
                     let standing = self.standing(cell, &context);
                     credentials.push(self.credential_status(cell, &context, &standing));
-                    problems.extend(problems_of(cell, &context, &standing, now));
-                    problems.extend(self.outside_problems(cell, &context, now));
+                    problems.extend(self.credential_problems(cell, &context, &standing, now));
                 }
                 None if !policies.credentials.contains_key(&cell.name) && !is_forgotten(cell) => problems.push(unmanaged(cell)),
                 None => {}
@@ -92,7 +91,13 @@ impl Engine {
         Some(Status { credentials, problems, providers, store, deliveries, leadership, next })
     }
 
-    fn own_problems(&self) -> Vec<StatusProblem> {
+    pub(super) fn credential_problems(&self, cell: &Cell, context: &Context, standing: &Standing, now: Timestamp) -> Vec<StatusProblem> {
+        let mut problems = problems_of(cell, context, standing, now);
+        problems.extend(self.outside_problems(cell, context, now));
+        problems
+    }
+
+    pub(super) fn own_problems(&self) -> Vec<StatusProblem> {
         let problems = self.problems.lock().unwrap_or_else(PoisonError::into_inner);
         let own = |(code, message): (&&'static str, &String)| StatusProblem {
             credential: None,
@@ -329,12 +334,12 @@ fn unproved<'a>(ledger: &'a Ledger, context: &'a Context, now: Timestamp) -> imp
 }
 
 /// Nothing is kept of it but what is known of its dead keys.
-fn is_forgotten(cell: &Cell) -> bool {
+pub(super) fn is_forgotten(cell: &Cell) -> bool {
     let ledger = cell.ledger();
     ledger.current.is_none() && ledger.rotation.is_none()
 }
 
-fn unmanaged(cell: &Cell) -> StatusProblem {
+pub(super) fn unmanaged(cell: &Cell) -> StatusProblem {
     StatusProblem {
         credential: Some(cell.name.clone()),
         code: "unmanaged".to_owned(),

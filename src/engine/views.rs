@@ -175,6 +175,8 @@ pub struct CredentialMeasure {
     pub verdict: Option<Verdict>,
     /// How many keep the old version alive, applications never seen included.
     pub holders_of_previous: usize,
+    /// Those of them who do it although the overlap is over.
+    pub holders_after_overlap: usize,
     /// What a person is asked for, how urgent that is, and how long is left; negative past it.
     pub request: Option<(Asks, Urgency, SignedDuration)>,
     /// The store isn't as the journal says.

@@ -196,7 +196,10 @@ fn read_fields(fields: &Fields<'_>, folder: &Path, uid: u32, config: &mut Config
         config.put_data_in(directory);
     }
     match fields.get("journal").and_then(|node| journal::read_journal(node, folder, sink)) {
-        Some(JournalWritten::Kubernetes(settings)) => config.journal = JournalConfig::Kubernetes(settings),
+        Some(JournalWritten::Kubernetes(settings, directory)) => {
+            config.journal = JournalConfig::Kubernetes(settings);
+            directory.into_iter().for_each(|directory| put_kept_in(store.as_ref(), directory, sink, config));
+        }
         Some(JournalWritten::Embedded(journal)) => put_journal_beside(store.as_ref(), journal, sink, config),
         None => {}
     }
@@ -232,6 +235,15 @@ fn read_fields(fields: &Fields<'_>, folder: &Path, uid: u32, config: &mut Config
         config.max_stale = cache.get("maxStale").and_then(|node| span(node, sink)).map(|span| span.value);
         cache.done();
     }
+}
+
+/// What stays on this machine although the journal doesn't: what is kept of the store.
+fn put_kept_in(store: Option<&StoreWritten>, directory: At<PathBuf>, sink: &Sink<'_>, config: &mut Config) {
+    if matches!(store, Some(StoreWritten::Aws(_) | StoreWritten::Vault(_))) {
+        return config.put_data_in(&directory.value);
+    }
+    let help = "name it in `store: {embedded: {directory}}`: here it is for values that lie at AWS or in Vault";
+    sink.report(directory.place, "journal-elsewhere", "the embedded store has a directory of its own", help);
 }
 
 fn put_journal_beside(store: Option<&StoreWritten>, journal: At<Option<PathBuf>>, sink: &Sink<'_>, config: &mut Config) {
@@ -485,6 +497,9 @@ cache: {maxStale: 1h}
             assert_eq!(config.journal, kubernetes(None, "keywright"));
             assert!(config.key.ends_with("keywright.key"), "{store}");
         }
+        let config = parsed("store: {aws: {}}\njournal: {kubernetes: {directory: /var/k}}\n").unwrap();
+        assert_eq!((config.data_directory(), config.audit.as_path()), (Path::new("/var/k"), Path::new("/var/k/audit.jsonl")));
+        assert_eq!(config.journal, kubernetes(None, "keywright"), "what is kept of the store lies here all the same");
         assert_eq!(journal(""), JournalConfig::BesideStore);
     }
 
@@ -530,6 +545,7 @@ cache: {maxStale: 1h}
     #[case("journal: {kubernetes: {namespace: A, lease: a.b, context: c}}", &["1:35 bad-name", "1:45 bad-name", "1:50 unknown-field"])]
     #[case("journal: {kubernetes: {}, embedded: {directory: ./a}}", &["1:23 two-journals"])]
     #[case("journal: {kubernetes: x}", &["1:23 bad-type"])]
+    #[case("journal: {kubernetes: {directory: ./kept}}", &["1:35 journal-elsewhere"])]
     #[case("journal: {embedded: {directory: ./elsewhere}}", &["1:33 journal-elsewhere"])]
     #[case("key: x", &["1:6 bad-type"])]
     #[case("cluster: {}", &["1:10 missing-field"])]

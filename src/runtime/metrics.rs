@@ -36,6 +36,8 @@ pub struct CredentialSample {
     pub verdict: Option<&'static str>,
     /// Instances that hold the previous version.
     pub holders: u64,
+    /// Those of them who hold it although the overlap is over.
+    pub holders_after_overlap: u64,
     /// What a person is asked for, how urgent that is, and the seconds that are left.
     pub request: Option<(&'static str, &'static str, f64)>,
     /// The store isn't as the journal says.
@@ -50,6 +52,7 @@ pub struct Metrics {
     rotations: Family<Labels, Counter>,
     steps: Family<Labels, Histogram, fn() -> Histogram>,
     requests: Family<Labels, Counter>,
+    answers: Family<Labels, Histogram, fn() -> Histogram>,
     remaining: Gauges,
     breakers: Gauges,
     store_breaker: Gauge<f64, AtomicU64>,
@@ -68,6 +71,7 @@ impl Default for Metrics {
             rotations: Family::default(),
             steps: Family::new_with_constructor(step_histogram),
             requests: Family::default(),
+            answers: Family::new_with_constructor(answer_histogram),
             remaining: Gauges::default(),
             breakers: Gauges::default(),
             store_breaker: Gauge::default(),
@@ -85,6 +89,11 @@ impl Default for Metrics {
 /// 5 ms to about 80 s: most steps wait for a provider.
 fn step_histogram() -> Histogram {
     Histogram::new(exponential_buckets(0.005, 2.0, 15))
+}
+
+/// Three seconds, beyond which an answer counts as slow, is one of the bounds; ten are the longest that a call may take.
+fn answer_histogram() -> Histogram {
+    Histogram::new([0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0])
 }
 
 impl Metrics {
@@ -107,6 +116,12 @@ impl Metrics {
         let labels = vec![("provider", provider.to_owned()), ("environment", environment.to_owned()), ("outcome", outcome.to_owned())];
         let counter = self.requests.get_or_create_owned(&labels);
         counter.inc_by(total.saturating_sub(counter.get()));
+    }
+
+    /// A provider's answer came, after this time.
+    pub fn provider_took(&self, provider: &str, environment: &'static str, time: Duration) {
+        let labels = vec![("provider", provider.to_owned()), ("environment", environment.to_owned())];
+        self.answers.get_or_create(&labels).observe(time.as_secs_f64());
     }
 
     /// What the provider says is left of its quota.
@@ -149,14 +164,21 @@ impl Metrics {
         self.dead_letters.get_or_create(&labels).set(as_number(u64::try_from(dead_letters).unwrap_or(u64::MAX)));
     }
 
-    /// All metrics as text. With names there is a line per credential; without, credentials of one provider and environment are one
+    /// All metrics as text; `problems` are how often each code stands in `status`.
+    ///
+    /// With names there is a line per credential; without, credentials of one provider and environment are one
     /// line: the greatest age, the nearest deadline, the sum of holders, the number with each verdict.
     ///
     /// # Errors
     /// None that a `String` makes; the library's signature has one.
-    pub fn encode(&self, credentials: &[CredentialSample], with_names: bool) -> Result<String, fmt::Error> {
+    pub fn encode(
+        &self,
+        credentials: &[CredentialSample],
+        problems: &BTreeMap<String, u64>,
+        with_names: bool,
+    ) -> Result<String, fmt::Error> {
         let mut registry = Registry::with_prefix(PREFIX);
-        Scrape::new(credentials, with_names).register(&mut registry);
+        Scrape::new(credentials, problems, with_names).register(&mut registry);
         self.register(&mut registry);
         let mut text = String::new();
         encode_registry(&mut text, &registry)?;
@@ -168,6 +190,11 @@ impl Metrics {
         registry.register("rotations", "Rotations that ended, by outcome", self.rotations.clone());
         registry.register("rotation_step_seconds", "How long the steps of rotations took", self.steps.clone());
         registry.register("provider_requests", "Calls to providers, by outcome", self.requests.clone());
+        registry.register(
+            "provider_request_seconds",
+            "From sending a request to a provider to the end of its answer, where one came",
+            self.answers.clone(),
+        );
         registry.register("provider_rate_limit_remaining", "What providers say is left of their quota", self.remaining.clone());
         registry.register(
             "provider_breaker_open",
@@ -195,6 +222,8 @@ struct Scrape {
     deadline: Gauges,
     proof: Gauges,
     holders: Gauges,
+    late_holders: Gauges,
+    problems: Gauges,
     requests: Gauges,
     request_seconds: Gauges,
     changed: Gauges,
@@ -202,7 +231,7 @@ struct Scrape {
 }
 
 impl Scrape {
-    fn new(credentials: &[CredentialSample], with_names: bool) -> Scrape {
+    fn new(credentials: &[CredentialSample], problems: &BTreeMap<String, u64>, with_names: bool) -> Scrape {
         let mut groups: BTreeMap<Labels, Group> = BTreeMap::new();
         for sample in credentials {
             let mut labels = vec![("provider", sample.provider.clone()), ("environment", sample.environment.to_owned())];
@@ -215,6 +244,9 @@ impl Scrape {
         for (labels, group) in groups {
             scrape.fill(labels, group);
         }
+        for (code, count) in problems {
+            scrape.problems.get_or_create(&vec![("code", code.clone())]).set(as_number(*count));
+        }
         scrape
     }
 
@@ -226,6 +258,7 @@ impl Scrape {
             self.deadline.get_or_create(&labels).set(deadline);
         }
         self.holders.get_or_create(&labels).set(as_number(group.holders));
+        self.late_holders.get_or_create(&labels).set(as_number(group.late_holders));
         if group.changed > 0 {
             self.changed.get_or_create(&labels).set(as_number(group.changed));
         }
@@ -253,6 +286,8 @@ impl Scrape {
         add("manual_request_seconds", "Seconds until a person is to have done what is asked, negative past it", self.request_seconds);
         add("store_changed", "Credentials whose store was changed by somebody else", self.changed);
         add("holders_of_previous_version", "Instances that hold a previous version", self.holders);
+        add("holders_after_overlap", "Instances that hold a previous version although the overlap is over", self.late_holders);
+        add("problems", "Problems in `status`, by code", self.problems);
         add("rollout_step", "The step of a rollout that is under way", self.rollout);
     }
 }
@@ -262,6 +297,7 @@ struct Group {
     age: Option<f64>,
     deadline: Option<f64>,
     holders: u64,
+    late_holders: u64,
     rollout: Option<u64>,
     verdicts: BTreeMap<&'static str, u64>,
     /// How many, and the least time that is left.
@@ -275,6 +311,7 @@ impl Group {
         self.age = [self.age, age].into_iter().flatten().reduce(f64::max);
         self.deadline = [self.deadline, sample.until_deadline_seconds].into_iter().flatten().reduce(f64::min);
         self.holders = self.holders.saturating_add(sample.holders);
+        self.late_holders = self.late_holders.saturating_add(sample.holders_after_overlap);
         self.changed += u64::from(sample.store_changed);
         if let Some((asks, urgency, left)) = sample.request {
             let (count, least) = self.requests.entry((asks, urgency)).or_insert((0, left));
@@ -297,6 +334,10 @@ fn as_number(count: u64) -> f64 {
 mod tests {
     use super::*;
 
+    fn problems() -> BTreeMap<String, u64> {
+        BTreeMap::from([("overdue".to_owned(), 2)])
+    }
+
     fn sample(name: &str, environment: &'static str, age: u64, deadline: f64) -> CredentialSample {
         CredentialSample {
             name: name.into(),
@@ -306,6 +347,7 @@ mod tests {
             until_deadline_seconds: Some(deadline),
             verdict: Some("match"),
             holders: 2,
+            holders_after_overlap: 1,
             request: Some(("new-key", "soon", deadline)),
             store_changed: true,
             rollout_step: Some(1),
@@ -318,18 +360,23 @@ mod tests {
         metrics.rotation_ended("proved");
         metrics.step_took("promote", Duration::from_millis(7));
         metrics.provider_answered("dinie", "sandbox", "2xx", 1);
+        metrics.provider_took("dinie", "sandbox", Duration::from_millis(2_500));
         metrics.breaker("dinie", "sandbox", true);
         metrics.store(true, Duration::from_secs(7));
         metrics.rate_limit_remaining("dinie", "sandbox", 41);
         metrics.clone().pushed(Duration::from_millis(3));
         metrics.delivery_ended("webhook", "failed");
         metrics.delivery_standing("webhook", 2, 3);
-        let text = metrics.encode(&[sample("dinie-a", "sandbox", 10, 5.0)], true).unwrap();
+        let text = metrics.encode(&[sample("dinie-a", "sandbox", 10, 5.0)], &problems(), true).unwrap();
         for line in [
             "keywright_credential_age_seconds{credential=\"dinie-a\",provider=\"dinie\",environment=\"sandbox\"} 10.0",
             "keywright_credential_deadline_seconds{credential=\"dinie-a\",provider=\"dinie\",environment=\"sandbox\"} 5.0",
             "keywright_environment_proof{credential=\"dinie-a\",provider=\"dinie\",environment=\"sandbox\",verdict=\"match\"} 1.0",
             "keywright_holders_of_previous_version{credential=\"dinie-a\",provider=\"dinie\",environment=\"sandbox\"} 2.0",
+            "keywright_holders_after_overlap{credential=\"dinie-a\",provider=\"dinie\",environment=\"sandbox\"} 1.0",
+            "keywright_problems{code=\"overdue\"} 2.0",
+            "keywright_provider_request_seconds_bucket{le=\"2.0\",provider=\"dinie\",environment=\"sandbox\"} 0",
+            "keywright_provider_request_seconds_bucket{le=\"3.0\",provider=\"dinie\",environment=\"sandbox\"} 1",
             "keywright_manual_requests{credential=\"dinie-a\",provider=\"dinie\",environment=\"sandbox\",asks=\"new-key\",urgency=\"soon\"} 1.0",
             "keywright_manual_request_seconds{credential=\"dinie-a\",provider=\"dinie\",environment=\"sandbox\",asks=\"new-key\",urgency=\"soon\"} 5.0",
             "keywright_store_changed{credential=\"dinie-a\",provider=\"dinie\",environment=\"sandbox\"} 1.0",
@@ -356,7 +403,7 @@ mod tests {
         let mut late = sample("dinie-c", "production", 90, -3.5);
         late.verdict = Some("undetermined");
         let samples = [sample("dinie-a", "production", 10, 5.0), sample("dinie-b", "sandbox", 20, 7.0), late];
-        let text = Metrics::new().encode(&samples, false).unwrap();
+        let text = Metrics::new().encode(&samples, &problems(), false).unwrap();
         assert!(!text.contains("dinie-") && !text.contains("credential=\""), "{text}");
         for line in [
             "keywright_credential_age_seconds{provider=\"dinie\",environment=\"production\"} 90.0",
@@ -367,6 +414,7 @@ mod tests {
             "keywright_manual_request_seconds{provider=\"dinie\",environment=\"production\",asks=\"new-key\",urgency=\"soon\"} -3.5",
             "keywright_store_changed{provider=\"dinie\",environment=\"production\"} 2.0",
             "keywright_holders_of_previous_version{provider=\"dinie\",environment=\"sandbox\"} 2.0",
+            "keywright_holders_after_overlap{provider=\"dinie\",environment=\"production\"} 2.0",
         ] {
             assert!(text.lines().any(|found| found == line), "{line}\n{text}");
         }
@@ -376,7 +424,7 @@ mod tests {
     fn what_is_not_known_makes_no_line() {
         let mut missing = sample("dinie-a", "sandbox", 0, 0.0);
         (missing.age, missing.until_deadline_seconds, missing.verdict) = (None, None, None);
-        let text = Metrics::new().encode(&[missing], true).unwrap();
+        let text = Metrics::new().encode(&[missing], &BTreeMap::new(), true).unwrap();
         assert!(!text.contains("age_seconds{") && !text.contains("deadline_seconds{") && !text.contains("proof{"), "{text}");
     }
 }

@@ -82,13 +82,51 @@ impl Keyring {
     }
 }
 
-/// Whether others than this process's user (and root) may use what is in this file.
+/// Whether others than this process's user (and root) may use what is in this file. A file of root's may be read by its group as
+/// well: that is how Kubernetes mounts a Secret for a user who isn't root, with the pod's own group.
 pub fn is_exposed(metadata: &Metadata) -> bool {
-    let owner = metadata.uid();
-    !metadata.is_file() || metadata.mode() & 0o077 != 0 || (owner != rustix::process::geteuid().as_raw() && owner != 0)
+    !metadata.is_file() || is_open_to_others(metadata.uid(), metadata.mode(), rustix::process::geteuid().as_raw())
+}
+
+/// Root itself needs no group to read what is its own: for root, as for a file of the user's own, the group may do nothing.
+fn is_open_to_others(owner: u32, mode: u32, user: u32) -> bool {
+    let forbidden = if owner == 0 && user != 0 { 0o037 } else { 0o077 };
+    mode & forbidden != 0 || (owner != user && owner != 0)
 }
 
 fn sync_parent(file: &Path) -> io::Result<()> {
     let parent = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     File::open(parent)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_open_to_others;
+
+    const ROOT: u32 = 0;
+    const USER: u32 = 65532;
+
+    #[test]
+    fn a_mounted_secret_is_read_by_the_pods_group_and_nobody_else() {
+        for (owner, mode, user, is_open) in [
+            (USER, 0o600, USER, false),
+            (USER, 0o400, USER, false),
+            (USER, 0o440, USER, true),
+            (USER, 0o640, USER, true),
+            (ROOT, 0o600, USER, false),
+            (ROOT, 0o440, USER, false),
+            (ROOT, 0o640, USER, false),
+            (ROOT, 0o460, USER, true),
+            (ROOT, 0o450, USER, true),
+            (ROOT, 0o444, USER, true),
+            (ROOT, 0o442, USER, true),
+            (ROOT, 0o441, USER, true),
+            (ROOT, 0o400, ROOT, false),
+            (ROOT, 0o440, ROOT, true),
+            (1000, 0o400, USER, true),
+            (1000, 0o400, ROOT, true),
+        ] {
+            assert_eq!(is_open_to_others(owner, 0o100_000 | mode, user), is_open, "{mode:o} of {owner}, for {user}");
+        }
+    }
 }

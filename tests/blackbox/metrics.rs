@@ -17,11 +17,12 @@ async fn scraped(target: &Target) -> BTreeMap<String, Family> {
     parse(std::str::from_utf8(&answer.body).expect("UTF-8"))
 }
 
-const GAUGES: [&str; 6] = [
+const GAUGES: [&str; 7] = [
     "credential_age_seconds",
     "credential_deadline_seconds",
     "environment_proof",
     "holders_of_previous_version",
+    "holders_after_overlap",
     "provider_rate_limit_remaining",
     "provider_breaker_open",
 ];
@@ -41,7 +42,9 @@ async fn a_scraper_reads_all_of_a_daemon_that_has_rotated() {
         assert!(families.keys().all(|name| name.starts_with("keywright_")));
         GAUGES.iter().for_each(|name| assert_eq!(family(name).kind, "gauge", "{name}"));
         ["rotations", "provider_requests"].iter().for_each(|name| assert_eq!(family(name).kind, "counter", "{name}"));
-        ["rotation_step_seconds", "push_latency_seconds"].iter().for_each(|name| assert_eq!(family(name).kind, "histogram", "{name}"));
+        ["rotation_step_seconds", "push_latency_seconds", "provider_request_seconds"]
+            .iter()
+            .for_each(|name| assert_eq!(family(name).kind, "histogram", "{name}"));
         for environment in ["sandbox", "production"] {
             let labels = [("provider", "dinie"), ("environment", environment)];
             let gauge = |name: &str| family(name).value("", &labels).unwrap_or_else(|| panic!("{name} of {environment}"));
@@ -54,6 +57,8 @@ async fn a_scraper_reads_all_of_a_daemon_that_has_rotated() {
             let proved = [("provider", "dinie"), ("environment", environment), ("verdict", "match")];
             assert_eq!(family("environment_proof").value("", &proved), Some(1.0));
             let answered = [("provider", "dinie"), ("environment", environment), ("outcome", "2xx")];
+            let timed = family("provider_request_seconds").value("_count", &labels);
+            assert!(timed.is_some_and(|count| count > 10.0), "{environment}: {timed:?}");
             assert!(family("provider_requests").value("_total", &answered).is_some_and(|count| count > 10.0), "{environment}");
         }
         assert!(family("rotations").value("_total", &[("outcome", "revoked")]).is_some_and(|count| count >= 2.0));
@@ -82,7 +87,7 @@ fn names_stand_on_the_socket_only(local: &BTreeMap<String, Family>, open: &BTree
         samples.filter(|(_, labels, _)| labels.values().any(|value| value == credential)).count()
     };
     for credential in [SANDBOX, PRODUCTION] {
-        assert_eq!(named(local, credential), 4, "age, deadline, proof and holders");
+        assert_eq!(named(local, credential), 5, "age, deadline, proof, holders, and those of them after the overlap");
         assert_eq!(named(open, credential), 0);
     }
 }
@@ -120,6 +125,8 @@ async fn a_failing_provider_is_left_alone_and_everybody_is_told() {
     let labels = [("provider", "dinie"), ("environment", "sandbox")];
     let gauge = scraped(&world.daemon.site.tcp()).await["keywright_provider_breaker_open"].value("", &labels);
     assert_eq!(gauge, Some(1.0));
+    let problems = scraped(&world.daemon.site.tcp()).await["keywright_problems"].value("", &[("code", "provider-breaker-open")]);
+    assert_eq!(problems, Some(1.0));
 
     let calls = || world.sandbox.lock().truth.calls.values().sum::<u32>();
     let before = calls();

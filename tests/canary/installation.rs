@@ -120,10 +120,11 @@ fn render(metrics: Metrics, engine: Arc<Engine>) -> keywright::api::Metrics {
             until_deadline_seconds: None,
             verdict: measured.verdict.map(|verdict| verdict.as_str()),
             holders: measured.holders_of_previous as u64,
+            holders_after_overlap: measured.holders_after_overlap as u64,
             request: None,
             store_changed: measured.store_changed,
             rollout_step: measured.rollout_step.map(|step| step as u64),
         });
-        metrics.encode(&samples.collect::<Vec<_>>(), with_names).unwrap()
+        metrics.encode(&samples.collect::<Vec<_>>(), &engine.problem_counts(), with_names).unwrap()
     })
 }

@@ -26,7 +26,8 @@ identities: {kubernetes: {audience: keywright.example}}
 const SHORT: &str = "# nothing\n";
 const TLS: &str = "listen: {address: \"0.0.0.0:8750\", tls: {certificate: ./tls/chain.pem, key: ./tls/key.pem}}\n";
 const AWS: &str = "store: {aws: {region: eu-central-1, prefix: team/keywright, endpoint: \"http://127.0.0.1:5000\", kmsKey: alias/k}}\njournal: {embedded: {directory: /var/k}}\n";
-const KUBERNETES: &str = "store: {aws: {}}\njournal: {kubernetes: {namespace: pay, lease: kw-2}}\ncluster: {kubeconfig: ./kubeconfig}\n";
+const KUBERNETES: &str =
+    "store: {aws: {}}\njournal: {kubernetes: {namespace: pay, lease: kw-2, directory: /var/k}}\ncluster: {kubeconfig: ./kubeconfig}\n";
 const TOKEN: &str = "operators:\n  - {token: {sha256: 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08}, may: [status]}\n  - {unix: {uid: 1000}, may: [status, rotate]}\n";
 const KNOWN: &[&str] =
     &["policies", "store", "journal", "key", "audit", "listen", "operators", "providers", "cache", "cluster", "identities"];

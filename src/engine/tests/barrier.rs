@@ -1,5 +1,7 @@
 //! The barrier: who holds the old key alive, by name, and what sets it free.
 
+use std::collections::BTreeMap;
+
 use keywright::engine::audit::Actor;
 use keywright::engine::errors::ConfirmError;
 
@@ -23,16 +25,25 @@ async fn an_instance_that_never_confirms_holds_the_old_key_past_its_age_by_name_
     let (scene, mut app) = held(DOCUMENTS).await;
     let _stream = scene.engine.open_stream(&app.application, &app.instance);
     assert!(app.fetch(&scene.engine).await);
+    let holders = || (scene.engine.measures()[0].holders_of_previous, scene.engine.measures()[0].holders_after_overlap);
+    assert_eq!(holders(), (1, 0), "the overlap is there for that");
     scene.live(100).await;
     assert_eq!(row(&scene.engine).reason.as_deref(), Some("held"));
+    assert_eq!(holders(), (1, 1));
+    assert_eq!(scene.engine.problem_counts().get("overdue"), None);
     scene.live(2 * 3_600).await;
     assert_eq!(row(&scene.engine).reason.as_deref(), Some("overdue"));
+    let mut shown = BTreeMap::new();
+    status(&scene.engine).problems.into_iter().for_each(|problem| *shown.entry(problem.code).or_insert(0) += 1);
+    assert_eq!(scene.engine.problem_counts(), shown, "what is counted is what is shown");
+    assert_eq!(shown.get("overdue"), Some(&1));
     assert!(problem(&scene.engine, "overdue").unwrap().contains("payments/one"));
     assert!(scene.alive(&scene.first.0));
     scene.engine.release(operator(), &app.application, Some(&app.instance)).await.unwrap();
     scene.live(5).await;
     assert!(!scene.alive(&scene.first.0));
     assert_eq!(problem(&scene.engine, "overdue"), None);
+    assert_eq!((holders(), scene.engine.problem_counts().get("overdue")), ((0, 0), None));
 }
 
 #[tokio::test]

@@ -104,7 +104,7 @@ async fn what_a_courier_read_counts_as_served_once_its_target_has_it() {
     post.until(|| post.has(&second) && standing(&scene.engine).state == DeliveryState::Delivered).await;
     scene.live(10).await;
     assert!(!scene.alive(&scene.first.0), "observed is enough here");
-    let text = post.metrics.encode(&[], false).unwrap();
+    let text = post.metrics.encode(&[], &std::collections::BTreeMap::new(), false).unwrap();
     assert!(text.contains("keywright_deliveries_total{way=\"file\",outcome=\"failed\"}"), "{text}");
     post.end().await;
 }

@@ -17,6 +17,7 @@ mod transport;
 mod tests;
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -28,7 +29,8 @@ use self::request::{Extras, SignedBy, Signer};
 use self::transport::Transport;
 use super::pace::Demand;
 use super::{Administrator, CreateRequest, Issuer, IssuerError, Minted, ProbeReport, ProviderHealth, Revocation, Target};
-use crate::domain::ids::KeyId;
+use crate::domain::credential::Environment;
+use crate::domain::ids::{KeyId, Name};
 use crate::domain::material::Material;
 use crate::domain::provider::{Authentication, Call, ListedKey, Meaning, Signature};
 
@@ -48,7 +50,11 @@ pub struct DeclarativeIssuer {
     late_after: Duration,
     /// A question whose answers tell nothing is asked again within this time.
     ask_within: Duration,
+    observer: Option<AnswerObserver>,
 }
+
+/// Is told whose answer came, and after what time.
+pub type AnswerObserver = Arc<dyn Fn(&Name, Environment, Duration) + Send + Sync>;
 
 /// How often a question is asked whose answers tell nothing.
 const ASKS_MAX: u32 = 4;
@@ -67,7 +73,14 @@ impl DeclarativeIssuer {
             death_wait: timeout / 40,
             late_after: timeout / 4,
             ask_within: timeout,
+            observer: None,
         }
+    }
+
+    /// Tells it of each answer that came, whatever it said, with the time from sending the request to its last byte.
+    #[must_use]
+    pub fn observed_by(self, observer: AnswerObserver) -> DeclarativeIssuer {
+        DeclarativeIssuer { observer: Some(observer), ..self }
     }
 
     /// What is left of the providers' quotas, as their answers told last.
@@ -115,7 +128,11 @@ impl DeclarativeIssuer {
             }
         };
         let entry = self.gate.enter(target, demand, may_wait).await?;
+        let sent = tokio::time::Instant::now();
         let answer = self.transport.send(prepared).await;
+        if let (Some(observer), Ok(_)) = (&self.observer, &answer) {
+            observer(&target.provider.name, target.environment, sent.elapsed());
+        }
         entry.told(&answer);
         self.meter.note(target, name, &answer);
         answer

@@ -15,7 +15,8 @@ const LEASE: &str = "keywright";
 pub(super) enum JournalWritten {
     /// With the directory, if it was named.
     Embedded(At<Option<PathBuf>>),
-    Kubernetes(KubernetesSettings),
+    /// With the directory of what stays here, if it was named.
+    Kubernetes(KubernetesSettings, Option<At<PathBuf>>),
 }
 
 pub(super) fn read_journal(node: &Node, folder: &Path, sink: &Sink<'_>) -> Option<JournalWritten> {
@@ -30,11 +31,13 @@ pub(super) fn read_journal(node: &Node, folder: &Path, sink: &Sink<'_>) -> Optio
     let inner = Fields::of(kubernetes, sink)?;
     let namespace = inner.get("namespace").map(|node| name(node, sink));
     let lease = inner.get("lease").map(|node| name(node, sink));
+    let directory = inner.get("directory");
+    let directory = directory.and_then(|node| Some(At { value: super::path(node, folder, sink)?, place: node.place }));
     inner.done();
     let lease = lease.map_or_else(|| LEASE.parse().ok(), |lease| lease.map(|lease| lease.value));
     let namespace = match namespace {
         Some(namespace) => Some(namespace?.value),
         None => None,
     };
-    Some(JournalWritten::Kubernetes(KubernetesSettings { namespace, lease: lease? }))
+    Some(JournalWritten::Kubernetes(KubernetesSettings { namespace, lease: lease? }, directory))
 }

@@ -108,7 +108,7 @@ fn configurations_with_vault() -> [Value; 3] {
 }
 
 fn configuration_with_kubernetes() -> Value {
-    json!({"journal": {"kubernetes": {"namespace": "payments", "lease": "keywright"}}})
+    json!({"store": {"aws": {}}, "journal": {"kubernetes": {"namespace": "payments", "lease": "keywright", "directory": "./kept"}}})
 }
 
 fn configuration_with_aws() -> Value {
@@ -121,7 +121,7 @@ fn configuration_with_aws() -> Value {
 }
 
 /// An error names the file that it is about: a path is no place for a value. Names of Vault's, AWS's and a cluster's are taken as they stand.
-const PATHS: [&str; 20] = [
+const PATHS: [&str; 21] = [
     "/policies",
     "/store/aws/prefix",
     "/store/embedded/directory",
@@ -137,6 +137,7 @@ const PATHS: [&str; 20] = [
     "/store/vault/auth/kubernetes/tokenFile",
     "/store/vault/auth/token/file",
     "/journal/embedded/directory",
+    "/journal/kubernetes/directory",
     "/cluster/kubeconfig",
     "/identities/kubernetes/audience",
     "/key/file",
