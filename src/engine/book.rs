@@ -471,7 +471,7 @@ mod tests {
         let book = Book::default();
         let at = Duration::from_secs;
         book.set_couriers(BTreeSet::from([(app.clone(), one.clone())]), at(0));
-        assert!(book.serve(&app, &one, &key, &v1).is_some());
+        assert!(book.serve(&app, &one, &key, &v1, None).is_some());
         book.touch(&app, &one, LEASE, at(0));
         assert!(book.expired(at(1_000)).is_empty() && book.next_expiry().is_none() && !book.remove(&app, &one, Some(at(1_000))));
         assert_eq!(book.streaming(&app), [one]);

@@ -11,7 +11,7 @@ use super::*;
 fn store(scene: &Scene) -> MemoryStore {
     match &scene.world.backend {
         Backend::Memory { store, .. } => store.clone(),
-        Backend::Embedded { .. } | Backend::Elsewhere(_) => panic!("a hand reaches memory only"),
+        Backend::Embedded { .. } | Backend::Elsewhere(_) | Backend::Cluster { .. } => panic!("a hand reaches memory only"),
     }
 }
 

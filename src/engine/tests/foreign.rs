@@ -13,7 +13,7 @@ const PRODUCTION: Environment = Environment::Production;
 fn store(scene: &Scene) -> MemoryStore {
     match &scene.world.backend {
         Backend::Memory { store, .. } => store.clone(),
-        Backend::Embedded { .. } | Backend::Elsewhere(_) => panic!("others write into memory only"),
+        Backend::Embedded { .. } | Backend::Elsewhere(_) | Backend::Cluster { .. } => panic!("others write into memory only"),
     }
 }
 
