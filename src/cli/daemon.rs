@@ -43,7 +43,7 @@ use super::certificate::Tls;
 use super::failure::Failure;
 use super::measures::{Counting, answers, render};
 use super::pods::KnownPods;
-use super::replicas::{Shared, lead_or_follow};
+use super::replicas::{Duties, Shared, lead_or_follow};
 use super::rewrap::StoreRewraps;
 use super::secrets;
 use super::settings::{Held, read_policies};
@@ -205,20 +205,10 @@ pub(super) async fn start_daemon(config: Config, shutdown: Shutdown) -> Result<D
     let elsewhere = cached.is_some();
     let (leads, led) = tokio::sync::watch::channel(false);
     let leads = Arc::new(leads);
+    let lead = move |engine: &Arc<Engine>, tenure: &CancellationToken| duties(engine, elsewhere, &leads, tenure);
     match opened.shared {
-        None => duties(&engine, elsewhere, &leads, &shutdown.token()).into_iter().for_each(|duty| drop(tasks.spawn(duty))),
-        Some(shared) => {
-            tasks.spawn(Arc::clone(&engine).keep_up(shutdown.token()));
-            tasks.spawn(Arc::clone(&engine).run_attendance(shutdown.token()));
-            let duties = move |engine: &Arc<Engine>, tenure: &CancellationToken| duties(engine, elsewhere, &leads, tenure);
-            tasks.spawn(lead_or_follow(
-                Arc::clone(&engine),
-                shared.contest(),
-                Arc::clone(&opened.audit),
-                Box::new(duties),
-                shutdown.clone(),
-            ));
-        }
+        None => lead(&engine, &shutdown.token()).into_iter().for_each(|duty| drop(tasks.spawn(duty))),
+        Some(shared) => share_work(&mut tasks, shared, &engine, &opened.audit, Box::new(lead), &shutdown),
     }
     tasks.spawn(serve(listeners, app, shutdown.token()));
     let couriers = Couriers::new(Arc::clone(&engine), couriers(&config, &engine, opened.embedded.keyring()), hub, metrics);
@@ -240,6 +230,13 @@ pub(super) async fn start_daemon(config: Config, shutdown: Shutdown) -> Result<D
     tracing::info!(socket = %config.listen.socket.display(), address = %address, "ready");
     let work = tokio::spawn(supervise(tasks, opened.audit, ready, shutdown.clone()));
     Ok(DaemonHandle { socket: config.listen.socket, address, audit_file: config.audit, shutdown, work })
+}
+
+/// What one of several replicas does beside serving.
+fn share_work(tasks: &mut JoinSet<()>, shared: Shared, engine: &Arc<Engine>, audit: &Arc<AuditFile>, duties: Duties, shutdown: &Shutdown) {
+    tasks.spawn(Arc::clone(engine).keep_up(shutdown.token()));
+    tasks.spawn(Arc::clone(engine).run_attendance(shutdown.token()));
+    tasks.spawn(lead_or_follow(Arc::clone(engine), shared.contest(), Arc::clone(audit), duties, shutdown.clone()));
 }
 
 /// The ways of delivery beside the stream.

@@ -114,7 +114,7 @@ fn expected(what: &[(&str, u64)]) -> Delivered {
 /// # Panics
 /// If the courier delivers what is there already, loses a change, or leaves a mix behind.
 pub async fn check(mut stage: impl Stage) {
-    let delivered = |outcomes: &[Outcome]| outcomes.iter().any(|outcome| *outcome == Outcome::Delivered);
+    let delivered = |outcomes: &[Outcome]| outcomes.contains(&Outcome::Delivered);
     let states: [&[(&str, u64)]; 3] = [&[("key", 1), ("other", 1)], &[("key", 2), ("other", 1)], &[("key", 3), ("other", 2)]];
     for state in states {
         assert!(delivered(&all(&stage, state).await.unwrap()), "{state:?} is new");

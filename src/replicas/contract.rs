@@ -52,8 +52,12 @@ fn a_page(instances: u64) -> Leaf {
         let versions = BTreeMap::from([("v1-abc".parse().unwrap(), number), ("v2-def".parse().unwrap(), number + 1)]);
         let hold = PodHold { namespace: name("payments"), held: versions.keys().cloned().collect() };
         let pods = [("0b1c".parse().unwrap(), hold)].into();
-        let held =
-            Held { versions, newest: "v2-def".parse().unwrap(), confirmed: (number % 2 == 0).then(|| "v1-abc".parse().unwrap()), pods };
+        let held = Held {
+            versions,
+            newest: "v2-def".parse().unwrap(),
+            confirmed: number.is_multiple_of(2).then(|| "v1-abc".parse().unwrap()),
+            pods,
+        };
         let presence = Presence { streams: 1, calls: number, holdings: BTreeMap::from([(name("key"), held)]) };
         (name("app"), format!("pod-{number}").parse().unwrap(), presence)
     };

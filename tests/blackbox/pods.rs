@@ -70,7 +70,10 @@ impl Cluster {
     async fn stream(&self, token: &str) -> Events {
         let bearer = format!("Bearer {token}");
         let target = self.world.daemon.site.tcp();
-        Events::open(&target, "/v1/events", &[("authorization", &bearer)]).await.expect("it answers").ok().expect("a stream")
+        Events::open(&target, "/v1/events", &[("authorization", &bearer)])
+            .await
+            .expect("it answers")
+            .unwrap_or_else(|_| panic!("it isn't a stream"))
     }
 
     fn reviews(&self) -> usize {

@@ -65,6 +65,12 @@ mod tests {
         std::os::unix::fs::symlink(&target, place.path().join(named("d"))).unwrap();
         let lock = claim(&held).unwrap();
         let mut reader = std::process::Command::new("sleep").arg("60").env("FILES", &read).spawn().unwrap();
+        // A process that was just made has its environment a moment later.
+        let began = std::time::Instant::now();
+        while !is_in_use(&read) {
+            assert!(began.elapsed() < std::time::Duration::from_secs(30), "its environment never came");
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
         remove(place.path());
         reader.kill().unwrap();
         reader.wait().unwrap();

@@ -310,7 +310,7 @@ fn workload(kind: WorkloadKind, name: &str) -> Workload {
 async fn a_workload_is_marked_once_for_each_value(world: &World) {
     for kind in WorkloadKind::ALL {
         let target = workload(kind, "contract-marked");
-        let part = Part::new(world, target.name.as_str()).restarting(&[target.clone()], 2);
+        let part = Part::new(world, target.name.as_str()).restarting(std::slice::from_ref(&target), 2);
         world.hand.create_workload(&part.at, &target).await;
         let mark = async || world.objects.workload(&part.at, &target).await.unwrap().unwrap().seen;
         assert_eq!(mark().await.checksum, None);
@@ -335,7 +335,7 @@ async fn a_workload_is_marked_once_for_each_value(world: &World) {
 
 async fn a_workload_that_is_not_there_is_named(world: &World) {
     let target = workload(WorkloadKind::Deployment, "contract-absent");
-    let part = Part::new(world, "contract-absent").restarting(&[target.clone()], 6);
+    let part = Part::new(world, "contract-absent").restarting(std::slice::from_ref(&target), 6);
     let progress = part.deliver(&[key(1, "first")]).await.unwrap();
     assert!(matches!(&progress, Progress::Rolling { waiting: Waiting::Absent(of), .. } if *of == target), "{progress:?}");
     assert_eq!(world.objects.workload(&part.at, &target).await, Ok(None), "nothing was made of it");
@@ -343,7 +343,7 @@ async fn a_workload_that_is_not_there_is_named(world: &World) {
 
 async fn two_secrets_restart_one_workload(world: &World) {
     let target = workload(WorkloadKind::Deployment, "contract-shared");
-    let parts = ["contract-one", "contract-two"].map(|name| Part::new(world, name).restarting(&[target.clone()], 6));
+    let parts = ["contract-one", "contract-two"].map(|name| Part::new(world, name).restarting(std::slice::from_ref(&target), 6));
     world.hand.create_workload(&parts[0].at, &target).await;
     world.hand.create_workload(&parts[1].at, &target).await;
     for part in &parts {

@@ -240,7 +240,7 @@ fn the_end_of_a_pod_frees_what_it_alone_held_and_not_what_its_successor_of_the_s
 #[test]
 fn what_one_row_knows_no_pod_of_is_freed_by_none() {
     let bound = |parts: &[Held]| {
-        let all = together(parts, |version| order(version)).unwrap();
+        let all = together(parts, order).unwrap();
         all.pods.iter().map(|(uid, hold)| (uid.to_string(), hold.held.len())).collect::<Vec<_>>()
     };
     let (a, b) = (by_pods(&[("v1", Some("a"))]), by_pods(&[("v1", Some("b"))]));

@@ -146,15 +146,18 @@ fn what_a_person_reads_names_the_workload() {
     assert!(failed.starts_with("the rollout of statefulset/db failed"), "{failed}");
 }
 
+/// The checksum of its template, that of its pod, and when it was restarted.
+type Rolled = (Option<String>, Option<String>, Vec<Timestamp>);
+
 /// A controller in small: one pod per workload; each step one of them moves.
 #[derive(Debug, Default, Clone)]
 struct Cluster {
-    workloads: BTreeMap<usize, (Option<String>, Option<String>, Vec<Timestamp>)>,
+    workloads: BTreeMap<usize, Rolled>,
 }
 
 impl Cluster {
     fn look(&self) -> Vec<Sighting> {
-        let sight = |(index, (template, running, restarted)): (&usize, &(Option<String>, Option<String>, Vec<Timestamp>))| {
+        let sight = |(index, (template, running, restarted)): (&usize, &Rolled)| {
             let progress = if template == running { Progress::Settled } else { Progress::Rolling };
             let pods = vec![pod(&format!("w{index}-pod"), running.as_deref(), true)];
             (workload(&format!("w{index}")), Some(Seen { checksum: template.clone(), restarted: restarted.clone(), progress, pods }))
