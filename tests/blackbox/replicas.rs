@@ -1,6 +1,7 @@
 //! Three daemons on one Kubernetes API and one Vault: who leads rotates, all serve; leaders are killed, stopped and cut off, and nobody's
 //! key dies, nothing is rotated twice, and reads go on.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -179,10 +180,18 @@ impl Fleet {
     /// Generations that the daemons had keys made of so far. A key whose making was never journaled is swept, and another attempt of the
     /// same generation takes its place: that is one rotation.
     fn made(&self) -> usize {
+        self.attempts().len()
+    }
+
+    /// How many keys were made of each generation.
+    fn attempts(&self) -> BTreeMap<String, usize> {
         let state = self.provider.lock();
-        let of_ours = state.truth.keys.iter().filter(|key| key.owner == Owner::Daemon);
-        let generations = of_ours.filter_map(|key| key.name.rsplit_once('-').map(|(generation, _attempt)| generation.to_owned()));
-        generations.collect::<std::collections::BTreeSet<_>>().len()
+        let mut attempts = BTreeMap::new();
+        for key in state.truth.keys.iter().filter(|key| key.owner == Owner::Daemon) {
+            let (generation, _attempt) = key.name.rsplit_once('-').expect("a marker ends with its attempt");
+            *attempts.entry(generation.to_owned()).or_default() += 1;
+        }
+        attempts
     }
 
     fn dead(&self) -> usize {
@@ -249,6 +258,7 @@ impl Fleet {
         assert_eq!(living, 1, "one key lives:{}", state.truth.report());
         drop(state);
         assert_eq!(self.made(), before + 1, "one generation was made");
+        assert!(self.attempts().values().all(|attempts| *attempts <= 2), "at most one lost key of each was swept: {:?}", self.attempts());
         self.assert_nobody_is_dead();
     }
 

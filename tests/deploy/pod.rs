@@ -289,16 +289,13 @@ fn said(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
-/// Told where there are several replicas: this pod is alone.
-const TOLD_BY_REPLICAS: [&str; 1] = ["keywright_leader"];
-
 /// The alerts and the dashboard ask for nothing that no daemon tells: what has no value yet stands in the code of the metrics alone.
 fn every_metric_is_told(families: &BTreeMap<String, Family>) {
     let source = fs::read_to_string(repository().join("src/runtime/metrics.rs")).unwrap();
     for name in monitoring::metrics_asked_for() {
         let family = ["_total", "_bucket", "_count", "_sum"].iter().find_map(|end| name.strip_suffix(end)).unwrap_or(&name);
         let registered = source.contains(&format!("\"{}\"", family.trim_start_matches("keywright_")));
-        assert!(families.contains_key(family) || registered || TOLD_BY_REPLICAS.contains(&family), "{name} is no metric");
+        assert!(families.contains_key(family) || registered, "{name} is no metric");
     }
     for always in ["keywright_holders_after_overlap", "keywright_credential_deadline_seconds", "keywright_store_breaker_open"] {
         assert!(families.contains_key(always), "{always}: {:?}", families.keys());
