@@ -198,7 +198,7 @@ pub(super) async fn start_daemon(config: Config, shutdown: Shutdown) -> Result<D
         snapshots: is_alone.then(|| Arc::new(StoreSnapshots { embedded: opened.embedded.clone(), audit: Arc::clone(&opened.audit) }) as _),
         rewraps: is_alone.then(|| Arc::clone(&rewraps) as _),
         ready: Arc::clone(&ready),
-        limits: Limits::default(),
+        limits: limits_of(&config),
     };
     let mut tasks = JoinSet::new();
     let checked = Arc::clone(&engine);
@@ -230,6 +230,15 @@ pub(super) async fn start_daemon(config: Config, shutdown: Shutdown) -> Result<D
     tracing::info!(socket = %config.listen.socket.display(), address = %address, "ready");
     let work = tokio::spawn(supervise(tasks, opened.audit, ready, shutdown.clone()));
     Ok(DaemonHandle { socket: config.listen.socket, address, audit_file: config.audit, shutdown, work })
+}
+
+/// The API's bounds, with as many streams as the configuration asks for. Requests always find room beside them.
+fn limits_of(config: &Config) -> Limits {
+    let usual = Limits::default();
+    let room = usual.connections - usual.streams;
+    let streams = config.listen.streams.unwrap_or(usual.streams);
+    let streams_per_identity = config.listen.streams_per_identity.unwrap_or(usual.streams_per_identity);
+    Limits { connections: streams + room, streams, streams_per_identity, ..usual }
 }
 
 /// What one of several replicas does beside serving.

@@ -4,6 +4,7 @@ mod aws;
 mod cluster;
 mod identities;
 mod journal;
+mod listen;
 mod vault;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,15 +27,12 @@ use crate::policies::{Problems, Source, read_sources};
 use crate::stores::aws::AwsSettings;
 use crate::stores::vault::VaultSettings;
 
-use super::tls::TlsFiles;
 use journal::JournalWritten;
 
 pub use identities::{AUDIENCE_HELP, KubernetesIdentities};
+pub use listen::Listen;
 
 const ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8750);
-
-/// The longest path of a Unix socket that Linux takes, in bytes, its closing zero not counted.
-const SOCKET_PATH_MAX: usize = 107;
 
 /// What the daemon runs with. Relative paths of the file were joined to its folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,16 +58,6 @@ pub struct Config {
     pub providers: BTreeMap<Name, BTreeMap<Environment, String>>,
     /// How old what is served may be while the store is away. `None` where the file doesn't say.
     pub max_stale: Option<Span>,
-}
-
-/// Where callers are heard.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Listen {
-    pub socket: PathBuf,
-    /// A loopback address, unless there is TLS.
-    pub address: SocketAddr,
-    /// What the address is served with; `None` for plain HTTP.
-    pub tls: Option<TlsFiles>,
 }
 
 /// Where values are kept.
@@ -120,7 +108,7 @@ impl Config {
             policies: base.join("policies"),
             key: data.join("keywright.key"),
             audit: data.join("audit.jsonl"),
-            listen: Listen { socket: data.join("keywright.sock"), address: ADDRESS, tls: None },
+            listen: Listen { socket: data.join("keywright.sock"), address: ADDRESS, tls: None, streams: None, streams_per_identity: None },
             store: StoreConfig::Embedded { directory: data },
             store_limits: Limits::default(),
             journal: JournalConfig::BesideStore,
@@ -219,7 +207,7 @@ fn read_fields(fields: &Fields<'_>, folder: &Path, uid: u32, config: &mut Config
         config.cluster = cluster;
     }
     if let Some(node) = fields.get("listen") {
-        read_listen(node, folder, sink, config);
+        listen::read_listen(node, folder, sink, config);
     }
     config.identities = fields.get("identities").and_then(|node| identities::read_identities(node, sink));
     if let Some(node) = fields.get("operators") {
@@ -318,44 +306,6 @@ fn read_file_field(node: &Node, folder: &Path, sink: &Sink<'_>) -> Option<PathBu
     let file = fields.need("file", "for example `{file: ./data/keywright.key}`").and_then(|node| path(node, folder, sink));
     fields.done();
     file
-}
-
-fn read_listen(node: &Node, folder: &Path, sink: &Sink<'_>, config: &mut Config) {
-    let Some(fields) = Fields::of(node, sink) else { return };
-    if let Some(node) = fields.get("socket")
-        && let Some(socket) = path(node, folder, sink)
-    {
-        if socket.as_os_str().len() > SOCKET_PATH_MAX {
-            let message = format!("the path of a socket has {SOCKET_PATH_MAX} bytes at most, with the folder of this file before it");
-            sink.report(node.place, "bad-path", message, "choose a shorter one, for example below /run");
-        }
-        config.listen.socket = socket;
-    }
-    let has_tls = fields.has("tls");
-    if let Some(node) = fields.get("tls") {
-        config.listen.tls = read_tls(node, folder, sink);
-    }
-    if let Some(node) = fields.get("address") {
-        match text(node, sink).map(str::parse::<SocketAddr>) {
-            Some(Ok(address)) if address.ip().is_loopback() || has_tls => config.listen.address = address,
-            Some(Ok(_)) => {
-                let help = "add `tls: {certificate: FILE, key: FILE}` here, or use 127.0.0.1: plain HTTP is for loopback addresses only";
-                sink.report(node.place, "tls-required", "other addresses than loopback need TLS", help);
-            }
-            Some(Err(_)) => sink.report(node.place, "bad-address", "this is no address with a port", "for example `127.0.0.1:8750`"),
-            None => {}
-        }
-    }
-    fields.done();
-}
-
-fn read_tls(node: &Node, folder: &Path, sink: &Sink<'_>) -> Option<TlsFiles> {
-    let fields = Fields::of(node, sink)?;
-    let file = |name, example| fields.need(name, example).and_then(|node| path(node, folder, sink));
-    let certificate = file("certificate", "a PEM file with the whole chain, for example `./tls/certificate.pem`");
-    let key = file("key", "a PEM file of the daemon's user alone, for example `./tls/key.pem`");
-    fields.done();
-    Some(TlsFiles { certificate: certificate?, key: key? })
 }
 
 fn read_operator(node: &Node, uid: u32, sink: &Sink<'_>) -> Option<Operator> {
@@ -514,11 +464,19 @@ cache: {maxStale: 1h}
     fn tls_opens_other_addresses_and_its_files_stand_beside_the_configuration() {
         let config = parsed("listen: {address: \"0.0.0.0:8750\", tls: {certificate: ./tls/c.pem, key: /run/k.pem}}\n").unwrap();
         assert_eq!(config.listen.address.to_string(), "0.0.0.0:8750");
-        let files = TlsFiles { certificate: "/etc/keywright/tls/c.pem".into(), key: "/run/k.pem".into() };
+        let files = crate::runtime::tls::TlsFiles { certificate: "/etc/keywright/tls/c.pem".into(), key: "/run/k.pem".into() };
         assert_eq!(config.listen.tls, Some(files));
         let config = parsed("listen: {tls: {certificate: c, key: k}}\n").unwrap();
         assert_eq!(config.listen.address, ADDRESS, "also on loopback, for who wants it there");
         assert!(config.listen.tls.is_some());
+    }
+
+    #[test]
+    fn how_many_streams_there_may_be_can_be_said() {
+        let config = parsed("listen: {streams: 10000, streamsPerIdentity: 5000}\n").unwrap();
+        assert_eq!((config.listen.streams, config.listen.streams_per_identity), (Some(10_000), Some(5_000)));
+        let nothing = parsed("listen: {}\n").unwrap();
+        assert_eq!((nothing.listen.streams, nothing.listen.streams_per_identity), (None, None));
     }
 
     #[test]
@@ -556,6 +514,7 @@ cache: {maxStale: 1h}
     #[case("listen: {tls: {certificate: a, key: '', ca: b}}", &["1:37 bad-path", "1:41 unknown-field"])]
     #[case("listen: {tls: a}", &["1:15 bad-type"])]
     #[case("listen: {address: none}", &["1:19 bad-address"])]
+    #[case("listen: {streams: 0, streamsPerIdentity: 60001}", &["1:19 bad-type", "1:42 bad-type"])]
     #[case("operators: [{unix: {uid: 0}, may: [all]}, {token: {sha256: x}}, {}]", &["1:36 bad-value", "1:60 bad-hash", "1:65 bad-identity"])]
     #[case("operators: [{unix: {uid: 0}}, {unix: {uid: 0}}]", &["1:12 duplicate-identity"])]
     #[case("operators: [{kubernetes: {namespace: ops, serviceAccount: rota}}]", &["1:12 identities-missing"])]

@@ -238,6 +238,24 @@ impl Fleet {
         }
     }
 
+    /// The process is stopped by SIGSTOP at its n-th write into the credential's journal, and that write meets this.
+    fn stop_at_write(&self, leader: usize, number: usize, fault: Fault) {
+        let user = crate::support::kube::service_account(NAMESPACE, &account(leader));
+        let (pid, mut writes) = (self.pid(leader), 0);
+        self.kube.plan(move |call: &Call| {
+            let of_journal = call.resource == "configmaps" && call.writes() && call.name.ends_with(&format!("journal-{PRODUCTION}"));
+            if !of_journal || call.user != user {
+                return None;
+            }
+            writes += 1;
+            if writes != number {
+                return None;
+            }
+            kill_process(pid, Signal::STOP).expect("it is stopped");
+            Some(fault.clone())
+        });
+    }
+
     async fn order_rotation(&self, leader: usize) {
         self.daemons[leader].cli(&["rotate", PRODUCTION]).await.assert_code(0);
     }
@@ -419,21 +437,8 @@ async fn stopped_at(late: bool) {
         }
         fleet.until(TAKEN_OVER, "the applications have a key", |fleet| fleet.apps.iter().all(|app| app.versions() > 0)).await;
         let generations = fleet.made();
-        let (before, user) = (fleet.dead(), crate::support::kube::service_account(NAMESPACE, &account(leader)));
-        let (pid, gate, mut writes) = (fleet.pid(leader), Gate::new(), 0);
-        let held = gate.clone();
-        fleet.kube.plan(move |call: &Call| {
-            let of_journal = call.resource == "configmaps" && call.writes() && call.name.ends_with(&format!("journal-{PRODUCTION}"));
-            if !of_journal || call.user != user {
-                return None;
-            }
-            writes += 1;
-            if writes != step {
-                return None;
-            }
-            kill_process(pid, Signal::STOP).expect("it is stopped");
-            Some(if late { Fault::Stalls(held.clone()) } else { Fault::LosesReplyAfterEffect })
-        });
+        let (before, gate) = (fleet.dead(), Gate::new());
+        fleet.stop_at_write(leader, step, if late { Fault::Stalls(gate.clone()) } else { Fault::LosesReplyAfterEffect });
         fleet.settled(&[0, 1, 2]).await;
         // Who is stopped at the very first write answers nobody.
         let ordered = tokio::time::timeout(Duration::from_secs(10), fleet.daemons[leader].cli(&["rotate", PRODUCTION])).await;
@@ -464,6 +469,45 @@ async fn stopped_at(late: bool) {
         for instance in gone {
             fleet.daemons[next].cli(&["release", "payments-api", &instance]).await.assert_code(0);
         }
+    }
+}
+
+/// As [`stopped_at`], but the successor rolls back what was promoted: who wakes brings nothing of it back.
+#[tokio::test]
+async fn a_leader_that_wakes_after_its_successor_rolled_back_changes_nothing() {
+    let mut fleet = Fleet::start("maxAge: 90d, overlap: 60s, spread: 1s").await;
+    for step in [4, 7] {
+        let leader = fleet.leader(&[]).await;
+        fleet.serve_all_but(leader);
+        fleet.apps.clear();
+        fleet.app(&format!("rolled-back-{step}"), Mode::Confirms);
+        fleet.until(TAKEN_OVER, "the application has a key", |fleet| fleet.apps.iter().all(|app| app.versions() > 0)).await;
+        let (dead, gate) = (fleet.dead(), Gate::new());
+        let living = |fleet: &Fleet| fleet.provider.lock().truth.living().iter().map(|key| key.secret.clone()).collect::<Vec<_>>();
+        let old = living(&fleet);
+        fleet.settled(&[0, 1, 2]).await;
+        fleet.stop_at_write(leader, step, Fault::Stalls(gate.clone()));
+        fleet.daemons[leader].cli(&["rotate", PRODUCTION]).await.assert_code(0);
+        let next = fleet.leader(&[leader]).await;
+        let begun = Instant::now();
+        while fleet.row_of(next).await.is_none_or(|row| row["phase"] != "promoted" && row["phase"] != "confirmed") {
+            assert!(begun.elapsed() < ROTATED, "not promoted\n{}", fleet.logs());
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        fleet.daemons[next].cli(&["rollback", PRODUCTION]).await.assert_code(0);
+        fleet.until(ROTATED, "the new key dies", |fleet| fleet.dead() > dead).await;
+        let survivors: Vec<usize> = fleet.others(leader).collect();
+        let version = fleet.settled(&survivors).await["version"].clone();
+        kill_process(fleet.pid(leader), Signal::CONT).expect("it goes on");
+        gate.open();
+        fleet.kube.nothing_goes_wrong();
+        assert_eq!(fleet.settled(&[0, 1, 2]).await["version"], version, "stopped at write {step}");
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert_eq!(fleet.settled(&[0, 1, 2]).await["version"], version, "stopped at write {step}");
+        assert_eq!(living(&fleet), old, "the old key is the one that lives");
+        fleet.assert_nobody_is_dead();
+        fleet.apps.clear();
+        fleet.daemons[next].cli(&["release", "payments-api", &format!("rolled-back-{step}")]).await.assert_code(0);
     }
 }
 

@@ -15,7 +15,7 @@ store: {embedded: {directory: ./data}}
 journal: {embedded: {directory: ./data}}
 key: {file: ./data/keywright.key}
 audit: {file: /var/log/audit.jsonl}
-listen: {socket: ./data/keywright.sock, address: "[::1]:0"}
+listen: {socket: ./data/keywright.sock, address: "[::1]:0", streams: 1000, streamsPerIdentity: 500}
 operators: [{unix: {uid: 0}, may: [status, read]}, {unix: {uid: 5}}, {unix: {uid: 7}}]
 providers:
   dinie: {sandbox: "http://127.0.0.1:9001/v3/", production: "https://dinie.example/v3"}

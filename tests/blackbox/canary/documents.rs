@@ -87,7 +87,7 @@ fn configuration() -> Value {
     json!({
         "policies": "./policies", "store": {"embedded": {"directory": "./data"}}, "journal": {"embedded": {"directory": "./data"}},
         "key": {"file": "./data/keywright.key"}, "audit": {"file": "./data/audit.jsonl"},
-        "listen": {"socket": "./data/keywright.sock", "address": "127.0.0.1:1"},
+        "listen": {"socket": "./data/keywright.sock", "address": "127.0.0.1:1", "streams": 10, "streamsPerIdentity": 5},
         "operators": [{"unix": {"uid": 1000}, "may": ["status"]}, {"token": {"sha256": "9f86"}}],
         "providers": {"dinie": {"sandbox": "https://sandbox.example/v3"}}, "cache": {"maxStale": "5m"},
         "cluster": {"kubeconfig": "./kubeconfig"}, "identities": {"kubernetes": {"audience": "keywright.example"}},
