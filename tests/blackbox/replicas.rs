@@ -475,12 +475,12 @@ async fn stopped_at(late: bool) {
 /// As [`stopped_at`], but the successor rolls back what was promoted: who wakes brings nothing of it back.
 #[tokio::test]
 async fn a_leader_that_wakes_after_its_successor_rolled_back_changes_nothing() {
-    let mut fleet = Fleet::start("maxAge: 90d, overlap: 60s, spread: 1s").await;
+    let mut fleet = Fleet::start("maxAge: 90d, overlap: 40s, spread: 1s").await;
     for step in [4, 7] {
         let leader = fleet.leader(&[]).await;
         fleet.serve_all_but(leader);
         fleet.apps.clear();
-        fleet.app(&format!("rolled-back-{step}"), Mode::Confirms);
+        fleet.app(&format!("rb-{step}"), Mode::Confirms);
         fleet.until(TAKEN_OVER, "the application has a key", |fleet| fleet.apps.iter().all(|app| app.versions() > 0)).await;
         let (dead, gate) = (fleet.dead(), Gate::new());
         let living = |fleet: &Fleet| fleet.provider.lock().truth.living().iter().map(|key| key.secret.clone()).collect::<Vec<_>>();
@@ -507,7 +507,7 @@ async fn a_leader_that_wakes_after_its_successor_rolled_back_changes_nothing() {
         assert_eq!(living(&fleet), old, "the old key is the one that lives");
         fleet.assert_nobody_is_dead();
         fleet.apps.clear();
-        fleet.daemons[next].cli(&["release", "payments-api", &format!("rolled-back-{step}")]).await.assert_code(0);
+        fleet.daemons[next].cli(&["release", "payments-api", &format!("rb-{step}")]).await.assert_code(0);
     }
 }
 
