@@ -46,3 +46,7 @@ bench:
 # What stores elsewhere are asked in an hour; `tests/run` has installed the servers
 store-calls credentials="1200":
     KEYWRIGHT_BENCH_CREDENTIALS={{credentials}} cargo bench --bench store_calls
+
+# How fast a new version reaches so many streams over three replicas
+streams count="10000":
+    KEYWRIGHT_BENCH_STREAMS={{count}} cargo bench --bench streams

@@ -22,6 +22,8 @@ pub(crate) struct Site {
     /// What stands behind `journal:`.
     pub(crate) journal: String,
     pub(crate) extra_config: String,
+    /// What else stands in `listen`, with a comma before it.
+    pub(crate) more_listen: String,
     /// What the address is served with, and what clients trust.
     pub(crate) authority: Option<Authority>,
 }
@@ -36,6 +38,7 @@ impl Site {
             store: "{embedded: {directory: ./data}}".to_owned(),
             journal: "{embedded: {directory: ./data}}".to_owned(),
             extra_config: String::new(),
+            more_listen: String::new(),
             authority: None,
         }
     }
@@ -110,9 +113,9 @@ impl Site {
              journal: {}\n\
              key: {{file: ./data/keywright.key}}\n\
              audit: {{file: ./data/audit.jsonl}}\n\
-             listen: {{socket: ./data/keywright.sock, address: \"{}\"{tls}}}\n\
+             listen: {{socket: ./data/keywright.sock, address: \"{}\"{tls}{}}}\n\
              {providers}{}",
-            self.store, self.journal, self.address, self.extra_config
+            self.store, self.journal, self.address, self.more_listen, self.extra_config
         )
     }
 
