@@ -11,7 +11,12 @@
     clippy::disallowed_methods,
     reason = "a measurement of nothing is no measurement"
 )]
-#![allow(missing_debug_implementations, dead_code, unused_imports, reason = "fakes are shared with the black-box tests, which ask for more")]
+#![allow(
+    missing_debug_implementations,
+    dead_code,
+    unused_imports,
+    reason = "fakes are shared with the black-box tests, which ask for more"
+)]
 
 #[path = "../../tests/support/mod.rs"]
 mod support;
@@ -189,7 +194,7 @@ fn promoted_at(daemon: &Daemon, version: &str) -> Option<i64> {
     let trail = std::fs::read_to_string(daemon.site.path("data/audit.jsonl")).ok()?;
     let records = trail.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     let promoted = records.filter(|record| record["action"] == "promoted" && record["version"] == version);
-    promoted.filter_map(|record| record["at"].as_str()?.parse::<Timestamp>().ok()).map(Timestamp::as_millisecond).last()
+    promoted.filter_map(|record| record["at"].as_str()?.parse::<Timestamp>().ok()).map(Timestamp::as_millisecond).next_back()
 }
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
@@ -226,7 +231,11 @@ async fn main() {
     }
     let silent = open(daemons[0].site.address, wanted).await;
     assert!(eventually(LIMIT, || seen.first.load(Ordering::Relaxed) >= wanted).await, "{} streams", seen.first.load(Ordering::Relaxed));
-    print(&format!("{wanted} streams are open, each with the first version, after"), &format!("{:.2} s", begun.elapsed().as_secs_f64()), "");
+    print(
+        &format!("{wanted} streams are open, each with the first version, after"),
+        &format!("{:.2} s", begun.elapsed().as_secs_f64()),
+        "",
+    );
     print_memory("with its streams", &daemons);
 
     daemons[leads].cli(&["rotate", CREDENTIAL, "--wait"]).await.assert_code(0);
