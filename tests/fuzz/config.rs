@@ -29,11 +29,15 @@ const AWS: &str = "store: {aws: {region: eu-central-1, prefix: team/keywright, e
 const KUBERNETES: &str =
     "store: {aws: {}}\njournal: {kubernetes: {namespace: pay, lease: kw-2, directory: /var/k}}\ncluster: {kubeconfig: ./kubeconfig}\n";
 const TOKEN: &str = "operators:\n  - {token: {sha256: 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08}, may: [status]}\n  - {unix: {uid: 1000}, may: [status, rotate]}\n";
+/// With a key that nobody knows: what is written wrongly is an input, too.
+const UNKNOWN: &str = "policies: ./policies\nx: 1\nkey: {file: ./k}\n";
+/// Plain HTTP for everybody.
+const OPEN: &str = "listen: {address: \"0.0.0.0:1\"}\n";
 const KNOWN: &[&str] =
     &["policies", "store", "journal", "key", "audit", "listen", "operators", "providers", "cache", "cluster", "identities"];
 
 fn config() -> Target {
-    let corpus = [FULL, SHORT, TLS, AWS, KUBERNETES, TOKEN].map(|text| text.as_bytes().to_vec()).into();
+    let corpus = [FULL, SHORT, TLS, AWS, KUBERNETES, TOKEN, UNKNOWN, OPEN].map(|text| text.as_bytes().to_vec()).into();
     let words =
         ["policies: a\n", "store", "embedded", "directory", "0.0.0.0:1", "https://a/b", "http://a/", "uid: 7", "may: []", CANARY, "x: "];
     Target::new("config", corpus, &[YAML, &words]).costing(2)
