@@ -11,10 +11,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::api::{App, EngineService, Limits, Listener, bind_address, bind_socket, serve};
-use crate::delivery::Courier;
-use crate::delivery::file::FileCourier;
 use crate::delivery::stream::StreamHub;
-use crate::delivery::webhook::WebhookCourier;
 use crate::domain::policy::Policies;
 use crate::domain::span::Span;
 use crate::embedded::Embedded;
@@ -33,7 +30,6 @@ use crate::runtime::couriers::Couriers;
 use crate::runtime::metrics::Metrics;
 use crate::runtime::reload::{LOOK_EVERY, Watch};
 use crate::runtime::shutdown::Shutdown;
-use crate::sealing::Keyring;
 use crate::stores::aws::AwsStore;
 use crate::stores::vault::VaultStore;
 use crate::stores::{Apart, Availability, Cached, Paced, Promoter, SecretStore, StoreShare};
@@ -45,7 +41,6 @@ use super::measures::{Counting, answers, render};
 use super::pods::KnownPods;
 use super::replicas::{Duties, Shared, lead_or_follow};
 use super::rewrap::StoreRewraps;
-use super::secrets;
 use super::settings::{Held, read_policies};
 use super::terminal::counted;
 
@@ -211,7 +206,7 @@ pub(super) async fn start_daemon(config: Config, shutdown: Shutdown) -> Result<D
         Some(shared) => share_work(&mut tasks, shared, &engine, &opened.audit, Box::new(lead), &shutdown),
     }
     tasks.spawn(serve(listeners, app, shutdown.token()));
-    let couriers = Couriers::new(Arc::clone(&engine), couriers(&config, &engine, opened.embedded.keyring()), hub, metrics);
+    let couriers = Couriers::new(Arc::clone(&engine), super::ways::couriers(&config, &engine, opened.embedded.keyring()), hub, metrics);
     tasks.spawn(couriers.run(led, shutdown.token()));
     tasks.spawn(rewraps.follow(Arc::clone(&engine), shutdown.clone()));
     if let Some(tls) = opened.tls {
@@ -246,14 +241,6 @@ fn share_work(tasks: &mut JoinSet<()>, shared: Shared, engine: &Arc<Engine>, aud
     tasks.spawn(Arc::clone(engine).keep_up(shutdown.token()));
     tasks.spawn(Arc::clone(engine).run_attendance(shutdown.token()));
     tasks.spawn(lead_or_follow(Arc::clone(engine), shared.contest(), Arc::clone(audit), duties, shutdown.clone()));
-}
-
-/// The ways of delivery beside the stream.
-fn couriers(config: &Config, engine: &Engine, keyring: Arc<Keyring>) -> Vec<Arc<dyn Courier>> {
-    let queues = config.data_directory().join("deliveries");
-    let (installation, _) = engine.leading();
-    let secrets = secrets::courier(&config.cluster, installation, keyring);
-    vec![Arc::new(FileCourier::new()), Arc::new(secrets), Arc::new(WebhookCourier::new(queues, installation))]
 }
 
 /// One process leads at once; one of several follows first.

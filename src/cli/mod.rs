@@ -37,6 +37,7 @@ mod status;
 mod submit;
 mod terminal;
 mod views;
+mod ways;
 
 use std::future::Future;
 use std::path::PathBuf;
