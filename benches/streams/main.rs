@@ -36,7 +36,7 @@ use support::daemon::Daemon;
 use support::dinie::truth::Owner;
 use support::dinie::{Dinie, Options};
 use support::eventually;
-use support::kube::{API_AUDIENCE, ApiServer};
+use support::kube::{API_AUDIENCE, ApiServer, rights_of_a_replica};
 use support::sha256_hex;
 use support::site::Site;
 use support::vault::Vault;
@@ -96,7 +96,7 @@ async fn replica(kube: &ApiServer, store: &Store, provider: &Dinie, first: Optio
     site.store = store.config();
     site.journal = "{kubernetes: {}}".to_owned();
     let account = kube.token(NAMESPACE, "keywright", None, &[API_AUDIENCE], Duration::from_secs(86_400));
-    kube.grant((NAMESPACE, "keywright"), Some(NAMESPACE), rights());
+    kube.grant((NAMESPACE, "keywright"), Some(NAMESPACE), rights_of_a_replica());
     let kubeconfig = kube.kubeconfig(site.folder(), NAMESPACE, &account);
     site.extra_config = format!("cluster: {{kubeconfig: \"{}\"}}\n", kubeconfig.display());
     site.more_listen = format!(", streams: {streams}, streamsPerIdentity: {streams}");
@@ -107,13 +107,6 @@ async fn replica(kube: &ApiServer, store: &Store, provider: &Dinie, first: Optio
         std::fs::copy(first.site.path("data/keywright.key"), site.path("data/keywright.key")).unwrap();
     }
     Daemon::start(site).await
-}
-
-fn rights() -> Value {
-    json!([
-        {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "list", "watch", "create", "update", "delete"]},
-        {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["get", "create", "update"]},
-    ])
 }
 
 async fn leader(daemons: &[Daemon]) -> usize {

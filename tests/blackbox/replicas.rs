@@ -17,7 +17,7 @@ use crate::support::app::{App, Mode};
 use crate::support::daemon::Daemon;
 use crate::support::dinie::truth::{Key, Owner};
 use crate::support::dinie::{Dinie, Options};
-use crate::support::kube::{API_AUDIENCE, ApiServer, Call, Fault, Gate};
+use crate::support::kube::{API_AUDIENCE, ApiServer, Call, Fault, Gate, rights_of_a_replica};
 use crate::support::sha256_hex;
 use crate::support::site::Site;
 use crate::support::wire::{Ask, Events, Target};
@@ -90,14 +90,6 @@ fn account(index: usize) -> String {
     format!("keywright-{index}")
 }
 
-/// What a daemon may do: what it needs, and nothing else.
-fn rights() -> Value {
-    json!([
-        {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "list", "watch", "create", "update", "delete"]},
-        {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["get", "create", "update"]},
-    ])
-}
-
 impl Fleet {
     /// Three daemons run, one leads, and has one submitted key.
     async fn start(rotation: &str) -> Fleet {
@@ -117,7 +109,7 @@ impl Fleet {
             site.store = vault.config();
             site.journal = "{kubernetes: {}}".to_owned();
             let token = kube.token(NAMESPACE, &account(index), None, &[API_AUDIENCE], Duration::from_secs(86_400));
-            kube.grant((NAMESPACE, &account(index)), Some(NAMESPACE), rights());
+            kube.grant((NAMESPACE, &account(index)), Some(NAMESPACE), rights_of_a_replica());
             let kubeconfig = kube.kubeconfig(site.folder(), NAMESPACE, &token);
             site.extra_config = format!("cluster: {{kubeconfig: \"{}\"}}\n", kubeconfig.display());
             if let Some(first) = daemons.first() {

@@ -291,3 +291,11 @@ fn free_listener() -> (SocketAddr, TcpListener) {
     }
     panic!("no free port on loopback");
 }
+
+/// What a daemon that shares its journal may do in its namespace: what it needs, and nothing else.
+pub(crate) fn rights_of_a_replica() -> Value {
+    json!([
+        {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "list", "watch", "create", "update", "delete"]},
+        {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["get", "create", "update"]},
+    ])
+}
