@@ -12,7 +12,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::{ServerConfig, ServerConnection};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream, UnixListener};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -28,6 +28,10 @@ use super::wire::Wire;
 
 /// The longest head of a request, in bytes.
 pub(super) const HEAD_MAX: usize = 16 * 1024;
+
+/// Connections that wait to be accepted. Where a replica ends, its readers come to the others at once; who finds no place here asks
+/// again after a second, then two, then four. The kernel takes `net.core.somaxconn` where that is less.
+const BACKLOG: u32 = 4_096;
 
 /// Connections beyond the bound that are being told so at once, and how long that may take each. More wait in the
 /// kernel's queue.
@@ -99,7 +103,11 @@ pub async fn bind_address(address: SocketAddr, tls: Option<Arc<ServerConfig>>) -
     if tls.is_none() && !address.ip().is_loopback() {
         return Err(BindError::NotLoopback);
     }
-    let listener = TcpListener::bind(address).await?;
+    let socket = if address.is_ipv6() { TcpSocket::new_v6()? } else { TcpSocket::new_v4()? };
+    // So that a daemon that starts again gets the address whose connections are still being closed.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    let listener = socket.listen(BACKLOG)?;
     Ok(match tls {
         None => Listener::Address(listener),
         Some(config) => Listener::Tls(listener, config),

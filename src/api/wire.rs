@@ -1,4 +1,4 @@
-//! One connection's bytes: cuts off who takes nothing, and gives the refusals of the HTTP library our own form.
+//! One connection's bytes: cuts off who takes nothing, closes in stages, and gives the refusals of the HTTP library our own form.
 
 use std::io;
 use std::pin::Pin;
@@ -11,8 +11,10 @@ use uuid::Uuid;
 
 use super::problem::{Problem, REQUEST_ID, Slug};
 
-/// How long, and how many bytes, a refused sender may go on before the connection is closed under it.
-const LINGER_TIME: Duration = Duration::from_secs(1);
+/// How long, and how many bytes, a sender may go on after our last answer before the connection is closed under it. A close with bytes
+/// unread resets the connection: what the network lost of the answer wouldn't be sent again, and the sender might never see it (RFC 9112,
+/// section 9.6). No longer than an idle connection may stay.
+const LINGER_TIME: Duration = Duration::from_secs(5);
 const LINGER_MAX: usize = 1 << 20;
 
 /// The library's bare answers are shorter than this.
@@ -70,7 +72,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Wire<T> {
         Poll::Ready(Ok(()))
     }
 
-    /// Reads what the other side still sends: closing with unread bytes would take our answer away from it.
+    /// Reads what the other side still sends, until it closes, too.
     fn linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let linger = self.lingering.get_or_insert_with(|| Linger { until: Box::pin(sleep_until(Instant::now() + LINGER_TIME)), seen: 0 });
         loop {
@@ -146,9 +148,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<T> {
         if this.lingering.is_none() {
             ready!(Pin::new(&mut this.inner).poll_shutdown(cx))?;
         }
-        if this.instead.is_some() {
-            ready!(this.linger(cx));
-        }
+        ready!(this.linger(cx));
         Poll::Ready(Ok(()))
     }
 }
@@ -181,6 +181,36 @@ mod tests {
         });
         wire.write_all(&[b'x'; 160]).await.unwrap();
         reading.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn api_wire_closes_once_the_other_side_does() {
+        let (ours, mut theirs) = duplex(16);
+        let closing = tokio::spawn(async move { Wire::new(ours, Duration::from_secs(30)).shutdown().await });
+        theirs.write_all(&[b'x'; 160]).await.unwrap();
+        assert!(!closing.is_finished());
+        drop(theirs);
+        timeout(Duration::from_secs(2), closing).await.unwrap().unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn api_wire_closes_under_who_goes_on() {
+        let (ours, mut silent) = duplex(16);
+        let closing = tokio::spawn(async move { Wire::new(ours, Duration::from_secs(30)).shutdown().await });
+        assert_eq!(silent.read(&mut [0; 1]).await.unwrap(), 0, "our side is closed at once");
+        assert!(!closing.is_finished(), "and the other one later");
+
+        let (ours, mut endless) = duplex(1 << 16);
+        let sending = tokio::spawn(async move {
+            let mut sent = 0;
+            while endless.write_all(&[b'x'; 1 << 12]).await.is_ok() {
+                sent += 1 << 12;
+            }
+            sent
+        });
+        Wire::new(ours, Duration::from_secs(30)).shutdown().await.unwrap();
+        assert!((LINGER_MAX..LINGER_MAX + (1 << 17)).contains(&sending.await.unwrap()));
+        timeout(6 * LINGER_TIME, closing).await.unwrap().unwrap().unwrap();
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! The HTTP API's answers: reads, identities, bad input. The stream and confirmations have files of their own.
 
-use crate::support::wire::{Answer, Ask, Target};
+use tokio::io::AsyncWriteExt as _;
+
+use crate::support::wire::{Answer, Ask, Target, read_answer};
 use crate::world::{PRODUCTION, Plan, SANDBOX, World};
 
 fn bearer(token: &str) -> String {
@@ -165,7 +167,7 @@ async fn requests_that_two_parsers_would_read_differently_are_refused() {
          GET {path} HTTP/1.1\r\nhost: k\r\nauthorization: Bearer {token}\r\n\r\n"
     );
     let mut wire = tcp.connect().await.expect("it connects");
-    tokio::io::AsyncWriteExt::write_all(&mut wire, smuggled.as_bytes()).await.expect("it is sent");
+    wire.write_all(smuggled.as_bytes()).await.expect("it is sent");
     let mut all = Vec::new();
     let reading = async { while crate::support::wire::more(&mut wire, &mut all).await.unwrap_or(false) {} };
     tokio::time::timeout(std::time::Duration::from_secs(20), reading).await.expect("the connection is closed");
@@ -194,6 +196,22 @@ async fn a_slow_body_is_given_up() {
     );
     let answer = raw(&world.daemon.site.tcp(), &begun).await.expect("an answer");
     answer.assert_problem(408, "timeout");
+}
+
+/// A reset would take back what the network hasn't delivered yet of the answer.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_refused_and_still_sends_is_not_reset() {
+    let world = World::start(Plan::still()).await;
+    let begun = "POST /v1/confirmations HTTP/1.1\r\nhost: k\r\nauthorization: Bearer wrong\r\n\
+                 content-type: application/json\r\ncontent-length: 100000\r\n\r\n{";
+    let mut wire = world.daemon.site.tcp().connect().await.expect("it connects");
+    wire.write_all(begun.as_bytes()).await.expect("it is sent");
+    let answer = read_answer(&mut wire).await.expect("no error").expect("an answer");
+    answer.assert_problem(401, "unauthenticated");
+    for _ in 0..20 {
+        wire.write_all(&[b' '; 1024]).await.expect("the rest is taken");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

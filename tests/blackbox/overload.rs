@@ -1,5 +1,7 @@
 //! Ten times of everything at once: who comes too much is told so, memory stays within what the bounds allow, and streams live on.
 
+use std::collections::BTreeMap;
+use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -81,6 +83,9 @@ fn memory(world: &World, word: &str) -> usize {
     line.trim().trim_end_matches(" kB").parse::<usize>().expect("a number") << 10
 }
 
+/// How one request ended: with an answer, with a connection that was closed without one, or with an error.
+type Ended = io::Result<Option<Answer>>;
+
 /// What became of many requests.
 #[derive(Debug, Default)]
 struct Tally {
@@ -90,11 +95,20 @@ struct Tally {
     too_large: usize,
     refused: usize,
     unanswered: usize,
+    /// How the unanswered ones ended.
+    ends: BTreeMap<String, usize>,
 }
 
 impl Tally {
-    fn count(&mut self, answer: Option<&Answer>) {
-        let Some(answer) = answer else { return self.unanswered += 1 };
+    fn count(&mut self, answer: &Ended) {
+        let answer = match answer {
+            Ok(Some(answer)) => answer,
+            lost => {
+                let how = lost.as_ref().map_or_else(|error| error.kind().to_string(), |_| "closed without an answer".to_owned());
+                *self.ends.entry(how).or_default() += 1;
+                return self.unanswered += 1;
+            }
+        };
         let (slug, place) = match answer.status {
             200 => return self.good += 1,
             400 => ("bad-request", &mut self.bad),
@@ -118,11 +132,11 @@ impl Tally {
 }
 
 /// All of these at once.
-async fn tally<T: Future<Output = Vec<Option<Answer>>> + Send + 'static>(all: impl Iterator<Item = T>) -> Tally {
+async fn tally<T: Future<Output = Vec<Ended>> + Send + 'static>(all: impl Iterator<Item = T>) -> Tally {
     let mut under_way: JoinSet<_> = all.collect();
     let mut tally = Tally::default();
     while let Some(answers) = under_way.join_next().await {
-        answers.expect("it ends").iter().for_each(|answer| tally.count(answer.as_ref()));
+        answers.expect("it ends").iter().for_each(|answer| tally.count(answer));
     }
     tally
 }
@@ -172,7 +186,7 @@ impl Storm {
         let more = (TIMES - 1) * REQUESTS_OF_ONE;
         let asked = (0..more).map(|_| {
             let (tcp, request) = (self.tcp.clone(), confirmation(&self.production, BODY_MAX, BODY_MAX));
-            async move { vec![tcp.raw(&request).await.ok().flatten()] }
+            async move { vec![tcp.raw(&request).await] }
         });
         let tally = tally(asked).await;
         println!("slow bodies, {more} more requests of that application: {tally:?}");
@@ -192,7 +206,7 @@ impl Storm {
 
     async fn given_up(&self, slow: Vec<Slow>) {
         let begun = slow.len();
-        let answers = slow.into_iter().map(|mut slow| async move { vec![read_answer(&mut slow.wire).await.ok().flatten()] });
+        let answers = slow.into_iter().map(|mut slow| async move { vec![read_answer(&mut slow.wire).await] });
         let tally = tokio::time::timeout(BODY_TIME + NOISE, tally(answers)).await.expect("a slow body is given up");
         println!("the slow ones: {tally:?}");
         assert_eq!((tally.timed_out, tally.refused), (REQUESTS_OF_ONE, begun - REQUESTS_OF_ONE), "{tally:?}");
@@ -208,7 +222,7 @@ impl Storm {
                 _ => confirmation(&self.sandbox, BODY_MAX, BODY_MAX),
             };
             let tcp = self.tcp.clone();
-            async move { vec![tcp.raw(&request).await.ok().flatten()] }
+            async move { vec![tcp.raw(&request).await] }
         }))
         .await;
         println!("big bodies: {tally:?}");
@@ -223,13 +237,16 @@ impl Storm {
         let tally = tally((0..asked).map(|_| {
             let (tcp, head) = (self.tcp.clone(), head.clone());
             async move {
-                let Ok(mut wire) = tcp.connect().await else { return vec![None; TIMES] };
+                let mut wire = match tcp.connect().await {
+                    Ok(wire) => wire,
+                    Err(error) => return (0..TIMES).map(|_| Err(error.kind().into())).collect(),
+                };
                 let mut answers = Vec::new();
                 for _ in 0..TIMES {
                     let sent = wire.write_all(head.as_bytes()).await;
                     answers.push(match sent {
-                        Ok(()) => read_answer(&mut wire).await.ok().flatten(),
-                        Err(_) => None,
+                        Ok(()) => read_answer(&mut wire).await,
+                        Err(error) => Err(error),
                     });
                 }
                 answers
@@ -253,7 +270,7 @@ impl Storm {
         let request: Arc<[u8]> = request.into();
         let tally = tally((0..asked).map(|_| {
             let (tcp, request) = (self.tcp.clone(), Arc::clone(&request));
-            async move { vec![tcp.raw(&request).await.ok().flatten()] }
+            async move { vec![tcp.raw(&request).await] }
         }))
         .await;
         println!("connections: {tally:?}");
