@@ -89,6 +89,19 @@ pub struct Head {
     /// (application, credential): asked for here, and kept back until its list is passed, which the leader journals.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub asks: BTreeSet<(Name, Name)>,
+    /// Made here, and not yet answered by who leads, as far as the journal shows.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub reports: BTreeSet<Report>,
+}
+
+/// An instance says that the version that it was served last doesn't work.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Report {
+    pub application: Name,
+    pub instance: InstanceName,
+    pub credential: Name,
+    pub version: VersionId,
 }
 
 /// All that one replica says.

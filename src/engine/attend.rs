@@ -59,6 +59,7 @@ impl Engine {
         }
         if round.is_multiple_of(2) {
             roll.answered_live(|application, credential| self.is_let_out(application, credential));
+            roll.keep_reports(|report| self.may_stop_at(report));
             roll.beat(&self.book).await?;
             self.in_contact();
         }
@@ -71,6 +72,7 @@ impl Engine {
             self.expire_leases().await;
             self.keep_seen().await?;
             self.let_out_asked().await?;
+            self.stop_reported().await?;
             roll.clear_gone(|credential, version| self.order_of(credential, version)).await?;
             // Those that wait for somebody: what they wait for may have happened elsewhere.
             for cell in self.all_cells().iter().filter(|cell| cell.ledger().previous().is_some()) {

@@ -11,7 +11,7 @@ use super::book::{Book, Elsewhere};
 use super::pods::BoundPod;
 use super::turns::Turns;
 use crate::domain::ids::{Name, VersionId};
-use crate::domain::replicas::{Attendance, Head, PAGES, Presence, Removal, Row, superfluous};
+use crate::domain::replicas::{Attendance, Head, PAGES, Presence, Removal, Report, Row, superfluous};
 use crate::replicas::{Kept, Leaf, Mark, Part, Place, Rows, RowsError, rows_of};
 
 /// How often a write starts over because somebody else wrote.
@@ -28,6 +28,8 @@ pub(super) struct Roll {
     seen: Mutex<Seen>,
     /// What is asked to go live here.
     asks: Mutex<BTreeSet<(Name, Name)>>,
+    /// What was reported here, for who leads.
+    reports: Mutex<BTreeSet<Report>>,
     /// (application, credential) that the journal knows to have been served.
     kept_seen: Mutex<BTreeSet<(Name, Name)>>,
 }
@@ -72,6 +74,7 @@ impl Roll {
             looks: Turns::default(),
             seen: Mutex::default(),
             asks: Mutex::default(),
+            reports: Mutex::default(),
             kept_seen: Mutex::default(),
         }
     }
@@ -136,7 +139,8 @@ impl Roll {
         for _ in 0..TRIES {
             let serial = book.serial();
             let asks = self.asks.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            let head = Head { beat: own.beat, removals: BTreeSet::new(), asks };
+            let reports = self.reports().clone();
+            let head = Head { beat: own.beat, removals: BTreeSet::new(), asks, reports };
             match self.rows.write(&place, &Leaf::Head(head), own.mark.as_ref()).await {
                 Ok(mark) => {
                     own.mark = Some(mark);
@@ -221,6 +225,31 @@ impl Roll {
 
     pub(super) fn answered_live(&self, is_live: impl Fn(&Name, &Name) -> bool) {
         self.asks.lock().unwrap_or_else(PoisonError::into_inner).retain(|(application, credential)| !is_live(application, credential));
+    }
+
+    fn reports(&self) -> MutexGuard<'_, BTreeSet<Report>> {
+        self.reports.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What was reported at replicas, as last read.
+    pub(super) fn reported(&self) -> BTreeSet<Report> {
+        let heads = |kept: &Kept| if let Leaf::Head(head) = &kept.leaf { head.reports.clone() } else { BTreeSet::new() };
+        self.seen().kept.iter().flat_map(heads).collect()
+    }
+
+    /// Leaves a report to who leads; durable when it returns.
+    pub(super) async fn report(&self, book: &Book, report: Report) -> Result<(), RowsError> {
+        self.reports().insert(report.clone());
+        let told = self.beat(book).await;
+        if told.is_err() {
+            self.reports().remove(&report);
+        }
+        told
+    }
+
+    /// Only those stay that may still change something.
+    pub(super) fn keep_reports(&self, is_open: impl Fn(&Report) -> bool) {
+        self.reports().retain(is_open);
     }
 
     /// The removals that make these instances hold nothing any more at other replicas, by what was last read.

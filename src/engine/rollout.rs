@@ -1,6 +1,10 @@
 //! Rollouts: who can be served a new version, what instances report of it, and how it stands.
 
+use tokio::sync::MutexGuard;
+
 use super::audit::{Action, Actor};
+use super::cell::{Cell, Work};
+use super::drive::Hindrance;
 use super::errors::ReportError;
 use super::gather::Context;
 use super::views::RolloutStatus;
@@ -10,9 +14,10 @@ use crate::domain::holders::{Blocker, HoldingState};
 use crate::domain::ids::{InstanceName, Name, VersionId};
 use crate::domain::ledger::Ledger;
 use crate::domain::policy::Uptake;
+use crate::domain::replicas::Report;
 use crate::domain::rollout::{Member, Reach, StopReason, View, rank, view};
 use crate::domain::rotation::{Event, Phase, Rotation, next_try};
-use crate::journal::SealedCopy;
+use crate::journal::{JournalError, SealedCopy};
 
 impl Engine {
     /// What this reader is served of a credential, and its revision.
@@ -47,7 +52,7 @@ impl Engine {
     }
 
     /// An instance says that a version doesn't work for it. While the version is rolled out, that takes it back, durably when this
-    /// returns; at any other time it is only on record.
+    /// returns (at a replica that follows, the order to who leads is durable); at any other time it is only on record.
     ///
     /// # Errors
     /// [`ReportError`]; nothing has changed then.
@@ -71,7 +76,7 @@ impl Engine {
             return Err(ReportError::NotNewest);
         };
         self.book.touch(application, instance, self.lease(application), self.seams.clock.now().running);
-        let mut work = cell.work.lock().await;
+        let work = cell.work.lock().await;
         if !newest(self) {
             return Err(ReportError::NotNewest);
         }
@@ -89,17 +94,54 @@ impl Engine {
             return Ok(());
         }
         self.seams.audit.record(self.seams.clock.now().wall, action).await.map_err(|_| ReportError::AuditUnavailable)?;
-        let next_try_at = next_try(&ledger, &context.policy, self.seams.clock.now().wall);
-        let who = vec![Blocker { application: application.clone(), instance: Some(instance.clone()) }];
-        let event = Event::RolloutStopped { reason: StopReason::CanaryFailed, who, next_try_at };
-        self.append(&cell, &mut work, &event, SealedCopy::Keep).await.map_err(|hindrance| match hindrance.trouble.code {
+        let report = Report {
+            application: application.clone(),
+            instance: instance.clone(),
+            credential: credential.clone(),
+            version: version.clone(),
+        };
+        if let Some(roll) = self.roll.as_ref().filter(|_| !self.leads()) {
+            drop(work);
+            return roll.report(&self.book, report).await.map_err(|_| ReportError::Unavailable);
+        }
+        self.stop_for(&cell, &context, work, &report).await.map_err(|hindrance| match hindrance.trouble.code {
             "audit-unavailable" => ReportError::AuditUnavailable,
             _ => ReportError::Unavailable,
-        })?;
+        })
+    }
+
+    /// Takes back what is rolled out. The caller has judged that it may be.
+    async fn stop_for(&self, cell: &Cell, context: &Context, mut work: MutexGuard<'_, Work>, it: &Report) -> Result<(), Hindrance> {
+        let next_try_at = next_try(&cell.ledger(), &context.policy, self.seams.clock.now().wall);
+        let who = vec![Blocker { application: it.application.clone(), instance: Some(it.instance.clone()) }];
+        let event = Event::RolloutStopped { reason: StopReason::CanaryFailed, who, next_try_at };
+        self.append(cell, &mut work, &event, SealedCopy::Keep).await?;
         work.backoff.succeeded();
         drop(work);
-        self.look_at(credential);
+        self.look_at(&it.credential);
         Ok(())
+    }
+
+    /// What was reported at other replicas, as their rows were last read, takes back what is rolled out. They have judged whose word it is.
+    ///
+    /// # Errors
+    /// [`JournalError`]: the rest waits for the next round.
+    pub(super) async fn stop_reported(&self) -> Result<(), JournalError> {
+        let Some(roll) = &self.roll else { return Ok(()) };
+        for report in roll.reported() {
+            let (Some(cell), Some(context)) = (self.cell(&report.credential), self.context(&report.credential)) else { continue };
+            let work = cell.work.lock().await;
+            if may_stop(&cell.ledger(), &report.version) {
+                let stopped = self.stop_for(&cell, &context, work, &report).await;
+                stopped.map_err(|_| JournalError::Unavailable("a rollout that a report stops couldn't be stopped"))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a report that was left to who leads may still change something, as far as is known here.
+    pub(super) fn may_stop_at(&self, report: &Report) -> bool {
+        self.cell(&report.credential).is_some_and(|cell| may_stop(&cell.ledger(), &report.version))
     }
 
     /// How far the new version has come, while it is rolled out.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{Kept, Leaf, Mark, Part, Place, Rows, RowsError, rows_of};
 use crate::domain::holders::PodHold;
 use crate::domain::ids::Name;
-use crate::domain::replicas::{Head, Held, Presence, Removal};
+use crate::domain::replicas::{Head, Held, Presence, Removal, Report};
 
 /// Runs the whole suite on two handles of the same rows, as two processes have them; each part on rows of its own.
 ///
@@ -44,7 +44,14 @@ pub fn a_head(beat: u64) -> Leaf {
         expired: true,
         pod: Some("0b1c".parse().unwrap()),
     };
-    Leaf::Head(Head { beat, removals: BTreeSet::from([removal]), asks: BTreeSet::from([(name("app"), name("key"))]) })
+    let report = Report {
+        application: name("app"),
+        instance: removal.instance.clone(),
+        credential: name("key"),
+        version: "v2-def".parse().unwrap(),
+    };
+    let asks = BTreeSet::from([(name("app"), name("key"))]);
+    Leaf::Head(Head { beat, removals: BTreeSet::from([removal]), asks, reports: BTreeSet::from([report]) })
 }
 
 fn a_page(instances: u64) -> Leaf {

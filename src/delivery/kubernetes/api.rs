@@ -19,7 +19,7 @@ use crate::cluster::{Cluster, ClusterError};
 use crate::domain::restarts::{Pod, Seen, Workload, WorkloadKind};
 
 const APPLY: &str = "application/apply-patch+yaml";
-const METADATA_ONLY: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=1";
+const METADATA_ONLY: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
 /// Pods in one answer: each has some kilobytes.
 const PAGE: usize = 200;
 /// More pods than this aren't looked through: a selector that matches so many is a mistake.

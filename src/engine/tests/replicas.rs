@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use keywright::engine::Replica;
 use keywright::engine::audit::MemoryAudit;
-use keywright::engine::errors::ReadError;
+use keywright::engine::errors::{ReadError, ReportError};
 use keywright::engine::meter::NoMeter;
 use keywright::engine::office::Mandate;
 use keywright::engine::{Options, Reader, Seams};
@@ -520,4 +520,47 @@ async fn what_goes_live_at_a_follower_is_journaled_by_who_leads() {
     assert!(!fetched, "who leads hasn't let it out yet");
     trio.live(6).await;
     assert_eq!(app.fetch(trio.engine(1)).await, ready, "let out exactly if the list is passed");
+}
+
+#[tokio::test]
+async fn what_is_reported_at_a_follower_takes_the_rollout_back() {
+    let trio = Trio::new(&documents(&[("spread: 1s", "spread: 1s, rollout: [1, 50%, 100%]")])).await;
+    let follower = trio.engine(1);
+    let mut apps: Vec<App> = (0..4).map(|number| App::new(APPLICATION, &format!("pod-{number}"))).collect();
+    for app in &mut apps {
+        assert!(app.fetch(follower).await);
+    }
+    let _streams: Vec<_> = apps.iter().map(|app| follower.open_stream(&app.application, &app.instance)).collect();
+    let old = current(trio.engine(0));
+    trio.engine(0).rotate(operator(), &name(CREDENTIAL)).await.unwrap();
+    let chosen = |apps: &[App]| apps.iter().position(|app| follower.current_for(&app.reader(), &app.credential).unwrap().0 != old);
+    for _ in 0..400 {
+        trio.live(1).await;
+        if chosen(&apps).is_some() {
+            break;
+        }
+    }
+    let first = chosen(&apps).expect("one instance gets the new version first");
+    assert!(apps[first].fetch(follower).await);
+    let new = apps[first].held.as_ref().unwrap().0.clone();
+    let report = || follower.report_failed(&apps[first].application, &apps[first].instance, &apps[first].credential, &new);
+
+    trio.rows.set_away(true);
+    assert_eq!(report().await, Err(ReportError::Unavailable), "nobody would hear of it");
+    trio.rows.set_away(false);
+    trio.live(2).await;
+    assert_eq!(row(trio.engine(0)).rollout.map(|rollout| rollout.step), Some(1), "it goes on");
+
+    assert_eq!(report().await, Ok(()));
+    assert_eq!(report().await, Ok(()), "the same again");
+    // It is durable: whoever leads next hears of it, although this replica is gone.
+    trio.processes[1].cut_off().await;
+    for _ in 0..60 {
+        trio.live(1).await;
+    }
+    let back = current(trio.engine(0));
+    assert!(back != new && back != old, "the old value is back, as a new version");
+    assert!(codes(trio.engine(0)).contains(&"canary-failed".to_owned()));
+    let records = trio.processes[1].audit.records();
+    assert!(records.iter().any(|(_, action)| action.action == "reported-failed"), "who reported it stands where it was reported");
 }

@@ -1,5 +1,6 @@
 //! The fake's HTTP side. On hyper itself, because a lost reply must be lost on the wire.
 
+use std::collections::HashMap;
 use std::io;
 use std::sync::{Arc, Weak};
 
@@ -18,7 +19,7 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use super::ask::{Ask, Target};
 use super::rbac::User;
-use super::status::{Reply, of_fault, unauthorized};
+use super::status::{Reply, not_acceptable, of_fault, unauthorized};
 use super::watch::Watch;
 use super::{ApiServer, Call, Fault};
 
@@ -52,13 +53,42 @@ async fn exchange(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, 
     let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
 }
 
+/// In what form an answer is wanted.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Whole,
+    Metadata,
+}
+
+impl Form {
+    /// The first of the wanted forms that there is. `v` is a version's name (`v1`), as the documentation of the API has it for tables and
+    /// metadata.
+    fn wanted(accept: &str) -> Option<Form> {
+        if accept.trim().is_empty() {
+            return Some(Form::Whole);
+        }
+        accept.split(',').find_map(|range| {
+            let mut parts = range.split(';').map(str::trim);
+            if !matches!(parts.next()?, "application/json" | "application/*" | "*/*") {
+                return None;
+            }
+            let parameters: HashMap<&str, &str> = parts.filter_map(|part| part.split_once('=')).collect();
+            match (parameters.get("as").copied(), parameters.get("g").copied(), parameters.get("v").copied()) {
+                (None, None, None) => Some(Form::Whole),
+                (Some("PartialObjectMetadata"), Some("meta.k8s.io"), Some("v1")) => Some(Form::Metadata),
+                _ => None,
+            }
+        })
+    }
+}
+
 async fn answer(server: Weak<ApiServer>, request: Request<Incoming>) -> io::Result<Answer> {
     let (head, body) = request.into_parts();
     let body = body.collect().await.map_err(io::Error::other)?.to_bytes().to_vec();
     let token = head.headers.get("authorization").and_then(|value| value.to_str().ok()).and_then(|value| value.strip_prefix("Bearer "));
     let token = token.unwrap_or_default().trim().to_owned();
     let accept = head.headers.get("accept").and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let metadata_only = accept.contains("as=PartialObjectMetadata;");
+    let form = Form::wanted(accept);
     let strong = upgrade(&server)?;
     let mut hangs = strong.hangs.subscribe();
     let user = strong.lock().caller(&token);
@@ -66,6 +96,7 @@ async fn answer(server: Weak<ApiServer>, request: Request<Incoming>) -> io::Resu
     // The server lives as long as its connections.
     let _ = hangs.wait_for(|hangs| !hangs).await;
     let Some(user) = user else { return Ok(told(unauthorized())) };
+    let Some(form) = form else { return Ok(told(not_acceptable())) };
     let ask = match Ask::parse(&head, body) {
         Ok(ask) => ask,
         Err(reply) => return Ok(told(reply)),
@@ -92,7 +123,7 @@ async fn answer(server: Weak<ApiServer>, request: Request<Incoming>) -> io::Resu
             Some(Fault::Delays(long)) => tokio::time::sleep(long).await,
             _ => {}
         }
-        perform(&server, call, ask, &user, metadata_only)
+        perform(&server, call, ask, &user, form)
     });
     let answer = done.await.map_err(io::Error::other)?;
     if is_lost { Err(io::ErrorKind::ConnectionAborted.into()) } else { answer }
@@ -111,7 +142,7 @@ fn note(server: &Weak<ApiServer>, call: Call, code: u16) {
     }
 }
 
-fn perform(server: &Weak<ApiServer>, call: Call, ask: Ask, user: &User, metadata_only: bool) -> io::Result<Answer> {
+fn perform(server: &Weak<ApiServer>, call: Call, ask: Ask, user: &User, form: Form) -> io::Result<Answer> {
     let strong = upgrade(server)?;
     let allowed = strong.lock().authorize(user, &call, &ask);
     let (code, answer) = match (allowed, &ask.target) {
@@ -126,7 +157,7 @@ fn perform(server: &Weak<ApiServer>, call: Call, ask: Ask, user: &User, metadata
         (Ok(()), _) => {
             let mut reply = strong.change(|state| state.perform(&ask, user)).unwrap_or_else(|reply| reply);
             // One object; errors are told in full.
-            if metadata_only && reply.body["metadata"]["uid"].is_string() {
+            if form == Form::Metadata && reply.body["metadata"]["uid"].is_string() {
                 let metadata = reply.body["metadata"].take();
                 reply.body = serde_json::json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata});
             }

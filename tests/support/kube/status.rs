@@ -110,6 +110,11 @@ pub(super) fn unauthorized() -> Reply {
     failure(401, "Unauthorized", "Unauthorized".to_owned(), Value::Null)
 }
 
+pub(super) fn not_acceptable() -> Reply {
+    let message = "only the following media types are accepted: application/json, application/yaml, application/vnd.kubernetes.protobuf";
+    failure(406, "NotAcceptable", message.to_owned(), Value::Null)
+}
+
 /// The status of a fault, as the server's own flow control or a proxy before it would answer: without a word of JSON for 429.
 pub(super) fn of_fault(code: u16, retry_after: Option<u64>) -> Reply {
     let body = match code {

@@ -66,7 +66,10 @@ impl State {
             let later = rest.split_off(limit);
             let next = uuid::Uuid::new_v4().to_string();
             metadata["continue"] = json!(next);
-            metadata["remainingItemCount"] = json!(later.len());
+            // "If the list request contained label or field selectors, then the number of remaining items is unknown."
+            if ask.query("labelSelector").is_empty() && ask.query("fieldSelector").is_empty() {
+                metadata["remainingItemCount"] = json!(later.len());
+            }
             self.pages.insert(next, (version, later));
         }
         // Items of a list don't say what they are.
