@@ -231,6 +231,7 @@ async fn main() {
     );
     print_memory("with its streams", &daemons);
 
+    let calls = kube.calls().len();
     daemons[leads].cli(&["rotate", CREDENTIAL, "--wait"]).await.assert_code(0);
     assert!(eventually(LIMIT, || seen.told.lock().unwrap().len() >= wanted).await, "{} were told", seen.told.lock().unwrap().len());
     let promoted = promoted_at(&daemons[leads]).expect("the promotion is on record");
@@ -240,6 +241,10 @@ async fn main() {
     print("from the record of the promotion until half of them were told", &at(50), "");
     print("  99 of a hundred", &at(99), "1 s");
     print("  all", &at(100), "");
+    let calls = kube.calls().split_off(calls);
+    let writes = calls.iter().filter(|(call, _)| call.verb == "update" && call.name.starts_with("keywright-replica-")).count();
+    print("requests at the API server for it", &calls.len().to_string(), "");
+    print("  writings of rows among them", &writes.to_string(), "");
     print_memory("after that", &daemons);
     drop(silent);
     streams.abort_all();

@@ -44,11 +44,21 @@ struct Pages {
     serial: u64,
     /// Pages of our own row that differ from what was written last.
     dirty: BTreeSet<u8>,
+    /// Who stands on which page, and some who are gone: a page is written without looking through all instances.
+    on_page: BTreeMap<u8, BTreeSet<(Name, InstanceName)>>,
 }
 
 impl Pages {
     fn soil(&mut self, application: &Name, instance: &InstanceName) {
         self.dirty.insert(page_of(application, instance));
+    }
+
+    /// The one way in which an instance comes on the books: it is found by its page, too.
+    fn instance(&mut self, key: (Name, InstanceName)) -> &mut Instance {
+        self.instances.entry(key).or_insert_with_key(|key| {
+            self.on_page.entry(page_of(&key.0, &key.1)).or_default().insert(key.clone());
+            Instance::default()
+        })
     }
 
     fn note_holder(&mut self, credential: &Name, holder: (Name, InstanceName)) {
@@ -127,7 +137,7 @@ impl Book {
         for holding in holdings.holdings {
             let key = (holding.application.clone(), holding.instance.clone());
             pages.note_holder(&holding.credential, key.clone());
-            let instance = pages.instances.entry(key).or_default();
+            let instance = pages.instance(key);
             instance.lease_from = running;
             let recorded = holding.held.iter().cloned().collect();
             instance.holdings.insert(holding.credential.clone(), Entry { recorded, ..Entry::new(holding) });
@@ -158,7 +168,7 @@ impl Book {
 
     pub(super) fn stream_began(&self, application: &Name, instance: &InstanceName) {
         let mut pages = self.pages();
-        pages.instances.entry((application.clone(), instance.clone())).or_default().streams += 1;
+        pages.instance((application.clone(), instance.clone())).streams += 1;
         pages.soil(application, instance);
     }
 
@@ -193,7 +203,7 @@ impl Book {
         pages.note_holder(credential, (application.clone(), instance.clone()));
         pages.serial += 1;
         let serial = pages.serial;
-        let entry = pages.instances.entry((application.clone(), instance.clone())).or_default();
+        let entry = pages.instance((application.clone(), instance.clone()));
         let first = || Entry::new(Holding::none_yet(application.clone(), instance.clone(), credential.clone(), version.clone()));
         let known = entry.holdings.entry(credential.clone()).or_insert_with(first);
         if !known.holding.knows(version, pod) {

@@ -92,7 +92,6 @@ async fn a_watch_can_begin_with_all_there_is() {
             Err(kube::Error::Api(status))
                 if world.fake.is_none() && status.code == 422 && status.message.contains("forbidden for watch") =>
             {
-                println!("this server's watches don't begin with all there is");
                 continue;
             }
             events => events.unwrap(),

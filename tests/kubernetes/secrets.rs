@@ -176,7 +176,6 @@ impl Hand for Somebody {
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
         assert!(!self.is_alone.swap(true, Ordering::Relaxed), "{workload} isn't settled, whatever its status says");
-        println!("this API server seems to run without controllers");
         Box::pin(self.settle(at, workload)).await;
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{Book, Entry, Pages};
 use crate::domain::holders::Holding;
 use crate::domain::ids::{InstanceName, Name, VersionId};
-use crate::domain::replicas::{self, Held, Presence, Removal, page_of};
+use crate::domain::replicas::{self, Held, Presence, Removal};
 
 impl Pages {
     /// What an instance holds was said anew: an older word of the leader isn't about it.
@@ -52,10 +52,13 @@ impl Pages {
 impl Book {
     /// What stands on one page of our row.
     pub(in crate::engine) fn page(&self, number: u8) -> Vec<(Name, InstanceName, Presence)> {
-        let pages = self.pages();
-        let on_page = pages.instances.iter().filter(|((application, instance), _)| page_of(application, instance) == number);
-        let entries = on_page.map(|((application, instance), entry)| {
-            let of_courier = pages.couriers.contains(&(application.clone(), instance.clone()));
+        let mut pages = self.pages();
+        let Pages { instances, on_page, couriers, .. } = &mut *pages;
+        let Some(on_page) = on_page.get_mut(&number) else { return Vec::new() };
+        on_page.retain(|key| instances.contains_key(key));
+        let entries = on_page.iter().filter_map(|key| Some((key, instances.get(key)?))).map(|(key, entry)| {
+            let (application, instance) = key;
+            let of_courier = couriers.contains(key);
             let held = |known: &Entry| {
                 // All that may have been given out counts as held, also what isn't on record yet.
                 let recorded = known.on_record(of_courier);
@@ -158,7 +161,7 @@ impl Book {
         pages.note_holder(credential, key.clone());
         pages.serial += 1;
         let serial = pages.serial;
-        let entry = pages.instances.entry(key).or_default();
+        let entry = pages.instance(key);
         let known = entry.holdings.entry(credential.clone()).or_insert_with(|| Entry::new(confirmed.clone()));
         known.holding = confirmed.clone();
         known.recorded.retain(|recorded| recorded == version);
