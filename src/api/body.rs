@@ -143,17 +143,18 @@ pub(super) async fn read(body: &mut Incoming, within: Duration) -> Result<Zeroiz
 }
 
 /// Takes what is left of a refused body off the line: closing a connection with unread bytes would reset it, and the
-/// sender might never see the answer.
-pub(super) async fn discard(body: &mut Incoming) {
+/// sender might never see the answer. Whether all of it has come.
+pub(super) async fn discard(body: &mut Incoming) -> bool {
     let drain = async {
         let mut seen = 0;
         while let Some(Ok(frame)) = body.frame().await {
             seen += frame.data_ref().map_or(0, Bytes::len);
             if seen > DISCARD_MAX {
-                return;
+                return false;
             }
         }
+        true
     };
     // Too slow or too much: the connection is closed after the answer.
-    let _ = timeout(DISCARD_TIME, drain).await;
+    timeout(DISCARD_TIME, drain).await.unwrap_or(false)
 }

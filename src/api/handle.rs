@@ -25,6 +25,7 @@ use super::path::{self, Query, Route};
 use super::problem::{Problem, REQUEST_ID, Slug};
 use super::routes::{self, Endpoint, Who};
 use super::service::{Rewraps, Service, Snapshots};
+use super::wire::Unread;
 use super::{credentials, incident, launch, openapi, operate};
 use crate::delivery::stream::StreamHub;
 use crate::domain::access::{Operator, Right};
@@ -111,8 +112,8 @@ impl Call<'_> {
     }
 }
 
-/// Answers one request, always.
-pub(super) async fn handle(api: Arc<Api>, peer: Peer, request: Request<Incoming>) -> Response<Body> {
+/// Answers one request, always. Notes it where not all of it was read.
+pub(super) async fn handle(api: Arc<Api>, peer: Peer, unread: &Unread, request: Request<Incoming>) -> Response<Body> {
     let request_id = Uuid::now_v7();
     let (head, mut body) = request.into_parts();
     let routed = headers::check(&head.headers).and_then(|()| path::route(&head.method, &head.uri));
@@ -133,8 +134,9 @@ pub(super) async fn handle(api: Arc<Api>, peer: Peer, request: Request<Incoming>
                 tracing::error!(route = name, request_id = %request_id, "a request met a bug");
             }
             // Who waits to be asked for its body hasn't sent any.
-            if problem.slug != Slug::Timeout && !head.headers.contains_key(EXPECT) {
-                body::discard(&mut body).await;
+            let is_awaited = problem.slug != Slug::Timeout && !head.headers.contains_key(EXPECT);
+            if !(is_awaited && body::discard(&mut body).await) {
+                unread.note();
             }
             problem.answer(request_id)
         }

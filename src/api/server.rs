@@ -24,7 +24,7 @@ use super::handle::{Api, App, handle};
 use super::identity::Peer;
 use super::limits::Limits;
 use super::problem::Problem;
-use super::wire::Wire;
+use super::wire::{Unread, Wire};
 
 /// The longest head of a request, in bytes.
 pub(super) const HEAD_MAX: usize = 16 * 1024;
@@ -239,11 +239,12 @@ async fn serve_one(accepted: Accepted, api: Arc<Api>) {
     let (limits, peer) = (api.limits, accepted.peer);
     let stop = api.stop.clone();
     let Some(io) = secured_in_time(accepted, &api).await else { return };
+    let unread = Unread::default();
+    let io = TokioIo::new(Wire::new(io, limits.write_timeout).with_unread(unread.clone()));
     let service = service_fn(move |request| {
-        let api = api.clone();
-        async move { Ok::<_, Infallible>(handle(api, peer, request).await) }
+        let (api, unread) = (api.clone(), unread.clone());
+        async move { Ok::<_, Infallible>(handle(api, peer, &unread, request).await) }
     });
-    let io = TokioIo::new(Wire::new(io, limits.write_timeout));
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(limits.header_timeout).max_header_size(HEAD_MAX).max_buf_size(2 * HEAD_MAX);
     let mut connection = std::pin::pin!(builder.serve_connection(io, service));

@@ -2,6 +2,8 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -11,7 +13,7 @@ use uuid::Uuid;
 
 use super::problem::{Problem, REQUEST_ID, Slug};
 
-/// How long, and how many bytes, a sender may go on after our last answer before the connection is closed under it. A close with bytes
+/// How long, and how many bytes, a sender who was refused may go on after our answer before the connection is closed under it. A close with bytes
 /// unread resets the connection: what the network lost of the answer wouldn't be sent again, and the sender might never see it (RFC 9112,
 /// section 9.6). No longer than an idle connection may stay.
 const LINGER_TIME: Duration = Duration::from_secs(5);
@@ -19,6 +21,16 @@ const LINGER_MAX: usize = 1 << 20;
 
 /// The library's bare answers are shorter than this.
 const BARE_MAX: usize = 256;
+
+/// Whether a request of this connection was answered before all of it had come: who sends it may go on.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Unread(Arc<AtomicBool>);
+
+impl Unread {
+    pub(super) fn note(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
 
 /// A connection with a bound on how long a write may stand still.
 #[derive(Debug)]
@@ -28,6 +40,7 @@ pub(super) struct Wire<T> {
     stalled: Option<Pin<Box<Sleep>>>,
     /// A problem document on its way out in place of a bare answer, and how much of it is gone.
     instead: Option<(Vec<u8>, usize)>,
+    unread: Unread,
     lingering: Option<Linger>,
 }
 
@@ -39,7 +52,12 @@ struct Linger {
 
 impl<T> Wire<T> {
     pub(super) fn new(inner: T, write_timeout: Duration) -> Wire<T> {
-        Wire { inner, write_timeout, stalled: None, instead: None, lingering: None }
+        Wire { inner, write_timeout, stalled: None, instead: None, unread: Unread::default(), lingering: None }
+    }
+
+    /// Where somebody may be answered before all that he sends has come, which this tells.
+    pub(super) fn with_unread(self, unread: Unread) -> Wire<T> {
+        Wire { unread, ..self }
     }
 }
 
@@ -148,7 +166,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<T> {
         if this.lingering.is_none() {
             ready!(Pin::new(&mut this.inner).poll_shutdown(cx))?;
         }
-        ready!(this.linger(cx));
+        if this.instead.is_some() || this.unread.0.load(Ordering::Relaxed) {
+            ready!(this.linger(cx));
+        }
         Poll::Ready(Ok(()))
     }
 }
@@ -183,10 +203,22 @@ mod tests {
         reading.await.unwrap();
     }
 
+    fn of_refused<T>(ours: T) -> Wire<T> {
+        let unread = Unread::default();
+        unread.note();
+        Wire::new(ours, Duration::from_secs(30)).with_unread(unread)
+    }
+
+    #[tokio::test]
+    async fn api_wire_closes_at_once_where_all_was_read() {
+        let (ours, _silent) = duplex(16);
+        timeout(LINGER_TIME / 2, Wire::new(ours, Duration::from_secs(30)).shutdown()).await.unwrap().unwrap();
+    }
+
     #[tokio::test]
     async fn api_wire_closes_once_the_other_side_does() {
         let (ours, mut theirs) = duplex(16);
-        let closing = tokio::spawn(async move { Wire::new(ours, Duration::from_secs(30)).shutdown().await });
+        let closing = tokio::spawn(async move { of_refused(ours).shutdown().await });
         theirs.write_all(&[b'x'; 160]).await.unwrap();
         assert!(!closing.is_finished());
         drop(theirs);
@@ -196,7 +228,7 @@ mod tests {
     #[tokio::test]
     async fn api_wire_closes_under_who_goes_on() {
         let (ours, mut silent) = duplex(16);
-        let closing = tokio::spawn(async move { Wire::new(ours, Duration::from_secs(30)).shutdown().await });
+        let closing = tokio::spawn(async move { of_refused(ours).shutdown().await });
         assert_eq!(silent.read(&mut [0; 1]).await.unwrap(), 0, "our side is closed at once");
         assert!(!closing.is_finished(), "and the other one later");
 
@@ -208,7 +240,7 @@ mod tests {
             }
             sent
         });
-        Wire::new(ours, Duration::from_secs(30)).shutdown().await.unwrap();
+        of_refused(ours).shutdown().await.unwrap();
         assert!((LINGER_MAX..LINGER_MAX + (1 << 17)).contains(&sending.await.unwrap()));
         timeout(6 * LINGER_TIME, closing).await.unwrap().unwrap().unwrap();
     }

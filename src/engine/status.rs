@@ -260,7 +260,10 @@ fn reason_of(cell: &Cell, standing: &Standing) -> Option<String> {
         _ => {
             let abandoning = ledger.rotation.as_ref().and_then(|rotation| rotation.abandoning).map(|reason| reason.as_str());
             let begun = ledger.rotation.as_ref().map(|rotation| rotation.plan.reason.clone());
-            return abandoning.map(str::to_owned).or(cell.trouble().map(|trouble| trouble.code.to_owned())).or(begun);
+            // It is about to be tried again: what ended the last attempt still stands in the way, as far as is known.
+            let is_due = matches!(standing.decision, Decision::Due { .. });
+            let failed = ledger.failure.as_ref().filter(|_| is_due).map(|failure| failure.reason.as_str().to_owned());
+            return abandoning.map(str::to_owned).or(cell.trouble().map(|trouble| trouble.code.to_owned())).or(begun).or(failed);
         }
     };
     Some(word.to_owned())

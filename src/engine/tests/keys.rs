@@ -129,6 +129,23 @@ async fn where_all_slots_are_taken_nothing_is_evicted() {
     assert!(scene.alive(&scene.first.0) && scene.world.foreign_live());
 }
 
+/// Also in the moment between two attempts.
+#[tokio::test]
+async fn what_hinders_a_rotation_is_told_until_it_hinders_none() {
+    let scene = Scene::usual().await;
+    scene.world.issuer.behave(|behaviour| behaviour.slots = Some(3));
+    scene.live(3_700).await;
+    assert!(row(&scene.engine).reason.is_some(), "its hour is over");
+    for _ in 0..4_000 {
+        scene.world.clocks.advance(Duration::from_secs(1));
+        assert!(row(&scene.engine).reason.is_some(), "{:?}", row(&scene.engine));
+        scene.engine.turn().await;
+    }
+    scene.world.issuer.behave(|behaviour| behaviour.slots = None);
+    scene.live(4_000).await;
+    assert!(row(&scene.engine).generation >= 2, "{:?}", row(&scene.engine));
+}
+
 #[tokio::test]
 async fn keys_of_one_account_are_never_made_at_the_same_time() {
     let credentials: String = (0..6)
