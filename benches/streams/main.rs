@@ -49,6 +49,10 @@ const NAMESPACE: &str = "credentials";
 const CREDENTIAL: &str = "dinie-production";
 /// Fewer than an identity may have under way.
 const OPENED_AT_ONCE: usize = 40;
+/// How long nothing is asked of the replicas, to see what they do by themselves.
+const QUIET: Duration = Duration::from_secs(10);
+/// Of processor time in /proc: `sysconf(_SC_CLK_TCK)`, which is 100 for programs on Linux.
+const TICKS_PER_SECOND: f64 = 100.0;
 const LIMIT: Duration = Duration::from_secs(120);
 
 fn print(what: &str, figure: &str, aim: &str) {
@@ -174,6 +178,18 @@ fn memory(daemon: &Daemon) -> (u64, u64) {
     (line("VmRSS:"), line("VmHWM:"))
 }
 
+/// Processor time that the daemons used so far.
+fn processor(daemons: &[Daemon]) -> Duration {
+    let ticks = |daemon: &Daemon| -> u64 {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", daemon.id())).unwrap();
+        // Behind the name, which may hold anything: proc(5) counts utime and stime as fields 14 and 15.
+        let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+        fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+    };
+    let ticks: u64 = daemons.iter().map(ticks).sum();
+    Duration::from_secs_f64(ticks as f64 / TICKS_PER_SECOND)
+}
+
 fn print_memory(what: &str, daemons: &[Daemon]) {
     let figures: Vec<(u64, u64)> = daemons.iter().map(memory).collect();
     let (least, most) = (figures.iter().map(|it| it.0).min().unwrap(), figures.iter().map(|it| it.0).max().unwrap());
@@ -231,9 +247,15 @@ async fn main() {
     );
     print_memory("with its streams", &daemons);
 
-    let calls = kube.calls().len();
+    let used = processor(&daemons);
+    tokio::time::sleep(QUIET).await;
+    let used = (processor(&daemons) - used).as_secs_f64() / QUIET.as_secs_f64();
+    print("processors that the replicas use while nothing happens", &format!("{used:.2}"), "");
+
+    let (calls, used) = (kube.calls().len(), processor(&daemons));
     daemons[leads].cli(&["rotate", CREDENTIAL, "--wait"]).await.assert_code(0);
     assert!(eventually(LIMIT, || seen.told.lock().unwrap().len() >= wanted).await, "{} were told", seen.told.lock().unwrap().len());
+    let used = processor(&daemons) - used;
     let promoted = promoted_at(&daemons[leads]).expect("the promotion is on record");
     let mut took: Vec<i64> = seen.told.lock().unwrap().iter().map(|told| told - promoted).collect();
     took.sort_unstable();
@@ -243,6 +265,7 @@ async fn main() {
     print("  all", &at(100), "");
     let calls = kube.calls().split_off(calls);
     let writes = calls.iter().filter(|(call, _)| call.verb == "update" && call.name.starts_with("keywright-replica-")).count();
+    print("processor time of the replicas for it", &format!("{:.2} s", used.as_secs_f64()), "");
     print("requests at the API server for it", &calls.len().to_string(), "");
     print("  writings of rows among them", &writes.to_string(), "");
     print_memory("after that", &daemons);

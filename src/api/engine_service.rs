@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::service::{Confirmation, NotLeading, Report, Service, StreamGuard};
+use super::service::{Confirmation, NotLeading, Service, StreamGuard};
 use crate::domain::ids::{InstanceName, ItemId, Name, OperationId, VersionId};
 use crate::domain::launch::Signer;
 use crate::domain::material::Material;
 use crate::domain::policy::Policies;
+use crate::domain::replicas::Report;
 use crate::engine::audit::{Actor, Order};
 use crate::engine::errors::{
     ConfirmError, ForgetError, LaunchError, PauseError, ReadError, ReleaseError, ReportError, RevokeError, RollbackError, RotateError,
@@ -69,7 +70,7 @@ impl Service for EngineService {
     }
 
     async fn report_failed(&self, it: &Report) -> Result<(), ReportError> {
-        self.0.report_failed(&it.application, &it.instance, &it.credential, &it.version).await
+        self.0.report_failed(it).await
     }
 
     async fn release(&self, order: Order, application: &Name, instance: Option<&InstanceName>) -> Result<(), ReleaseError> {

@@ -10,12 +10,13 @@ use serde::de::{DeserializeOwned, Error, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use super::problem::{Problem, Slug};
-use super::service::{Confirmation, Report};
+use super::service::Confirmation;
 use crate::domain::ids::{FieldName, InstanceName, Name, NameError, VersionId};
 use crate::domain::incident::{WITHIN_DEFAULT, parse_within};
 use crate::domain::launch::{SIGNER_CHARS_MAX, Signer, SignerError};
 use crate::domain::material::{Material, Secret};
 use crate::domain::reason::{REASON_CHARS_MAX, Reason};
+use crate::domain::replicas::Report;
 
 const NESTING_MAX: usize = 16;
 

@@ -13,6 +13,7 @@ use crate::domain::ids::{FieldName, InstanceName, ItemId, Name, OperationId, Ver
 use crate::domain::launch::Signer;
 use crate::domain::material::Material;
 use crate::domain::policy::Policies;
+use crate::domain::replicas::Report;
 use crate::engine::audit::{Actor, Order};
 use crate::engine::errors::{
     ConfirmError, ForgetError, LaunchError, PauseError, ReadError, ReleaseError, ReportError, RevokeError, RollbackError, RotateError,
@@ -35,15 +36,6 @@ pub struct Confirmation {
     pub field: FieldName,
     /// As sent; the engine compares.
     pub proof: String,
-}
-
-/// A report that a version doesn't work, as it was sent.
-#[derive(Debug)]
-pub struct Report {
-    pub application: Name,
-    pub instance: InstanceName,
-    pub credential: Name,
-    pub version: VersionId,
 }
 
 /// Why there is no copy of the store.

@@ -16,6 +16,7 @@
 //! covered by a living row, released or over its lease. A copy would be struck by nobody.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -109,7 +110,7 @@ pub struct Report {
 pub struct Row {
     pub replica: Name,
     pub head: Head,
-    pub presences: BTreeMap<Instance, Presence>,
+    pub presences: BTreeMap<Instance, Arc<Presence>>,
 }
 
 /// The page of a row that an instance stands on.
@@ -147,7 +148,7 @@ impl Row {
         }
         let presences = self.presences.iter().filter_map(|(instance, presence)| {
             let struck = by_instance.get(&(&instance.0, &instance.1));
-            let left = struck.map_or_else(|| presence.clone(), |removals| presence.without(removals));
+            let left = struck.map_or_else(|| presence.clone(), |removals| Arc::new(presence.without(removals)));
             (left.streams > 0 || !left.holdings.is_empty()).then(|| (instance.clone(), left))
         });
         Row { replica: self.replica.clone(), head: self.head.clone(), presences: presences.collect() }
@@ -291,7 +292,7 @@ impl Attendance {
 pub fn superfluous(gone: &Row, living: &[&Row], order: impl Fn(&Name, &VersionId) -> u64) -> Vec<Removal> {
     let mut removals = Vec::new();
     for (instance, presence) in &gone.remaining().presences {
-        let elsewhere: Vec<&Presence> = living.iter().filter_map(|row| row.presences.get(instance)).collect();
+        let elsewhere: Vec<&Arc<Presence>> = living.iter().filter_map(|row| row.presences.get(instance)).collect();
         let answered = presence.holdings.iter().all(|(credential, held)| {
             let others: Vec<&Held> = elsewhere.iter().filter_map(|presence| presence.holdings.get(credential)).collect();
             let confirmed = others.iter().filter_map(|other| other.confirmed.as_ref()).map(|version| order(credential, version)).max();

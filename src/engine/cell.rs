@@ -2,13 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
 use jiff::Timestamp;
 
 use super::backoff::Backoff;
 use super::drift::Drift;
+use super::errors::ReadError;
 use super::foreign::ChangeTried;
 use super::turns::Turns;
 use super::views::Previous;
@@ -46,7 +47,15 @@ pub(super) struct Cell {
     refused: Mutex<Option<(VersionId, String)>>,
     /// Readings of its journal that several share.
     pub(super) readings: Turns<Result<Arc<Ledger>, JournalError>>,
+    /// Readings of the store that several share.
+    pub(super) loads: Turns<Shared>,
 }
+
+/// Of which version a reading was, in which revision, and what it came to. It keeps no secret alive.
+pub(super) type Shared = ((VersionId, u64), Result<(Weak<Served>, bool), ReadError>);
+
+/// What is served, and whether the store was away when it was looked at.
+pub(super) type Loaded = (Arc<Served>, bool);
 
 /// The store's mark of the value that native readers have.
 #[derive(Default)]
@@ -166,6 +175,7 @@ impl Cell {
             told: Mutex::default(),
             refused: Mutex::default(),
             readings: Turns::default(),
+            loads: Turns::default(),
         }
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::audit::Action;
-use super::cell::{Cell, Served};
+use super::cell::{Cell, Loaded, Served};
 use super::errors::ReadError;
 use super::follow::Contact;
 use super::gather::Context;
@@ -124,26 +124,61 @@ impl Engine {
 
     /// The bytes of the version that this reader gets: from memory, or read from the store once and judged. And whether the store is
     /// away: then they are served within its bound, and nobody knows of what was changed there since.
-    async fn served(&self, cell: &Arc<Cell>, context: &Context, reader: &Reader) -> Result<(Arc<Served>, bool), ReadError> {
+    async fn served(&self, cell: &Arc<Cell>, context: &Context, reader: &Reader) -> Result<Loaded, ReadError> {
         let ledger = cell.ledger();
         verified(&ledger)?;
         let Some(view) = self.view_of(&ledger, reader) else { return Err(ReadError::NoVersion) };
-        // A description that was read again may keep back what it gave before.
-        let still_served = |served: &Arc<Served>| served.fields.iter().all(|(field, _)| is_served(context, field));
-        let in_memory = cell.served(view).filter(still_served);
         let out_of_contact = match self.contact() {
             Contact::CutOff => return Err(ReadError::StoreUnavailable),
             contact => contact == Contact::Stale,
         };
-        let (served, stale) = match (in_memory, self.seams.store.availability()) {
-            (Some(_), Availability::Away { is_servable: false, .. }) => return Err(ReadError::StoreUnavailable),
-            (Some(served), availability) => (served, availability != Availability::Here),
-            (None, _) => self.load_served(cell, context, &ledger, view).await?,
+        let (served, stale) = match self.in_memory(cell, context, view)? {
+            Some(served) => served,
+            None => self.load_together(cell, context, &ledger, view).await?,
         };
         if self.may_serve(context, &cell.ledger(), &served) { Ok((served, stale || out_of_contact)) } else { Err(ReadError::NoVersion) }
     }
 
-    async fn load_served(&self, cell: &Cell, context: &Context, ledger: &Ledger, view: View<'_>) -> Result<(Arc<Served>, bool), ReadError> {
+    /// What was read before, and whether the store is away meanwhile.
+    fn in_memory(&self, cell: &Cell, context: &Context, view: View<'_>) -> Result<Option<Loaded>, ReadError> {
+        // A description that was read again may keep back what it gave before.
+        let still_served = |served: &Arc<Served>| served.fields.iter().all(|(field, _)| is_served(context, field));
+        match (cell.served(view).filter(still_served), self.seams.store.availability()) {
+            (Some(_), Availability::Away { is_servable: false, .. }) => Err(ReadError::StoreUnavailable),
+            (Some(served), availability) => Ok(Some((served, availability != Availability::Here))),
+            (None, _) => Ok(None),
+        }
+    }
+
+    /// Of thousands who want a new version at once, one asks the store.
+    async fn load_together(&self, cell: &Cell, context: &Context, ledger: &Ledger, view: View<'_>) -> Result<Loaded, ReadError> {
+        let wanted = (view.version.clone(), view.revision);
+        for _ in 0..READ_TRIES {
+            let mut ours = None;
+            let load = async {
+                let loaded = match self.in_memory(cell, context, view) {
+                    Ok(None) => self.load_served(cell, context, ledger, view).await,
+                    Ok(Some(loaded)) => Ok(loaded),
+                    Err(error) => Err(error),
+                };
+                // Ours stays until we have it: what others share keeps no secret alive.
+                ours = loaded.as_ref().ok().map(|(served, _)| served.clone());
+                (wanted.clone(), loaded.map(|(served, stale)| (Arc::downgrade(&served), stale)))
+            };
+            let (of, loaded) = cell.loads.share(load).await;
+            // While a version is rolled out, two are served: the other one is somebody else's.
+            if of != wanted {
+                continue;
+            }
+            let (served, stale) = loaded?;
+            let Some(served) = served.upgrade() else { break };
+            drop(ours);
+            return Ok((served, stale));
+        }
+        self.load_served(cell, context, ledger, view).await
+    }
+
+    async fn load_served(&self, cell: &Cell, context: &Context, ledger: &Ledger, view: View<'_>) -> Result<Loaded, ReadError> {
         let Some(facts) = ledger.versions.get(view.version) else { return Err(ReadError::NoVersion) };
         let reading = self.seams.store.read_to_serve(&context.slot(), view.version).await.map_err(|error| match error {
             StoreError::NotFound { .. } => ReadError::NoVersion,

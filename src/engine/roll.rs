@@ -100,8 +100,6 @@ impl Roll {
 
     async fn write_page(&self, book: &Book, number: u8, page: &Page) -> Result<(), RowsError> {
         let place = self.place(Part::Page(number));
-        // Whoever is ready to run says first what one writing takes along: a page costs as much to write for one as for all on it.
-        tokio::task::yield_now().await;
         let outcome = self.try_to_write(book, &place, number, page).await;
         if outcome.is_err() {
             book.make_dirty(number);

@@ -11,7 +11,7 @@ use super::views::RolloutStatus;
 use super::{Engine, Reader};
 use crate::domain::access::may_read;
 use crate::domain::holders::{Blocker, HoldingState};
-use crate::domain::ids::{InstanceName, Name, VersionId};
+use crate::domain::ids::{InstanceName, VersionId};
 use crate::domain::ledger::Ledger;
 use crate::domain::policy::Uptake;
 use crate::domain::replicas::Report;
@@ -56,13 +56,8 @@ impl Engine {
     ///
     /// # Errors
     /// [`ReportError`]; nothing has changed then.
-    pub async fn report_failed(
-        &self,
-        application: &Name,
-        instance: &InstanceName,
-        credential: &Name,
-        version: &VersionId,
-    ) -> Result<(), ReportError> {
+    pub async fn report_failed(&self, report: &Report) -> Result<(), ReportError> {
+        let Report { application, instance, credential, version } = report;
         let policies = self.policies();
         if !policies.applications.get(application).is_some_and(|application| may_read(&policies, application, credential)) {
             return Err(ReportError::Forbidden);
@@ -94,17 +89,11 @@ impl Engine {
             return Ok(());
         }
         self.seams.audit.record(self.seams.clock.now().wall, action).await.map_err(|_| ReportError::AuditUnavailable)?;
-        let report = Report {
-            application: application.clone(),
-            instance: instance.clone(),
-            credential: credential.clone(),
-            version: version.clone(),
-        };
         if let Some(roll) = self.roll.as_ref().filter(|_| !self.leads()) {
             drop(work);
-            return roll.report(&self.book, report).await.map_err(|_| ReportError::Unavailable);
+            return roll.report(&self.book, report.clone()).await.map_err(|_| ReportError::Unavailable);
         }
-        self.stop_for(&cell, &context, work, &report).await.map_err(|hindrance| match hindrance.trouble.code {
+        self.stop_for(&cell, &context, work, report).await.map_err(|hindrance| match hindrance.trouble.code {
             "audit-unavailable" => ReportError::AuditUnavailable,
             _ => ReportError::Unavailable,
         })
@@ -132,8 +121,12 @@ impl Engine {
             let (Some(cell), Some(context)) = (self.cell(&report.credential), self.context(&report.credential)) else { continue };
             let work = cell.work.lock().await;
             if may_stop(&cell.ledger(), &report.version) {
-                let stopped = self.stop_for(&cell, &context, work, &report).await;
-                stopped.map_err(|_| JournalError::Unavailable("a rollout that a report stops couldn't be stopped"))?;
+                self.stop_for(&cell, &context, work, &report).await.map_err(|hindrance| {
+                    let Report { application, credential, .. } = &report;
+                    let why = hindrance.trouble.message;
+                    tracing::warn!(%credential, %application, why, "a rollout that was reported to fail couldn't be stopped; it is tried again");
+                    JournalError::Unavailable("a rollout that was reported to fail couldn't be stopped")
+                })?;
             }
         }
         Ok(())

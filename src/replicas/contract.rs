@@ -1,6 +1,7 @@
 //! What all rows must do. An implementation's test is one call of [`contract`].
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::{Kept, Leaf, Mark, Part, Place, Rows, RowsError, rows_of};
 use crate::domain::holders::PodHold;
@@ -66,7 +67,7 @@ fn a_page(instances: u64) -> Leaf {
             pods,
         };
         let presence = Presence { streams: 1, calls: number, holdings: BTreeMap::from([(name("key"), held)]) };
-        (name("app"), format!("pod-{number}").parse().unwrap(), presence)
+        (name("app"), format!("pod-{number}").parse().unwrap(), Arc::new(presence))
     };
     Leaf::Page((0..instances).map(entry).collect())
 }

@@ -2,13 +2,18 @@
 //!
 //! Each has a keyed code over its name and what it holds: who can write ConfigMaps can't free a key that is held, nor put one row in the
 //! place of another. A lost answer isn't repeated here: the caller's next write conflicts, and it looks.
+//!
+//! The metadata of all rows, which is short, tells which of them were written since they were last read, and only these are read whole:
+//! where there are thousands of instances, rows have megabytes, and who leads looks at them each second. The code stands there, too: a
+//! cluster that came back from a backup gives versions out a second time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures_util::future::try_join_all;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Api;
 use kube::api::{DeleteParams, ListParams, PostParams, Preconditions};
@@ -19,13 +24,18 @@ use crate::cluster::{Cluster, ClusterError};
 use crate::domain::ids::Name;
 use crate::sealing::Keyring;
 
-/// Where JSON and code stand.
+/// Where the JSON stands.
 const ROW: &str = "row";
-const CODE: &str = "code";
+/// The annotation with its code.
+const CODE: &str = "keywright.dev/row-code";
 /// The API refuses a ConfigMap of more than 1 MiB.
 const BYTES_MAX: usize = 960 << 10;
 /// Objects in one page of a list.
 const PAGE: u32 = 100;
+/// Of objects of which only the metadata is asked for: some 1 KiB each.
+const METADATA_PAGE: u32 = 500;
+/// If more than these say something new, all are read at once.
+const READ_SINGLY_MAX: usize = 8;
 /// How often a list is begun anew because its pages expired, and how often a call is sent again that the API had no time for.
 const TRIES: usize = 5;
 const WAIT: Duration = Duration::from_millis(100);
@@ -41,6 +51,23 @@ pub struct KubernetesRows {
     maps: Api<ConfigMap>,
     keyring: Arc<Keyring>,
     lease: Name,
+    /// By an object's name: what was last read or written of it.
+    known: Mutex<BTreeMap<String, Known>>,
+}
+
+/// An object as it was read or written.
+struct Known {
+    signs: Signs,
+    place: Place,
+    leaf: Leaf,
+}
+
+/// What metadata tells of one writing of an object. What has the same says the same.
+#[derive(PartialEq, Eq)]
+struct Signs {
+    uid: String,
+    version: String,
+    code: String,
 }
 
 impl fmt::Debug for KubernetesRows {
@@ -70,7 +97,7 @@ impl KubernetesRows {
     /// replicas need the same key.
     pub fn new(cluster: Cluster, namespace: Option<&Name>, lease: Name, keyring: Arc<Keyring>) -> KubernetesRows {
         let namespace = namespace.map_or(cluster.namespace(), Name::as_str).to_owned();
-        KubernetesRows { maps: Api::namespaced(cluster.client(), &namespace), cluster, keyring, lease }
+        KubernetesRows { maps: Api::namespaced(cluster.client(), &namespace), cluster, keyring, lease, known: Mutex::default() }
     }
 
     fn name_of(&self, place: &Place) -> String {
@@ -105,9 +132,10 @@ impl KubernetesRows {
                 name: Some(name),
                 resource_version: expected.map(|mark| mark.0.clone()),
                 labels: Some(labels.into()),
+                annotations: Some(BTreeMap::from([(CODE.to_owned(), code)])),
                 ..ObjectMeta::default()
             },
-            data: Some(BTreeMap::from([(ROW.to_owned(), row), (CODE.to_owned(), code)])),
+            data: Some(BTreeMap::from([(ROW.to_owned(), row)])),
             ..ConfigMap::default()
         })
     }
@@ -119,25 +147,41 @@ impl KubernetesRows {
         let replica = label(REPLICA).and_then(|text| text.parse().ok()).ok_or(OTHER)?;
         let place = Place { replica, part: label(PART).and_then(part_of).ok_or(OTHER)? };
         let name = object.metadata.name.as_deref().ok_or(OTHER)?;
-        let data = object.data.as_ref().ok_or(OTHER)?;
-        let row = data.get(ROW).ok_or(OTHER)?;
+        let row = object.data.as_ref().and_then(|data| data.get(ROW)).ok_or(OTHER)?;
         // Labels aren't covered by the code: the name that they must make is.
-        if name != self.name_of(&place) || data.get(CODE) != Some(&self.code_of(name, row)) {
+        let signs = Signs::of(&object.metadata).ok_or(OTHER)?;
+        if name != self.name_of(&place) || signs.code != self.code_of(name, row) {
             return Err(ALTERED);
         }
         let leaf: Leaf = serde_json::from_str(row).map_err(|_| OTHER)?;
         let fits = matches!((&leaf, place.part), (Leaf::Head(_), Part::Head) | (Leaf::Page(_), Part::Page(_)));
-        let mark = Mark(object.metadata.resource_version.clone().ok_or(OTHER)?);
-        if fits { Ok(Kept { place, mark, leaf }) } else { Err(ALTERED) }
+        if !fits {
+            return Err(ALTERED);
+        }
+        let mark = Mark(signs.version.clone());
+        self.known().insert(name.to_owned(), Known { signs, place: place.clone(), leaf: leaf.clone() });
+        Ok(Kept { place, mark, leaf })
     }
 
-    /// As the API has it now: without a version, a list is never from its cache.
+    fn known(&self) -> MutexGuard<'_, BTreeMap<String, Known>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is known of an object, if nobody wrote it since.
+    fn recall(&self, metadata: &ObjectMeta) -> Option<Kept> {
+        let signs = Signs::of(metadata)?;
+        let known = self.known();
+        let known = known.get(metadata.name.as_ref()?).filter(|known| known.signs == signs)?;
+        Some(Kept { place: known.place.clone(), mark: Mark(signs.version), leaf: known.leaf.clone() })
+    }
+
+    /// As the API has it now: without a version, nothing is from its cache.
     async fn list(&self, selector: &str) -> Result<Vec<Kept>, RowsError> {
         let mut wait = WAIT;
         let mut last = ClusterError::Gone;
         for _ in 0..TRIES {
             match self.list_once(selector).await {
-                Ok(objects) => return objects.iter().map(|object| self.kept(object)).collect(),
+                Ok(kept) => return kept,
                 Err(ClusterError::NotFound) => return Err(RowsError::Unavailable("there is no such namespace in the cluster")),
                 Err(error @ (ClusterError::Gone | ClusterError::TooMany { .. })) => {
                     last = error;
@@ -150,7 +194,42 @@ impl KubernetesRows {
         Err(last.into())
     }
 
-    async fn list_once(&self, selector: &str) -> Result<Vec<ConfigMap>, ClusterError> {
+    async fn list_once(&self, selector: &str) -> Result<Result<Vec<Kept>, RowsError>, ClusterError> {
+        let listed = self.list_metadata(selector).await?;
+        let (mut kept, mut news) = (Vec::new(), Vec::new());
+        for metadata in &listed {
+            match (self.recall(metadata), &metadata.name) {
+                (Some(known), _) => kept.push(known),
+                (None, Some(name)) => news.push(name.as_str()),
+                (None, None) => return Err(ClusterError::Unreadable),
+            }
+        }
+        if news.len() > READ_SINGLY_MAX {
+            let objects = self.list_whole(selector).await?;
+            return Ok(objects.iter().map(|object| self.kept(object)).collect());
+        }
+        // What was removed since is as if it had been removed before.
+        let read = try_join_all(news.into_iter().map(|name| self.cluster.call(self.maps.get_opt(name)))).await?;
+        let read: Result<Vec<Kept>, RowsError> = read.iter().flatten().map(|object| self.kept(object)).collect();
+        Ok(read.map(|read| {
+            kept.extend(read);
+            kept
+        }))
+    }
+
+    async fn list_metadata(&self, selector: &str) -> Result<Vec<ObjectMeta>, ClusterError> {
+        let (mut all, mut params) = (Vec::new(), ListParams::default().labels(selector).limit(METADATA_PAGE));
+        loop {
+            let page = self.cluster.call(self.maps.list_metadata(&params)).await?;
+            all.extend(page.items.into_iter().map(|object| object.metadata));
+            match page.metadata.continue_.filter(|token| !token.is_empty()) {
+                Some(token) => params = params.continue_token(&token),
+                None => return Ok(all),
+            }
+        }
+    }
+
+    async fn list_whole(&self, selector: &str) -> Result<Vec<ConfigMap>, ClusterError> {
         let (mut objects, mut params) = (Vec::new(), ListParams::default().labels(selector).limit(PAGE));
         loop {
             let page = self.cluster.call(self.maps.list(&params)).await?;
@@ -163,10 +242,21 @@ impl KubernetesRows {
     }
 }
 
+impl Signs {
+    /// `None`: it isn't an object of ours.
+    fn of(metadata: &ObjectMeta) -> Option<Signs> {
+        let code = metadata.annotations.as_ref()?.get(CODE)?.clone();
+        Some(Signs { uid: metadata.uid.clone()?, version: metadata.resource_version.clone()?, code })
+    }
+}
+
 #[async_trait]
 impl Rows for KubernetesRows {
     async fn all(&self) -> Result<Vec<Kept>, RowsError> {
-        self.list(&self.component()).await
+        let all = self.list(&self.component()).await?;
+        let names: BTreeSet<String> = all.iter().map(|kept| self.name_of(&kept.place)).collect();
+        self.known().retain(|name, _| names.contains(name));
+        Ok(all)
     }
 
     async fn of(&self, replica: &Name) -> Result<Vec<Kept>, RowsError> {
@@ -184,7 +274,14 @@ impl Rows for KubernetesRows {
                 None => self.cluster.call(self.maps.create(&params, &object)).await,
             };
             match sent {
-                Ok(written) => return written.metadata.resource_version.map(Mark).ok_or(RowsError::Unavailable("its version isn't known")),
+                Ok(written) => {
+                    // Who may write these objects may also change what is written, on its way: then it is read before it counts as known.
+                    let signs = Signs::of(&written.metadata).filter(|_| written.data == object.data);
+                    if let Some(signs) = signs {
+                        self.known().insert(name, Known { signs, place: place.clone(), leaf: leaf.clone() });
+                    }
+                    return written.metadata.resource_version.map(Mark).ok_or(RowsError::Unavailable("its version isn't known"));
+                }
                 Err(ClusterError::NotFound) if expected.is_none() => {
                     return Err(RowsError::Unavailable("there is no such namespace in the cluster"));
                 }

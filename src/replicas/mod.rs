@@ -9,6 +9,7 @@ pub mod kubernetes;
 pub mod memory;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -35,7 +36,28 @@ pub enum Part {
 #[serde(rename_all = "kebab-case")]
 pub enum Leaf {
     Head(Head),
-    Page(Vec<(Name, InstanceName, Presence)>),
+    Page(#[serde(with = "entries")] Vec<Entry>),
+}
+
+/// An instance on a page. Copies share what is said of it: there are thousands, and they are looked at all the time.
+pub type Entry = (Name, InstanceName, Arc<Presence>);
+
+/// As if nothing were shared.
+mod entries {
+    use std::sync::Arc;
+
+    use serde::{Deserialize as _, Deserializer, Serializer};
+
+    use super::{Entry, InstanceName, Name, Presence};
+
+    pub(super) fn serialize<S: Serializer>(entries: &[Entry], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(entries.iter().map(|(application, instance, presence)| (application, instance, presence.as_ref())))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Entry>, D::Error> {
+        let entries = Vec::<(Name, InstanceName, Presence)>::deserialize(deserializer)?;
+        Ok(entries.into_iter().map(|(application, instance, presence)| (application, instance, Arc::new(presence))).collect())
+    }
 }
 
 /// Of one writing of a leaf: another writing has another. It means something to the rows that give it, and to no others.

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use keywright::domain::credential::Environment;
 use keywright::domain::ids::{KeyId, VersionId};
 use keywright::domain::material::{Material, Secret};
+use keywright::domain::replicas::Report;
 use keywright::engine::errors::SubmitError;
 use keywright::engine::{Engine, StreamGuard};
 use keywright::faults::When;
@@ -269,7 +270,9 @@ impl Life {
         let fetched = self.app.fetch(engine).await;
         if fetched && self.scenario == Scenario::CanaryFailed && self.is_canary(engine) {
             let (version, instance) = (self.app.held.as_ref().unwrap().0.clone(), self.app.instance.clone());
-            let reported = engine.report_failed(&self.app.application, &instance, &credential, &version).await;
+            let (application, credential) = (self.app.application.clone(), credential.clone());
+            let report = Report { application, instance, credential, version };
+            let reported = engine.report_failed(&report).await;
             assert!(reported.is_ok() || self.world.faults.fired().is_some() || self.storm.0 != 0, "{reported:?}");
         } else if fetched && self.app.confirmed != self.app.held.as_ref().map(|(version, _)| version.clone()) {
             let version = self.app.held.as_ref().unwrap().0.clone();

@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use keywright::domain::ids::Name;
+use keywright::domain::replicas::{PAGES, Presence};
 use keywright::replicas::contract::{a_head, contract, place};
 use keywright::replicas::kubernetes::KubernetesRows;
-use keywright::replicas::{Rows, RowsError};
+use keywright::replicas::{Leaf, Part, Place, Rows, RowsError};
 use keywright::sealing::Keyring;
 use serde_json::json;
 
@@ -52,7 +53,7 @@ async fn a_row_that_somebody_else_wrote_is_damaged_and_not_left_out() {
     let name = format!("{lease}-replica-a-head");
     for edit in [
         json!({"data": {"row": "{\"head\":{\"beat\":9}}"}}),
-        json!({"data": {"code": "00"}}),
+        json!({"metadata": {"annotations": {"keywright.dev/row-code": "00"}}}),
         json!({"metadata": {"labels": {"keywright.dev/part": "03"}}}),
     ] {
         let mark = ours.write(&place("a"), &a_head(1), None).await.unwrap();
@@ -65,6 +66,50 @@ async fn a_row_that_somebody_else_wrote_is_damaged_and_not_left_out() {
     let stranger = rows(&world, &lease, &Arc::new(Keyring::ephemeral().unwrap()));
     assert!(matches!(stranger.all().await, Err(RowsError::Damaged(_))), "another key's");
     ours.remove(&place("a"), &mark).await.unwrap();
+}
+
+#[tokio::test]
+async fn only_what_was_written_since_is_read_whole() {
+    let world = World::on_fake().await;
+    let (ours, theirs) = two(&world);
+    let page = |number| Place { part: Part::Page(number), ..place("a") };
+    let mut marks = Vec::new();
+    for number in 0..PAGES {
+        marks.push(ours.write(&page(number), &Leaf::Page(Vec::new()), None).await.unwrap());
+    }
+    let reading = async |rows: &KubernetesRows| {
+        let before = world.fake().calls().len();
+        let kept = rows.all().await.unwrap();
+        let calls: Vec<String> = world.fake().calls().split_off(before).into_iter().map(|(call, _)| call.verb).collect();
+        (kept.len(), calls)
+    };
+    let all = usize::from(PAGES);
+    assert_eq!(reading(&theirs).await, (all, vec!["list".to_owned(), "list".to_owned()]), "the metadata, and then all");
+    assert_eq!(reading(&theirs).await, (all, vec!["list".to_owned()]), "nothing was written since");
+    assert_eq!(reading(&ours).await, (all, vec!["list".to_owned()]), "who wrote it all knows it");
+    let entry = ("app".parse().unwrap(), "pod-1".parse().unwrap(), Arc::new(Presence { streams: 1, ..Presence::default() }));
+    marks[3] = ours.write(&page(3), &Leaf::Page(vec![entry]), Some(&marks[3])).await.unwrap();
+    ours.write(&place("b"), &a_head(1), None).await.unwrap();
+    assert_eq!(reading(&theirs).await, (all + 1, ["list", "get", "get"].map(str::to_owned).to_vec()));
+    ours.remove(&page(3), &marks[3]).await.unwrap();
+    assert_eq!(reading(&theirs).await, (all, vec!["list".to_owned()]));
+}
+
+/// A cluster that came back from a backup gives versions out a second time.
+#[tokio::test]
+async fn another_row_under_a_version_that_was_known_is_read() {
+    let world = World::on_fake().await;
+    let (ours, theirs) = two(&world);
+    let mark = ours.write(&place("a"), &a_head(1), None).await.unwrap();
+    assert_eq!(theirs.all().await.unwrap()[0].leaf, a_head(1));
+    let name = world.fake().calls().into_iter().rev().find(|(call, _)| call.verb == "get").unwrap().0.name;
+    let then = world.fake().object("configmaps", &world.namespace, &name).unwrap();
+    ours.write(&place("a"), &a_head(2), Some(&mark)).await.unwrap();
+    let now = world.fake().object("configmaps", &world.namespace, &name).unwrap();
+    assert_ne!(then["metadata"]["annotations"], now["metadata"]["annotations"], "the code tells them apart");
+    let version = then["metadata"]["resourceVersion"].clone();
+    assert!(world.fake().give_version("configmaps", &world.namespace, &name, version));
+    assert_eq!(theirs.all().await.unwrap()[0].leaf, a_head(2));
 }
 
 fn merge(object: &mut serde_json::Value, edit: &serde_json::Value) {

@@ -7,6 +7,7 @@ use keywright::domain::credential::Environment;
 use keywright::domain::ids::{Name, VersionId};
 use keywright::domain::material::Material;
 use keywright::domain::policy::{Confirmation, Uptake};
+use keywright::domain::replicas::Report;
 use keywright::domain::span::Span;
 use keywright::engine::errors::{ConfirmError, ReadError, ReportError, SubmitError};
 
@@ -179,7 +180,9 @@ impl Life {
         if let Some(known) = self.scene.lock().model.known.get_mut(&credential) {
             known.reported.insert(version.clone());
         }
-        let said = self.call(async |engine| engine.report_failed(&id.0, &instance, &credential, &version).await);
+        let (application, failed) = (id.0.clone(), version.clone());
+        let report = Report { application, instance, credential: credential.clone(), version: failed };
+        let said = self.call(async |engine| engine.report_failed(&report).await);
         let mut inner = self.scene.lock();
         let record = format!("reported-failed {credential} {version} {}/{}", id.0, id.1);
         let known = &inner.model.known[&credential];

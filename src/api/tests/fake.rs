@@ -8,9 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::Timestamp;
 
-use crate::api::service::{
-    Confirmation, Report, RewrapRefusal, RewrapState, RewrapView, Rewraps, Service, SnapshotError, Snapshots, StreamGuard,
-};
+use crate::api::service::{Confirmation, RewrapRefusal, RewrapState, RewrapView, Rewraps, Service, SnapshotError, Snapshots, StreamGuard};
 use crate::domain::access::{Identity, may_read, needs_reason};
 use crate::domain::credential::{Credential, Environment};
 use crate::domain::environment::{Proof, Verdict};
@@ -18,6 +16,7 @@ use crate::domain::ids::{InstallationId, InstanceName, ItemId, Name, OperationId
 use crate::domain::launch::Signer;
 use crate::domain::material::{Material, Secret};
 use crate::domain::policy::{Application, Policies, Uptake};
+use crate::domain::replicas::Report;
 use crate::engine::audit::{Actor, Order};
 use crate::engine::errors::{
     ConfirmError, ForgetError, LaunchError, PauseError, ReadError, ReleaseError, ReportError, RevokeError, RollbackError, RotateError,

@@ -31,7 +31,11 @@ fn key() -> Name {
 }
 
 fn row(replica: &str, beat: u64, presence: Presence) -> Row {
-    Row { replica: replica.parse().unwrap(), head: Head { beat, ..Head::default() }, presences: BTreeMap::from([(instance(), presence)]) }
+    Row {
+        replica: replica.parse().unwrap(),
+        head: Head { beat, ..Head::default() },
+        presences: BTreeMap::from([(instance(), Arc::new(presence))]),
+    }
 }
 
 fn presence(streams: u32, held: Held) -> Presence {
@@ -63,7 +67,7 @@ fn a_removal_strikes_what_it_was_about_and_nothing_since() {
     let removal = |up_to| Removal { application: instance().0, instance: instance().1, up_to, expired: false, pod: None };
     row.head.removals = BTreeSet::from([removal(1)]);
     assert!(row.remaining().presences.is_empty());
-    row.presences.get_mut(&instance()).unwrap().holdings.get_mut(&key()).unwrap().versions.insert("v2".parse().unwrap(), 2);
+    Arc::make_mut(row.presences.get_mut(&instance()).unwrap()).holdings.get_mut(&key()).unwrap().versions.insert("v2".parse().unwrap(), 2);
     let left = row.remaining().presences.remove(&instance()).unwrap();
     assert_eq!(left.holdings[&key()].versions.keys().map(VersionId::as_str).collect::<Vec<_>>(), ["v2"]);
 }
@@ -229,7 +233,7 @@ fn the_end_of_a_pod_frees_what_it_alone_held_and_not_what_its_successor_of_the_s
     let row = |removals: &[&str]| Row {
         replica: "one".parse().unwrap(),
         head: Head { removals: removals.iter().map(|pod| end(pod)).collect(), ..Head::default() },
-        presences: [(instance(), presence.clone())].into(),
+        presences: [(instance(), Arc::new(presence.clone()))].into(),
     };
     let left = row(&["a"]).remaining();
     assert_eq!(versions(&[left.presences[&instance()].holdings[&key].clone()]), ["v2"]);

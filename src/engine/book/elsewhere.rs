@@ -1,6 +1,7 @@
 //! The book and the other replicas' rows, together: an instance is one, wherever it was served.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Book, Expired, Pages};
@@ -16,7 +17,7 @@ pub(in crate::engine) type Order<'a> = &'a dyn Fn(&VersionId) -> u64;
 /// What the rows of the other replicas said when they were last read.
 #[derive(Debug, Default)]
 pub(in crate::engine) struct Elsewhere {
-    presences: BTreeMap<replicas::Instance, Vec<Presence>>,
+    presences: BTreeMap<replicas::Instance, Vec<Arc<Presence>>>,
     holders: BTreeMap<Name, BTreeSet<replicas::Instance>>,
     /// Open streams at replicas that live.
     streams: BTreeMap<replicas::Instance, u32>,

@@ -1,11 +1,12 @@
 //! The book as this replica's row says it, and what others strike from it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Book, Entry, Pages};
 use crate::domain::holders::Holding;
-use crate::domain::ids::{InstanceName, Name, VersionId};
+use crate::domain::ids::{Name, VersionId};
 use crate::domain::replicas::{self, Held, Presence, Removal};
 
 impl Pages {
@@ -51,7 +52,7 @@ impl Pages {
 
 impl Book {
     /// What stands on one page of our row.
-    pub(in crate::engine) fn page(&self, number: u8) -> Vec<(Name, InstanceName, Presence)> {
+    pub(in crate::engine) fn page(&self, number: u8) -> Vec<crate::replicas::Entry> {
         let mut pages = self.pages();
         let Pages { instances, on_page, couriers, .. } = &mut *pages;
         let Some(on_page) = on_page.get_mut(&number) else { return Vec::new() };
@@ -69,7 +70,7 @@ impl Book {
                 calls: entry.calls,
                 holdings: entry.holdings.iter().map(|(credential, known)| (credential.clone(), held(known))).collect(),
             };
-            (application.clone(), instance.clone(), presence)
+            (application.clone(), instance.clone(), Arc::new(presence))
         });
         entries.filter(|(_, _, presence)| presence.streams > 0 || !presence.holdings.is_empty()).collect()
     }

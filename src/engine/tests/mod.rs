@@ -23,6 +23,7 @@ mod restored;
 mod rollouts;
 mod submissions;
 mod times;
+mod trio;
 mod unchecked;
 #[allow(unreachable_pub, dead_code, reason = "shared with the crash matrix")]
 #[path = "../../../tests/crash_matrix/world.rs"]

@@ -23,6 +23,7 @@ struct Remote {
     store: MemoryStore,
     is_away: AtomicBool,
     asked: AtomicUsize,
+    read: AtomicUsize,
     keeps_marks_back: AtomicBool,
 }
 
@@ -44,6 +45,9 @@ impl SecretStore for Remote {
     }
 
     async fn read(&self, slot: &Slot, version: &VersionId) -> Result<VersionBytes, StoreError> {
+        self.read.fetch_add(1, Ordering::Relaxed);
+        // As over a wire: whoever else is ready asks meanwhile.
+        tokio::task::yield_now().await;
         self.up()?.read(slot, version).await
     }
 
@@ -137,6 +141,18 @@ async fn submitted_by(documents: &str) -> (Outage, Arc<Engine>, Arc<Cached>) {
     let (_, material) = outage.world.made_by_hand();
     engine.submit(operator(), &name(CREDENTIAL), material).await.unwrap();
     (outage, engine, cached)
+}
+
+#[tokio::test]
+async fn of_many_who_want_a_new_version_at_once_one_asks_the_store() {
+    let (outage, engine, _cached) = submitted().await;
+    let apps: Vec<App> = (0..200).map(|number| App::new(APPLICATION, &format!("pod-{number}"))).collect();
+    let readers: Vec<_> = apps.iter().map(App::reader).collect();
+    let before = outage.remote.read.load(Ordering::Relaxed);
+    let read = futures_util::future::join_all(readers.iter().map(|reader| engine.read(reader, &apps[0].credential))).await;
+    let wanted = current(&engine);
+    assert!(read.iter().all(|read| read.as_ref().unwrap().version == wanted));
+    assert_eq!(outage.remote.read.load(Ordering::Relaxed) - before, 1);
 }
 
 async fn is_stale(engine: &Engine) -> Result<bool, ReadError> {

@@ -2,6 +2,7 @@
 
 use keywright::delivery::Change;
 use keywright::domain::credential::Environment;
+use keywright::domain::replicas::Report;
 use keywright::engine::Reader;
 use keywright::engine::audit::AuditFault;
 use keywright::engine::errors::ReportError;
@@ -80,7 +81,8 @@ async fn a_report_takes_it_back_and_nobody_has_a_dead_key_meanwhile() {
     let first = chosen(&scene, &apps)[0].instance.clone();
     let new = current(&scene.engine);
     let report = async |scene: &Scene, instance: &keywright::domain::ids::InstanceName, version: &VersionId| {
-        scene.engine.report_failed(&name(APPLICATION), instance, &name(CREDENTIAL), version).await
+        let (application, credential) = (name(APPLICATION), name(CREDENTIAL));
+        scene.engine.report_failed(&Report { application, instance: instance.clone(), credential, version: version.clone() }).await
     };
     assert_eq!(report(&scene, &first, &new).await, Err(ReportError::NotNewest), "it wasn't served that yet");
     for app in &mut apps {
@@ -91,8 +93,8 @@ async fn a_report_takes_it_back_and_nobody_has_a_dead_key_meanwhile() {
     let old = apps.iter().find(|app| app.instance == other).unwrap().held.as_ref().unwrap().0.clone();
     assert_eq!(report(&scene, &other, &old).await, Ok(()), "what isn't rolled out is only on record");
     assert_eq!(report(&scene, &instance("nobody"), &new).await, Err(ReportError::NotNewest));
-    let forbidden = scene.engine.report_failed(&name("nobody"), &first, &name(CREDENTIAL), &new).await;
-    assert_eq!(forbidden, Err(ReportError::Forbidden));
+    let stranger = Report { application: name("nobody"), instance: first.clone(), credential: name(CREDENTIAL), version: new.clone() };
+    assert_eq!(scene.engine.report_failed(&stranger).await, Err(ReportError::Forbidden));
     scene.world.audit.fail_always(Some(AuditFault::Refused));
     assert_eq!(report(&scene, &first, &new).await, Err(ReportError::AuditUnavailable));
     scene.world.audit.fail_always(None);

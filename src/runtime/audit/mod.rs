@@ -32,8 +32,9 @@ pub use record::{Flaw, Head};
 
 /// Most different repetitions that are counted one by one between two flushes; what is beyond shares one count.
 const REPEATS_MAX: usize = 10_000;
-/// Requests that wait for the writer; more than these wait for their turn to wait.
-const WAITING_MAX: usize = 1024;
+/// Requests that wait for the writer; more than these wait for their turn to wait. As many as instances may ask for a new version at
+/// once: those who come on record together are then written into their replica's row together.
+const WAITING_MAX: usize = 16_384;
 
 /// Why the trail can't be opened.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

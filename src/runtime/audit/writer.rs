@@ -16,8 +16,8 @@ use super::chain::{VerifyError, tail};
 use super::record::{Entry, Head, append};
 use crate::engine::audit::{Action, Actor, AuditError};
 
-/// Most entries in one write.
-const BATCH_ENTRIES_MAX: usize = 1024;
+/// Most entries in one write, which then has some MiB.
+const BATCH_ENTRIES_MAX: usize = 16_384;
 
 /// Entries that become durable together, and where to say so.
 pub(super) struct Request {

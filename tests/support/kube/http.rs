@@ -10,6 +10,7 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper_util::rt::TokioIo;
+use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -58,6 +59,8 @@ async fn exchange(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, 
 enum Form {
     Whole,
     Metadata,
+    /// The same of a list: the API doesn't take one for the other.
+    MetadataList,
 }
 
 impl Form {
@@ -76,6 +79,7 @@ impl Form {
             match (parameters.get("as").copied(), parameters.get("g").copied(), parameters.get("v").copied()) {
                 (None, None, None) => Some(Form::Whole),
                 (Some("PartialObjectMetadata"), Some("meta.k8s.io"), Some("v1")) => Some(Form::Metadata),
+                (Some("PartialObjectMetadataList"), Some("meta.k8s.io"), Some("v1")) => Some(Form::MetadataList),
                 _ => None,
             }
         })
@@ -156,16 +160,30 @@ fn perform(server: &Weak<ApiServer>, call: Call, ask: Ask, user: &User, form: Fo
         }
         (Ok(()), _) => {
             let mut reply = strong.change(|state| state.perform(&ask, user)).unwrap_or_else(|reply| reply);
-            // One object; errors are told in full.
-            if form == Form::Metadata && reply.body["metadata"]["uid"].is_string() {
-                let metadata = reply.body["metadata"].take();
-                reply.body = serde_json::json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata});
+            // One object, or a list; errors are told in full.
+            let (is_object, is_list) = (reply.body["metadata"]["uid"].is_string(), reply.body["items"].is_array());
+            match form {
+                Form::Metadata if is_object => reply.body = metadata_of(reply.body),
+                Form::MetadataList if is_list => {
+                    let items: Vec<Value> =
+                        reply.body["items"].as_array_mut().into_iter().flatten().map(|item| metadata_of(item.take())).collect();
+                    let metadata = reply.body["metadata"].take();
+                    reply.body =
+                        json!({"kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": metadata, "items": items});
+                }
+                Form::Metadata if is_list => reply = not_acceptable(),
+                Form::MetadataList if is_object => reply = not_acceptable(),
+                _ => {}
             }
             (reply.code, told(reply))
         }
     };
     note(server, call, code);
     Ok(answer)
+}
+
+fn metadata_of(mut object: Value) -> Value {
+    json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": object["metadata"].take()})
 }
 
 fn watching(watch: Watch, server: Weak<ApiServer>) -> Answer {

@@ -246,6 +246,11 @@ impl ApiServer {
         })
     }
 
+    /// An object stands under a version that an older state of it had, as in a cluster that came back from a backup; false if there is none.
+    pub(crate) fn give_version(&self, resource: &str, namespace: &str, name: &str, version: Value) -> bool {
+        self.lock().give_version(resource, namespace, name, version)
+    }
+
     /// Somebody else deletes an object; false if there is none.
     pub(crate) fn delete(&self, resource: &str, namespace: &str, name: &str) -> bool {
         self.change(|state| state.remove_by_hand(resource, namespace, name))
