@@ -235,8 +235,8 @@ pub enum StartError {
     Journal(#[from] crate::journal::JournalError),
     #[error(transparent)]
     Store(#[from] crate::stores::StoreError),
-    #[error("the rows of the replicas can't be read")]
-    Rows,
+    #[error(transparent)]
+    Rows(#[from] crate::replicas::RowsError),
     #[error("the journal of `{credential}` doesn't add up ({reason}): restore it from a backup")]
     JournalBroken { credential: crate::domain::ids::Name, reason: String },
 }

@@ -100,12 +100,12 @@ impl Engine {
         let term = self.seams.journal.begin_term().await?;
         let loaded = load_cells(self.seams.journal.as_ref(), term).await?;
         self.load_general().await?;
-        self.look_at_rows().await.map_err(|_| StartError::Rows)?;
+        self.look_at_rows().await?;
         let running = self.seams.clock.now().running;
         if let Some(roll) = &self.roll {
             roll.begin_anew(running);
         }
-        self.look_at_rows().await.map_err(|_| StartError::Rows)?;
+        self.look_at_rows().await?;
         self.book.begin_leases_anew(running);
         *self.office.mandate.write().unwrap_or_else(PoisonError::into_inner) = Some(mandate);
         self.renew_cells(term, loaded);

@@ -21,6 +21,7 @@ use crate::domain::ledger::Ledger;
 use crate::domain::material::Material;
 use crate::domain::mutants::{Mutant, is_on};
 use crate::domain::provider::Usage;
+use crate::domain::replicas::page_of;
 use crate::domain::rollout::View;
 use crate::domain::workload::Workload;
 use crate::journal::HoldingChange;
@@ -254,11 +255,18 @@ impl Engine {
             self.seams.audit.repeated(action);
             return Ok(Disclosed::Before);
         };
+        // Ours, or already that of who was served since.
+        let serial = self.book.serial();
         let holds_older = changes.iter().any(|change| matches!(change, HoldingChange::Put(holding) if holding.held.len() > 1));
         if !unrecorded {
             self.seams.audit.record(self.seams.clock.now().wall, action).await.map_err(|_| ReadError::AuditUnavailable)?;
         }
-        self.write_holdings(changes).await.map_err(|_| ReadError::StoreUnavailable)?;
+        if let Some(roll) = self.roll.as_ref().filter(|_| !is_on(Mutant::HoldingNotDurable)) {
+            let said = roll.say(&self.book, page_of(application, instance), serial).await;
+            said.map_err(|_| ReadError::StoreUnavailable)?;
+        } else {
+            self.write_holdings(changes).await.map_err(|_| ReadError::StoreUnavailable)?;
+        }
         if self.roll.is_some() {
             // Durable in our row first, then looked up: see `domain/replicas.rs`.
             let ledger = self.afresh(cell).await.map_err(|_| ReadError::StoreUnavailable)?;

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -38,6 +39,8 @@ pub(super) struct Roll {
 struct Page {
     writes: Turns<Result<(), RowsError>>,
     mark: Mutex<Option<Mark>>,
+    /// What was disclosed up to this serial stands there durably.
+    said: AtomicU64,
 }
 
 #[derive(Default)]
@@ -98,8 +101,29 @@ impl Roll {
         try_join_all(writes).await.map(drop)
     }
 
+    /// Makes a page say what was disclosed up to this serial. Durable when it returns. Of many who are served at once, most find that it
+    /// says so already: what is disclosed is on the books before it is audited.
+    pub(super) async fn say(&self, book: &Book, number: u8, serial: u64) -> Result<(), RowsError> {
+        let Some(page) = self.pages.get(usize::from(number)) else { return Ok(()) };
+        let is_said = || page.said.load(Ordering::SeqCst) >= serial;
+        // Another's turn may have had nothing to write, and then says nothing of ours.
+        while !is_said() {
+            let write = async { if is_said() { Ok(()) } else { self.write_page(book, number, page).await } };
+            page.writes.share(write).await?;
+        }
+        Ok(())
+    }
+
+    fn unsay(&self, pages: &BTreeSet<u8>) {
+        for page in pages.iter().filter_map(|number| self.pages.get(usize::from(*number))) {
+            page.said.store(0, Ordering::SeqCst);
+        }
+    }
+
     async fn write_page(&self, book: &Book, number: u8, page: &Page) -> Result<(), RowsError> {
         let place = self.place(Part::Page(number));
+        // Whoever is ready to run says first what one writing takes along: a page costs as much to write for one as for all on it.
+        tokio::task::yield_now().await;
         let outcome = self.try_to_write(book, &place, number, page).await;
         if outcome.is_err() {
             book.make_dirty(number);
@@ -111,13 +135,17 @@ impl Roll {
         let mark = || page.mark.lock().unwrap_or_else(PoisonError::into_inner);
         for _ in 0..TRIES {
             let expected = mark().clone();
+            // The serial first: what has it, or a lower one, is among the entries.
+            let serial = book.serial();
             let entries = book.page(number);
             if entries.is_empty() && expected.is_none() {
+                page.said.fetch_max(serial, Ordering::SeqCst);
                 return Ok(());
             }
             match self.rows.write(place, &Leaf::Page(entries), expected.as_ref()).await {
                 Ok(written) => {
                     *mark() = Some(written);
+                    page.said.fetch_max(serial, Ordering::SeqCst);
                     return Ok(());
                 }
                 // Only we write our pages: this was a write of ours whose answer was lost, or the leader took us for gone.
@@ -153,11 +181,15 @@ impl Roll {
                         (Some(Kept { leaf: Leaf::Head(head), .. }), _) => {
                             book.take_up_removals(&head.removals);
                             let touched = head.removals.iter().map(|it| crate::domain::replicas::page_of(&it.application, &it.instance));
-                            self.flush(book, &touched.collect()).await?;
+                            let touched: BTreeSet<u8> = touched.collect();
+                            // What is being disclosed there is said once more.
+                            self.unsay(&touched);
+                            self.flush(book, &touched).await?;
                         }
                         (None, Some(_)) => {
                             tracing::warn!("the row of this replica was removed as that of one that is gone; it is written anew");
                             book.take_up_end_of_row(own.serial);
+                            self.unsay(&(0..PAGES).collect());
                         }
                         _ => {}
                     }

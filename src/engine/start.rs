@@ -60,7 +60,7 @@ impl Engine {
         engine.follow_from(cursor);
         engine.in_contact();
         let engine = engine.set_loaded(cells).await?;
-        engine.look_at_rows().await.map_err(|_| StartError::Rows)?;
+        engine.look_at_rows().await?;
         Ok(engine)
     }
 

@@ -77,13 +77,13 @@ pub enum RowsError {
     /// Somebody else wrote since, or it isn't there any more, or is there already. Nothing has changed.
     #[error("the row has been written by somebody else meanwhile")]
     Conflict,
-    #[error("a row is damaged ({0})")]
+    #[error("a row of a replica is damaged ({0})")]
     Damaged(&'static str),
     /// More than one object holds. Nothing has changed.
     #[error("there are more instances than a row holds")]
     Full,
     /// Whether it took effect isn't known.
-    #[error("the rows can't be reached: {0}")]
+    #[error("the rows of the replicas can't be reached: {0}")]
     Unavailable(&'static str),
 }
 

@@ -2,11 +2,11 @@
 
 use std::sync::atomic::Ordering;
 
-use keywright::domain::replicas::Report;
+use keywright::domain::replicas::{PAGES, Report};
 use keywright::engine::Reader;
 use keywright::engine::errors::{ReadError, ReportError};
 use keywright::faults::When;
-use keywright::replicas::Rows;
+use keywright::replicas::{Rows, rows_of};
 
 use super::trio::{Process, Trio};
 use super::*;
@@ -34,6 +34,30 @@ async fn who_follows_serves_what_the_leader_promoted_with_the_same_revision_and_
     let disclosed = |process: &Process| process.audit.records().iter().filter(|(_, action)| action.action == "disclosed").count();
     assert_eq!(trio.processes.iter().map(disclosed).collect::<Vec<_>>(), [0, 1, 1]);
     assert!(trio.engine(0).leads() && !trio.engine(1).leads());
+}
+
+#[tokio::test]
+async fn of_many_who_are_served_at_once_each_page_is_written_once_and_says_all_of_them() {
+    let trio = Trio::usual().await;
+    let apps: Vec<App> = (0..300).map(|number| App::new(APPLICATION, &format!("pod-{number}"))).collect();
+    let readers: Vec<Reader> = apps.iter().map(App::reader).collect();
+    let follower = &trio.processes[1];
+    let points = follower.faults.count();
+    let read = readers.iter().map(|reader| follower.engine.read(reader, &apps[0].credential));
+    assert!(futures_util::future::join_all(read).await.iter().all(Result::is_ok));
+    let writes = follower.faults.trace()[points..].iter().filter(|point| **point == "rows.write").count();
+    assert_eq!(writes, usize::from(PAGES));
+    // Durable, as another replica reads it.
+    let wanted = current(trio.engine(0));
+    let left = trio.rows.all().await.unwrap();
+    let rows = rows_of(&left);
+    let row = rows.iter().find(|row| !row.presences.is_empty()).unwrap();
+    assert_eq!(row.presences.len(), apps.len());
+    assert!(row.presences.values().all(|presence| presence.holdings[&apps[0].credential].versions.contains_key(&wanted)));
+    // Who comes later is written, too, also after somebody of the same page.
+    let mut late = App::new(APPLICATION, "late");
+    assert!(late.fetch(&follower.engine).await);
+    assert_eq!(follower.faults.trace()[points..].iter().filter(|point| **point == "rows.write").count(), writes + 1);
 }
 
 #[tokio::test]
