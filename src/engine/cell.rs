@@ -51,8 +51,8 @@ pub(super) struct Cell {
     pub(super) loads: Turns<Shared>,
 }
 
-/// Of which version a reading was, in which revision, and what it came to. It keeps no secret alive.
-pub(super) type Shared = ((VersionId, u64), Result<(Weak<Served>, bool), ReadError>);
+/// Of which version a reading was, in which revision, by which documents, and what it came to. It keeps no secret alive.
+pub(super) type Shared = ((VersionId, u64, usize), Result<(Weak<Served>, bool), ReadError>);
 
 /// What is served, and whether the store was away when it was looked at.
 pub(super) type Loaded = (Arc<Served>, bool);

@@ -70,6 +70,11 @@ pub(super) struct Gathered {
 }
 
 impl Context {
+    /// Tells these documents from all others that anybody still has.
+    pub(super) fn documents_id(&self) -> usize {
+        Arc::as_ptr(&self.documents).addr()
+    }
+
     /// Applications whose document lists this credential.
     pub(super) fn readers(&self) -> &[Arc<Application>] {
         self.documents.readers.get(&self.credential.name).map_or(&[], Vec::as_slice)

@@ -153,7 +153,7 @@ impl Engine {
 
     /// Of thousands who want a new version at once, one asks the store.
     async fn load_together(&self, cell: &Cell, context: &Context, ledger: &Ledger, view: View<'_>) -> Result<Loaded, ReadError> {
-        let wanted = (view.version.clone(), view.revision);
+        let wanted = (view.version.clone(), view.revision, context.documents_id());
         for _ in 0..READ_TRIES {
             let mut ours = None;
             let load = async {
@@ -167,7 +167,7 @@ impl Engine {
                 (wanted.clone(), loaded.map(|(served, stale)| (Arc::downgrade(&served), stale)))
             };
             let (of, loaded) = cell.loads.share(load).await;
-            // While a version is rolled out, two are served: the other one is somebody else's.
+            // While a version is rolled out, two are served: the other one is somebody else's. So is what was read by other documents.
             if of != wanted {
                 continue;
             }
@@ -255,13 +255,13 @@ impl Engine {
             self.seams.audit.repeated(action);
             return Ok(Disclosed::Before);
         };
-        // Ours, or already that of who was served since.
-        let serial = self.book.serial();
         let holds_older = changes.iter().any(|change| matches!(change, HoldingChange::Put(holding) if holding.held.len() > 1));
         if !unrecorded {
             self.seams.audit.record(self.seams.clock.now().wall, action).await.map_err(|_| ReadError::AuditUnavailable)?;
         }
         if let Some(roll) = self.roll.as_ref().filter(|_| !is_on(Mutant::HoldingNotDurable)) {
+            // Struck meanwhile, it is served anew.
+            let Some(serial) = self.book.serial_of(application, instance, name, version) else { return Ok(Disclosed::Outdated) };
             let said = roll.say(&self.book, page_of(application, instance), serial).await;
             said.map_err(|_| ReadError::StoreUnavailable)?;
         } else {

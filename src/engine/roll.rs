@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -39,8 +38,25 @@ pub(super) struct Roll {
 struct Page {
     writes: Turns<Result<(), RowsError>>,
     mark: Mutex<Option<Mark>>,
-    /// What was disclosed up to this serial stands there durably.
-    said: AtomicU64,
+    said: Mutex<Said>,
+}
+
+/// How often a page was written, and what was disclosed up to which serial stands there by the last writing.
+#[derive(Default, Clone, Copy)]
+struct Said {
+    writings: u64,
+    serial: u64,
+}
+
+impl Page {
+    fn said(&self) -> Said {
+        *self.said.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note_said(&self, serial: u64) {
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        *said = Said { writings: said.writings + 1, serial };
+    }
 }
 
 #[derive(Default)]
@@ -101,23 +117,16 @@ impl Roll {
         try_join_all(writes).await.map(drop)
     }
 
-    /// Makes a page say what was disclosed up to this serial. Durable when it returns. Of many who are served at once, most find that it
-    /// says so already: what is disclosed is on the books before it is audited.
+    /// Makes a page say what was disclosed with this serial. Durable when it returns, by a writing that ended after this call. Of many who
+    /// are served at once most are content with one that had begun before: what is disclosed is on the books before it is audited.
     pub(super) async fn say(&self, book: &Book, number: u8, serial: u64) -> Result<(), RowsError> {
         let Some(page) = self.pages.get(usize::from(number)) else { return Ok(()) };
-        let is_said = || page.said.load(Ordering::SeqCst) >= serial;
-        // Another's turn may have had nothing to write, and then says nothing of ours.
-        while !is_said() {
-            let write = async { if is_said() { Ok(()) } else { self.write_page(book, number, page).await } };
-            page.writes.share(write).await?;
-        }
-        Ok(())
-    }
-
-    fn unsay(&self, pages: &BTreeSet<u8>) {
-        for page in pages.iter().filter_map(|number| self.pages.get(usize::from(*number))) {
-            page.said.store(0, Ordering::SeqCst);
-        }
+        let before = page.said().writings;
+        let is_said = || {
+            let said = page.said();
+            (said.writings > before && said.serial >= serial).then_some(Ok(()))
+        };
+        page.writes.share_unless(is_said, self.write_page(book, number, page)).await
     }
 
     async fn write_page(&self, book: &Book, number: u8, page: &Page) -> Result<(), RowsError> {
@@ -139,13 +148,12 @@ impl Roll {
             let serial = book.serial();
             let entries = book.page(number);
             if entries.is_empty() && expected.is_none() {
-                page.said.fetch_max(serial, Ordering::SeqCst);
                 return Ok(());
             }
             match self.rows.write(place, &Leaf::Page(entries), expected.as_ref()).await {
                 Ok(written) => {
                     *mark() = Some(written);
-                    page.said.fetch_max(serial, Ordering::SeqCst);
+                    page.note_said(serial);
                     return Ok(());
                 }
                 // Only we write our pages: this was a write of ours whose answer was lost, or the leader took us for gone.
@@ -181,15 +189,11 @@ impl Roll {
                         (Some(Kept { leaf: Leaf::Head(head), .. }), _) => {
                             book.take_up_removals(&head.removals);
                             let touched = head.removals.iter().map(|it| crate::domain::replicas::page_of(&it.application, &it.instance));
-                            let touched: BTreeSet<u8> = touched.collect();
-                            // What is being disclosed there is said once more.
-                            self.unsay(&touched);
-                            self.flush(book, &touched).await?;
+                            self.flush(book, &touched.collect()).await?;
                         }
                         (None, Some(_)) => {
                             tracing::warn!("the row of this replica was removed as that of one that is gone; it is written anew");
                             book.take_up_end_of_row(own.serial);
-                            self.unsay(&(0..PAGES).collect());
                         }
                         _ => {}
                     }

@@ -121,12 +121,8 @@ impl Engine {
             let (Some(cell), Some(context)) = (self.cell(&report.credential), self.context(&report.credential)) else { continue };
             let work = cell.work.lock().await;
             if may_stop(&cell.ledger(), &report.version) {
-                self.stop_for(&cell, &context, work, &report).await.map_err(|hindrance| {
-                    let Report { application, credential, .. } = &report;
-                    let why = hindrance.trouble.message;
-                    tracing::warn!(%credential, %application, why, "a rollout that was reported to fail couldn't be stopped; it is tried again");
-                    JournalError::Unavailable("a rollout that was reported to fail couldn't be stopped")
-                })?;
+                let stopped = self.stop_for(&cell, &context, work, &report).await;
+                stopped.map_err(|hindrance| JournalError::Unavailable(hindrance.trouble.code))?;
             }
         }
         Ok(())

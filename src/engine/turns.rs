@@ -23,10 +23,18 @@ impl<T> Default for Turns<T> {
 impl<T: Clone> Turns<T> {
     /// The outcome of this work, or of the same work that another began after this call.
     pub(super) async fn share(&self, work: impl Future<Output = T>) -> T {
+        self.share_unless(|| None, work).await
+    }
+
+    /// The same, unless it turns out to be needless once it would be our turn: that is no outcome for others, whose need is another.
+    pub(super) async fn share_unless(&self, needless: impl FnOnce() -> Option<T>, work: impl Future<Output = T>) -> T {
         let begun_before = self.begun.load(Ordering::SeqCst);
         let _turn = self.at_work.lock().await;
         let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some((_, outcome)) = ended.filter(|(number, _)| *number > begun_before) {
+            return outcome;
+        }
+        if let Some(outcome) = needless() {
             return outcome;
         }
         let number = self.begun.fetch_add(1, Ordering::SeqCst) + 1;
@@ -67,6 +75,27 @@ mod tests {
             asked.unwrap();
         }
         assert!(begun.load(Ordering::SeqCst) < 100, "they shared");
+    }
+
+    #[tokio::test]
+    async fn what_is_needless_for_one_is_no_outcome_for_others() {
+        let turns = Arc::new(Turns::<u64>::default());
+        let (go, gate) = tokio::sync::oneshot::channel::<()>();
+        let first = tokio::spawn({
+            let turns = Arc::clone(&turns);
+            async move {
+                let work = async {
+                    let _ = gate.await;
+                    1
+                };
+                turns.share(work).await
+            }
+        });
+        tokio::task::yield_now().await;
+        let (needless, needed) = (turns.share_unless(|| Some(0), async { 2 }), turns.share(async { 3 }));
+        let _ = go.send(());
+        let both = futures_util::future::join(needless, needed).await;
+        assert_eq!((first.await.unwrap(), both), (1, (0, 3)), "it began after it was asked for");
     }
 
     #[tokio::test]

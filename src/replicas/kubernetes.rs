@@ -198,23 +198,34 @@ impl KubernetesRows {
         let listed = self.list_metadata(selector).await?;
         let (mut kept, mut news) = (Vec::new(), Vec::new());
         for metadata in &listed {
-            match (self.recall(metadata), &metadata.name) {
-                (Some(known), _) => kept.push(known),
-                (None, Some(name)) => news.push(name.as_str()),
-                (None, None) => return Err(ClusterError::Unreadable),
+            match self.recall(metadata) {
+                Some(known) => kept.push(known),
+                None => news.push(metadata),
             }
         }
         if news.len() > READ_SINGLY_MAX {
             let objects = self.list_whole(selector).await?;
             return Ok(objects.iter().map(|object| self.kept(object)).collect());
         }
-        // What was removed since is as if it had been removed before.
-        let read = try_join_all(news.into_iter().map(|name| self.cluster.call(self.maps.get_opt(name)))).await?;
-        let read: Result<Vec<Kept>, RowsError> = read.iter().flatten().map(|object| self.kept(object)).collect();
+        let read = try_join_all(news.iter().map(|metadata| self.read_unchanged(metadata))).await?;
+        let Some(read) = read.into_iter().collect::<Option<Vec<ConfigMap>>>() else {
+            // Together they must be as they were at one moment, as a list is.
+            let objects = self.list_whole(selector).await?;
+            return Ok(objects.iter().map(|object| self.kept(object)).collect());
+        };
+        let read: Result<Vec<Kept>, RowsError> = read.iter().map(|object| self.kept(object)).collect();
         Ok(read.map(|read| {
             kept.extend(read);
             kept
         }))
+    }
+
+    /// `None`: it was written or removed since it was listed.
+    async fn read_unchanged(&self, listed: &ObjectMeta) -> Result<Option<ConfigMap>, ClusterError> {
+        let name = listed.name.as_deref().ok_or(ClusterError::Unreadable)?;
+        let read = self.cluster.call(self.maps.get_opt(name)).await?;
+        let is_same = |read: &ConfigMap| read.metadata.uid == listed.uid && read.metadata.resource_version == listed.resource_version;
+        Ok(read.filter(is_same))
     }
 
     async fn list_metadata(&self, selector: &str) -> Result<Vec<ObjectMeta>, ClusterError> {

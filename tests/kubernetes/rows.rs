@@ -11,7 +11,7 @@ use keywright::replicas::{Leaf, Part, Place, Rows, RowsError};
 use keywright::sealing::Keyring;
 use serde_json::json;
 
-use crate::fake::{Call, Fault};
+use crate::fake::{Call, Fault, Gate};
 use crate::world::World;
 
 fn rows(world: &World, lease: &Name, keyring: &Arc<Keyring>) -> KubernetesRows {
@@ -93,6 +93,37 @@ async fn only_what_was_written_since_is_read_whole() {
     assert_eq!(reading(&theirs).await, (all + 1, ["list", "get", "get"].map(str::to_owned).to_vec()));
     ours.remove(&page(3), &marks[3]).await.unwrap();
     assert_eq!(reading(&theirs).await, (all, vec!["list".to_owned()]));
+}
+
+#[tokio::test]
+async fn all_rows_are_as_they_were_at_one_moment() {
+    let world = World::on_fake().await;
+    let (ours, theirs) = two(&world);
+    let (a, b) = (place("a"), place("b"));
+    let mark_a = ours.write(&a, &a_head(1), None).await.unwrap();
+    let mark_b = ours.write(&b, &a_head(1), None).await.unwrap();
+    theirs.all().await.unwrap();
+    ours.write(&a, &a_head(2), Some(&mark_a)).await.unwrap();
+    // While what is news of `a` is under way, `b` is written, and then `a`.
+    let (gate, asked) = (Gate::new(), Arc::new(tokio::sync::Notify::new()));
+    let (closed, met) = (gate.clone(), asked.clone());
+    world.fake().plan(move |call: &Call| {
+        (call.verb == "get").then(|| {
+            met.notify_one();
+            Fault::Stalls(closed.clone())
+        })
+    });
+    let changes = async {
+        asked.notified().await;
+        ours.write(&b, &a_head(2), Some(&mark_b)).await.unwrap();
+        let mark = ours.of(&a.replica).await.unwrap().remove(0).mark;
+        ours.write(&a, &a_head(3), Some(&mark)).await.unwrap();
+        gate.open();
+    };
+    let (read, ()) = futures_util::future::join(theirs.all(), changes).await;
+    let mut read: Vec<_> = read.unwrap().into_iter().map(|kept| (kept.place.replica, kept.leaf)).collect();
+    read.sort_by(|one, other| one.0.cmp(&other.0));
+    assert_eq!(read, [(a.replica, a_head(3)), (b.replica, a_head(2))], "not the one before its change and the other after it");
 }
 
 /// A cluster that came back from a backup gives versions out a second time.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{Book, Entry, Pages};
 use crate::domain::holders::Holding;
-use crate::domain::ids::{Name, VersionId};
+use crate::domain::ids::{InstanceName, Name, VersionId};
 use crate::domain::replicas::{self, Held, Presence, Removal};
 
 impl Pages {
@@ -83,6 +83,19 @@ impl Book {
     /// A page couldn't be written, or is to be written in any case.
     pub(in crate::engine) fn make_dirty(&self, page: u8) {
         self.pages().dirty.insert(page);
+    }
+
+    /// The serial of the last disclosure of this version to this instance, if it still stands on the books.
+    pub(in crate::engine) fn serial_of(
+        &self,
+        application: &Name,
+        instance: &InstanceName,
+        credential: &Name,
+        version: &VersionId,
+    ) -> Option<u64> {
+        let pages = self.pages();
+        let known = pages.instances.get(&(application.clone(), instance.clone()))?.holdings.get(credential)?;
+        known.serials.get(version).copied().filter(|_| known.holding.held.contains(version))
     }
 
     /// The serial of the last disclosure.
