@@ -185,9 +185,10 @@ fn as_named(call: &Call<'_>, caller: Caller) -> Result<Caller, Problem> {
     }
 }
 
-/// Whatever changes more than what one instance holds, which every replica writes down. A rewrap is about the own file.
+/// Whatever changes more than what one instance holds, which every replica writes down, or leaves to who leads what it reports. A rewrap
+/// is about the own file.
 fn is_order(endpoint: &Endpoint) -> bool {
-    endpoint.method != "GET" && !matches!(endpoint.name, "confirm" | "rewrap")
+    endpoint.method != "GET" && !matches!(endpoint.name, "confirm" | "report" | "rewrap")
 }
 
 async fn dispatch(call: Call<'_>, caller: Caller, route: Route) -> Answered {

@@ -2,7 +2,7 @@
 //!
 //! A workload is asked to restart by a checksum of the Secret in its pod template, and each pod carries the checksum of the template
 //! that it was made from. A container reads the Secret when it starts, and the Secret is written before any checksum: so a pod with
-//! the new checksum can't have the old value, and one that is Ready works with it.
+//! the new checksum is given the new value (unless its kubelet's own watch lags behind), and one that is Ready works with it.
 
 use std::fmt;
 

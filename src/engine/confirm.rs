@@ -85,7 +85,7 @@ impl Engine {
     }
 
     /// What this instance holds, wherever it was served: where our own row doesn't know the version, the others' are read first.
-    async fn holding_to_confirm(
+    pub(super) async fn holding_to_confirm(
         &self,
         application: &Name,
         instance: &InstanceName,
@@ -108,7 +108,7 @@ impl Engine {
 
     /// A row says that a version is held before it goes out, and that it was served a little later. Whoever proves that he has it was
     /// served it, and it is his newest unless something later went to him.
-    fn as_shown_by(&self, mut holding: Holding, version: &VersionId) -> Holding {
+    pub(super) fn as_shown_by(&self, mut holding: Holding, version: &VersionId) -> Holding {
         let order = |version: &VersionId| self.order_of(&holding.credential, version);
         if holding.held.contains(version) && holding.held.iter().all(|held| order(held) <= order(version)) {
             holding.newest = version.clone();

@@ -65,8 +65,16 @@ impl Engine {
         if self.book.is_ambiguous(application, instance) {
             return Err(ReportError::AmbiguousInstance);
         }
-        let newest =
-            |engine: &Engine| engine.holding_anywhere(application, instance, credential).is_some_and(|held| held.newest == *version);
+        let newest = |engine: &Engine| {
+            let known = engine.holding_anywhere(application, instance, credential);
+            // Elsewhere it is told a little later that it was served.
+            let known = if engine.roll.is_some() { known.map(|known| engine.as_shown_by(known, version)) } else { known };
+            known.is_some_and(|held| held.newest == *version)
+        };
+        if self.roll.is_some() && !newest(self) {
+            // Served elsewhere, maybe: rows and journal are read afresh.
+            self.holding_to_confirm(application, instance, credential, version).await.map_err(|_| ReportError::Unavailable)?;
+        }
         let (Some(cell), Some(context), true) = (self.cell(credential), self.context(credential), newest(self)) else {
             return Err(ReportError::NotNewest);
         };

@@ -101,7 +101,7 @@ impl Metrics {
         Metrics::default()
     }
 
-    /// A rotation ended: `proved`, `reported`, `unproved`, `abandoned`, `rolled-back`, …
+    /// A rotation ended: `revoked` or `abandoned`.
     pub fn rotation_ended(&self, outcome: &'static str) {
         self.rotations.get_or_create(&vec![("outcome", outcome.to_owned())]).inc();
     }

@@ -17,22 +17,48 @@ mod tests;
 mod tree;
 mod walk;
 
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
 use async_trait::async_trait;
 use jiff::Timestamp;
 
 use super::{Cargo, Courier, CourierError, Outcome, Progress};
 use crate::domain::delivery::{FileDelivery, Way};
+use crate::domain::ids::Name;
+use crate::domain::policy::Application;
 use folder::{Ids, Target};
 use tree::Tree;
 
+/// In the name of a folder with nothing in it, which stands where nothing is asked for any more: as of no particular time.
+const EMPTIED: &str = "..2000_01_01_00_00_00";
+
 /// Writes files on the daemon's machine.
 #[derive(Debug, Default)]
-pub struct FileCourier(());
+pub struct FileCourier {
+    /// Where each application's files went to last: where its document names another folder, this one is emptied first.
+    targets: Mutex<BTreeMap<Name, FileDelivery>>,
+}
 
 impl FileCourier {
     pub fn new() -> FileCourier {
         FileCourier::default()
     }
+
+    async fn leave_former(&self, application: &Name, asked: &FileDelivery) -> Result<(), CourierError> {
+        let targets = || self.targets.lock().unwrap_or_else(PoisonError::into_inner);
+        let former = targets().get(application).cloned().filter(|former| former.directory != asked.directory);
+        if let Some(former) = former {
+            on_disk(move || empty(&former)).await?;
+        }
+        targets().insert(application.clone(), asked.clone());
+        Ok(())
+    }
+}
+
+/// Off the async threads: a disk can be slow.
+async fn on_disk<T: Send + 'static>(work: impl FnOnce() -> Result<T, CourierError> + Send + 'static) -> Result<T, CourierError> {
+    tokio::task::spawn_blocking(work).await.map_err(|_| CourierError::Unavailable("writing the files broke"))?
 }
 
 #[async_trait]
@@ -47,11 +73,30 @@ impl Courier for FileCourier {
         let documents = cargo.parcels.iter().filter_map(|parcel| parcel.document.as_ref());
         let tree = Tree::of(documents);
         let now = cargo.now;
-        // Off the async threads: a disk can be slow.
-        let work = tokio::task::spawn_blocking(move || bring(&asked, &tree, now));
-        let outcome = work.await.map_err(|_| CourierError::Unavailable("writing the files broke"))??;
+        self.leave_former(&cargo.application.name, &asked).await?;
+        let outcome = on_disk(move || bring(&asked, &tree, now)).await?;
         Ok(Progress { outcome, left: 0 })
     }
+
+    /// Takes the files away. No process is signalled: there is nothing new for it to read.
+    async fn withdraw(&self, application: &Application) -> Result<(), CourierError> {
+        let Some(asked) = application.delivery.file.clone() else { return Ok(()) };
+        on_disk(move || empty(&asked)).await?;
+        self.targets.lock().unwrap_or_else(PoisonError::into_inner).remove(&application.name);
+        Ok(())
+    }
+}
+
+fn empty(asked: &FileDelivery) -> Result<(), CourierError> {
+    // A folder that is gone isn't made anew for that.
+    if asked.directory.symlink_metadata().is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound) {
+        return Ok(());
+    }
+    let target = Target::open(&asked.directory, Ids::of(asked), asked.mode)?;
+    let Some(current) = target.current()? else { return Ok(()) };
+    let nothing = Tree::of(std::iter::empty());
+    let folder = if target.has(&current, &nothing)? { current } else { target.replace(&nothing, EMPTIED)? };
+    target.clean(&folder)
 }
 
 fn bring(asked: &FileDelivery, tree: &Tree, now: Timestamp) -> Result<Outcome, CourierError> {

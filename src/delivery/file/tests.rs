@@ -51,6 +51,12 @@ impl Place {
         Ok(progress.outcome)
     }
 
+    /// Whether anything that an application could read is below a folder of ours.
+    fn has_anything(folder: &Path) -> bool {
+        let shown = |folder: &Path| std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name()).collect::<Vec<_>>();
+        shown(folder).iter().any(|name| !name.to_string_lossy().starts_with("..")) || !shown(&folder.join("..data")).is_empty()
+    }
+
     fn names(&self) -> Vec<String> {
         let mut names: Vec<String> =
             std::fs::read_dir(self.folder()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
@@ -97,6 +103,32 @@ impl Stage for Place {
         }
         Some(found)
     }
+}
+
+#[tokio::test]
+async fn what_nobody_asks_for_any_more_is_taken_away() {
+    let mut place = Place::new();
+    place.bring(&[("dinie-production", 1)]).await.unwrap();
+    let former = place.folder();
+    assert!(Place::has_anything(&former));
+    place.asked().directory = former.with_file_name("another");
+    place.bring(&[("dinie-production", 1)]).await.unwrap();
+    assert!(Place::has_anything(&place.folder()) && !Place::has_anything(&former), "the document names another folder");
+    for _ in 0..2 {
+        place.courier.withdraw(&place.application).await.unwrap();
+        assert!(!Place::has_anything(&place.folder()));
+    }
+    // Asked for again, it comes back.
+    assert_eq!(place.bring(&[("dinie-production", 1)]).await, Ok(Outcome::Delivered));
+    assert!(Place::has_anything(&place.folder()));
+    std::fs::remove_dir_all(place.folder()).unwrap();
+    place.courier.withdraw(&place.application).await.unwrap();
+    assert!(!place.folder().exists(), "a folder that is gone isn't made for that");
+    // Nothing is emptied through a link.
+    place.bring(&[("dinie-production", 1)]).await.unwrap();
+    place.break_target();
+    assert!(matches!(place.courier.withdraw(&place.application).await, Err(CourierError::Refused(_))));
+    assert!(Place::has_anything(&place.home.path().join("away")));
 }
 
 #[tokio::test]

@@ -65,7 +65,8 @@ impl ApiObjects {
         loop {
             let more = if next.is_empty() { String::new() } else { format!("&continue={}", encoded(&next)) };
             let path = format!("/api/v1/namespaces/{}/pods?labelSelector={}&limit={PAGE}{more}", at.namespace, encoded(selector));
-            let Some(page) = self.get::<Listing>(&path, "application/json").await? else { return Ok(pods) };
+            // An API lists a kind in any namespace, if only nothing: this isn't one's answer, and no word on pods.
+            let page = self.get::<Listing>(&path, "application/json").await?.ok_or(ClusterError::NotFound)?;
             next = page.next().to_owned();
             pods.extend(pods_of(page, kind, &at.checksum_key()));
             if next.is_empty() {

@@ -297,10 +297,10 @@ fn free_listener() -> (SocketAddr, TcpListener) {
     panic!("no free port on loopback");
 }
 
-/// What a daemon that shares its journal may do in its namespace: what it needs, and nothing else.
+/// What a daemon that shares its journal may do in its namespace: as `deploy/` grants it, and nothing else.
 pub(crate) fn rights_of_a_replica() -> Value {
-    json!([
-        {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "list", "watch", "create", "update", "delete"]},
-        {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["get", "create", "update"]},
-    ])
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/overlays/replicas/journal.yaml");
+    let text = std::fs::read_to_string(file).expect("the manifest is there");
+    let objects: Vec<Value> = serde_saphyr::from_multiple(&text).expect("it is YAML");
+    objects.into_iter().find(|object| object["kind"] == "Role").expect("it has a role")["rules"].clone()
 }
