@@ -209,6 +209,8 @@ impl Route {
                     let wait = retry_after.map_or(wait, |asked| asked.clamp(wait, self.engine.give_up_after().max(wait)));
                     tokio::select! {
                         () = stop.cancelled() => return,
+                        // Who leads anew tries at once.
+                        Ok(()) = leads.changed() => failures = 0,
                         () = sleep(wait) => {}
                     }
                 }

@@ -51,6 +51,18 @@ async fn until_state(world: &World, wanted: &str) -> Value {
     panic!("never {wanted}: {last}\n{}", world.daemon.log_tail());
 }
 
+async fn until_reason(world: &World, part: &str) {
+    let mut last = Value::Null;
+    for _ in 0..300 {
+        last = standing(world).await;
+        if last["reason"].as_str().is_some_and(|reason| reason.contains(part)) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    panic!("the reason never says `{part}`: {last}\n{}", world.daemon.log_tail());
+}
+
 /// Reads its credential when it starts and on each SIGHUP, and keeps a line for each that it read.
 struct Reader {
     child: Child,
@@ -169,11 +181,19 @@ impl Message {
     }
 }
 
-/// Answers each call as it is told to: a status line, or `close`, `slow`, `flood`.
+/// What was asked of a receiver, and how it answers now.
+#[derive(Debug, Default)]
+struct Book {
+    seen: Vec<Message>,
+    /// The first line of each request for anything but the hook: somebody was led there.
+    strays: Vec<String>,
+    manner: &'static str,
+}
+
+/// Answers each call as it is told to: a status line, or `close`, `slow` (yet in time), `flood`. What isn't for the hook gets 200.
 struct Receiver {
     url: String,
-    seen: Arc<Mutex<Vec<Message>>>,
-    manner: Arc<Mutex<&'static str>>,
+    book: Arc<Mutex<Book>>,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -181,23 +201,27 @@ impl Receiver {
     async fn start() -> Receiver {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let url = format!("http://{}/hook", listener.local_addr().expect("an address"));
-        let (seen, manner): (Arc<Mutex<Vec<Message>>>, _) = (Arc::default(), Arc::new(Mutex::new("200 OK")));
-        let (kept, told) = (Arc::clone(&seen), Arc::clone(&manner));
+        let book = Arc::new(Mutex::new(Book { manner: "200 OK", ..Book::default() }));
+        let kept = Arc::clone(&book);
         let task = tokio::spawn(async move {
             loop {
                 let Ok((stream, _)) = listener.accept().await else { return };
-                tokio::spawn(answer(stream, Arc::clone(&kept), Arc::clone(&told)));
+                tokio::spawn(answer(stream, Arc::clone(&kept)));
             }
         });
-        Receiver { url, seen, manner, task }
+        Receiver { url, book, task }
     }
 
     fn now(&self, manner: &'static str) {
-        *self.manner.lock().unwrap() = manner;
+        self.book.lock().unwrap().manner = manner;
     }
 
     fn seen(&self) -> Vec<Message> {
-        self.seen.lock().unwrap().clone()
+        self.book.lock().unwrap().seen.clone()
+    }
+
+    fn strays(&self) -> Vec<String> {
+        self.book.lock().unwrap().strays.clone()
     }
 }
 
@@ -207,7 +231,7 @@ impl Drop for Receiver {
     }
 }
 
-async fn answer(mut stream: TcpStream, seen: Arc<Mutex<Vec<Message>>>, manner: Arc<Mutex<&'static str>>) {
+async fn answer(mut stream: TcpStream, book: Arc<Mutex<Book>>) {
     let mut bytes = Vec::new();
     let message = loop {
         let mut chunk = [0; 4096];
@@ -218,6 +242,11 @@ async fn answer(mut stream: TcpStream, seen: Arc<Mutex<Vec<Message>>>, manner: A
         bytes.extend_from_slice(&chunk[..count]);
         let text = String::from_utf8_lossy(&bytes).into_owned();
         let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
+        if !head.starts_with("POST /hook ") {
+            book.lock().unwrap().strays.push(head.lines().next().unwrap_or_default().to_owned());
+            let _sent = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").await;
+            return;
+        }
         let header = |name: &str| {
             head.lines()
                 .filter_map(|line| line.split_once(": "))
@@ -234,8 +263,11 @@ async fn answer(mut stream: TcpStream, seen: Arc<Mutex<Vec<Message>>>, manner: A
             };
         }
     };
-    seen.lock().unwrap().push(message);
-    let manner = *manner.lock().unwrap();
+    let manner = {
+        let mut book = book.lock().unwrap();
+        book.seen.push(message);
+        book.manner
+    };
     let line = match manner {
         "close" => return,
         "slow" => {
@@ -250,6 +282,7 @@ async fn answer(mut stream: TcpStream, seen: Arc<Mutex<Vec<Message>>>, manner: A
         }
         line => line,
     };
+    // To this receiver itself, which counts who comes.
     let moved = if line.starts_with("302") { "location: /elsewhere\r\n" } else { "" };
     let _sent = stream.write_all(format!("HTTP/1.1 {line}\r\n{moved}content-length: 0\r\nconnection: close\r\n\r\n").as_bytes()).await;
 }
@@ -270,11 +303,19 @@ async fn a_message_is_sent_under_one_id_until_it_is_accepted_whatever_its_receiv
     receiver.now("500 Internal Server Error");
     ask_for(&mut world, &format!("webhook: {{url: \"{}\", allowPrivate: true, secrets: [{{file: {}}}]}}", receiver.url, first.display()));
     until_state(&world, "failing").await;
-    for manner in ["close", "302 Found", "404 Not Found", "503 Service Unavailable"] {
+    for (manner, reason) in [
+        ("close", "closed the connection"),
+        ("302 Found", "redirects"),
+        ("404 Not Found", "refuses it (4xx)"),
+        ("503 Service Unavailable", "left alone"),
+    ] {
         let before = receiver.seen().len();
         receiver.now(manner);
         assert!(eventually(Duration::from_secs(60), || receiver.seen().len() > before).await, "{manner}\n{}", world.daemon.log_tail());
+        until_reason(&world, reason).await;
     }
+    let strays = receiver.strays();
+    assert!(strays.is_empty(), "the redirect was followed: {strays:?}");
     // The process dies, and the message doesn't.
     world.daemon.kill().await;
     receiver.now("slow");

@@ -239,6 +239,7 @@ fn every_file_is_used() {
                 "Dockerfile",
                 "Dockerfile.dockerignore",
                 "rootfs.sh",
+                "keys.sh",
                 "monitoring/rules_test.yaml",
                 "example/secret/application.yaml",
                 "base/policies",

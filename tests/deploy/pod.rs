@@ -72,7 +72,7 @@ struct Pod {
     /// Where a volume lies here, where it is mounted, and whether it may be written.
     mounts: Vec<(PathBuf, String, &'static str)>,
     port: u16,
-    /// What README's command makes: `tls.crt`, `tls.key`, `keywright.key`.
+    /// What the script that README names makes: `tls.crt`, `tls.key`, `keywright.key`.
     secrets: PathBuf,
     /// What the application's pod shows.
     token: String,
@@ -132,15 +132,11 @@ impl Pod {
         }
     }
 
-    /// By the command of README, for this machine's name beside the service's.
+    /// By the script that README names, for this machine's name beside the service's.
     fn make_secrets(&mut self) {
         self.secrets = self.path("secrets");
         fs::create_dir(&self.secrets).unwrap();
-        let command = readme::commands().into_iter().find(|command| command.starts_with("openssl req")).expect("README makes keys");
-        let names = "subjectAltName=DNS:keywright.keywright.svc";
-        assert!(command.contains(names), "{command}");
-        let command = command.replace(names, &format!("{names},DNS:localhost"));
-        let made = Command::new("sh").args(["-e", "-c", &command]).current_dir(&self.secrets).output().unwrap();
+        let made = readme::make_keys(&self.secrets, "DNS:keywright.keywright.svc,DNS:localhost");
         assert!(made.status.success(), "{}", said(&made));
     }
 
@@ -317,7 +313,7 @@ async fn the_pod_of_the_manifests_serves_and_the_example_gets_its_rotated_creden
     }
     pod.start_example();
     let first = pod.wait_for_example(|log| log.contains("is confirmed")).await;
-    let rotated = pod.exec(&["rotate", "payments-webhook", "--reason", "first rotation"]);
+    let rotated = pod.exec(&["rotate", "payments-webhook", "--reason", "first rotation", "--wait"]);
     assert!(rotated.status.success(), "{}", said(&rotated));
     let log = pod.wait_for_example(|log| log.matches("is confirmed").count() == 2).await;
     assert!(first.contains("payments-webhook v1-") && log.contains("payments-webhook v2-"), "{log}");

@@ -30,6 +30,11 @@ pub(super) struct Queue {
     waiting: VecDeque<Message>,
     /// The last that was given up, of each credential, until a later one is accepted.
     dead: BTreeMap<Name, Dead>,
+    /// The term in which it was worked on last; 0: none is known.
+    #[serde(default)]
+    term: u64,
+    /// When this process began to lead after another one: from then on what had waited is tried as if it was new.
+    taken_over_at: Option<Timestamp>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,6 +52,26 @@ impl Queue {
 
     pub(super) fn waiting(&self) -> usize {
         self.waiting.len()
+    }
+
+    /// As it stands in this term; `None` if it stood in it already. Where another process may have led since, that one may have sent
+    /// newer messages, and these as well: what isn't the newest of its credential goes, though it was tried, and the rest has all its
+    /// time again. Terms that follow on each other are a restart, which renews nothing.
+    pub(super) fn with_tenure(&self, term: u64, parcels: &[Parcel], now: Timestamp) -> Option<Queue> {
+        // 0: it doesn't lead any more, and the call comes to its end.
+        if term == 0 || term == self.term {
+            return None;
+        }
+        let mut queue = Queue { term, ..self.clone() };
+        if self.term.checked_add(1) != Some(term) || self.term == 0 {
+            queue.taken_over_at = Some(now);
+            let newest_known = |credential: &Name| {
+                let parcel = parcels.iter().find(|parcel| parcel.credential == *credential);
+                parcel.map(|parcel| parcel.revision).max(self.told.get(credential).copied())
+            };
+            queue.waiting.retain(|message| newest_known(&message.credential).is_none_or(|newest| newest <= message.revision));
+        }
+        Some(queue)
     }
 
     /// With a message for each credential that is newer than what was told of it; `None` if none is.
@@ -98,7 +123,8 @@ impl Queue {
 
     /// Whether the first was tried for so long that it is given up. One that only waited behind others is tried once at least.
     pub(super) fn is_first_late(&self, now: Timestamp, give_up_after: Duration) -> bool {
-        let waited = |first: &Message| Duration::try_from(now.duration_since(first.noticed_at)).unwrap_or_default();
+        let since = |first: &Message| self.taken_over_at.map_or(first.noticed_at, |at| at.max(first.noticed_at));
+        let waited = |first: &Message| Duration::try_from(now.duration_since(since(first))).unwrap_or_default();
         self.first().is_some_and(|first| first.tried && waited(first) >= give_up_after)
     }
 
@@ -228,6 +254,46 @@ mod tests {
         assert_eq!((dead.waiting(), dead.dead_letters().len()), (0, 1));
         let made_good = grown(&dead, &[("key", 2)]).unwrap().without_first();
         assert!(made_good.dead_letters().is_empty());
+    }
+
+    fn begun(queue: &Queue, term: u64, what: &[(&str, u64)], later: i64) -> Option<Queue> {
+        let application = application();
+        let cargo = cargo(&application, Way::Webhook, what);
+        queue.with_tenure(term, &cargo.parcels, cargo.now + jiff::SignedDuration::from_secs(later))
+    }
+
+    #[test]
+    fn who_leads_after_another_keeps_the_newest_only_and_tries_it_for_all_its_time() {
+        let day = Duration::from_secs(60);
+        let queue = begun(&Queue::default(), 3, &[], 0).unwrap();
+        let queue = grown(&queue, &[("key", 1), ("other", 1)]).unwrap().with_first_tried();
+        let queue = grown(&queue, &[("key", 2)]).unwrap();
+        let noticed_at = queue.first().unwrap().noticed_at;
+        let late = |queue: &Queue, seconds: i64| queue.is_first_late(noticed_at + jiff::SignedDuration::from_secs(seconds), day);
+        for term in [3, 0] {
+            assert_eq!(begun(&queue, term, &[("key", 9)], 100), None, "{term}");
+        }
+        let restarted = begun(&queue, 4, &[("key", 9)], 100).unwrap();
+        assert_eq!(line(&restarted), line(&queue), "nobody led since, so what was tried stays");
+        assert!(late(&restarted, 60), "and its time goes on");
+
+        let again = begun(&queue, 5, &[("other", 1)], 100).unwrap();
+        assert_eq!(line(&again), named(&[("other", 1), ("key", 2)]), "the newest that is known by the queue itself");
+        let again = begun(&queue, 5, &[("key", 3), ("other", 1)], 100).unwrap();
+        assert_eq!(line(&again), named(&[("other", 1)]), "or by what is to be delivered");
+        assert_eq!(line(&grown(&again, &[("key", 3), ("other", 1)]).unwrap()), named(&[("other", 1), ("key", 3)]));
+        let tried = again.with_first_tried();
+        assert!(!late(&tried, 159) && late(&tried, 160), "its time begins anew when the term does");
+        let restarted = begun(&tried, 6, &[], 150).unwrap();
+        assert!(late(&restarted, 160), "and not again at a restart");
+    }
+
+    #[test]
+    fn a_queue_of_no_known_term_is_taken_over() {
+        let text = br#"{"told":{"key":1},"waiting":[],"dead":{}}"#;
+        let queue: Queue = serde_json::from_slice(text).unwrap();
+        assert_eq!((queue.term, queue.taken_over_at), (0, None));
+        assert!(begun(&queue, 1, &[], 0).unwrap().taken_over_at.is_some());
     }
 
     #[test]

@@ -3,21 +3,20 @@
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use reqwest::header::{CONTENT_TYPE, DATE, HeaderMap, RETRY_AFTER};
 use reqwest::{Client, Response, StatusCode, Url};
 
 use super::message::Message;
 use super::signing::sign;
-use crate::delivery::CourierError;
+use crate::delivery::{Cargo, CourierError};
 use crate::domain::delivery::WebhookDelivery;
-use crate::domain::ids::Name;
 use crate::outbound::{self, NOT_ALLOWED, Reach, may_call};
 
 /// From the first packet to the end of the answer's head.
-const TIMEOUT: Duration = Duration::from_secs(15);
-/// Longer than that nobody makes us wait.
-const WAIT_MAX: Duration = Duration::from_secs(24 * 3_600);
+pub(super) const TIMEOUT: Duration = Duration::from_secs(15);
+/// A wait that the receiver asks for is kept up to this part of the time that a message is tried, a half: one that asks for a day, or
+/// for more, is asked a second time before the message is given up.
+const WAIT_MAX_PART: u32 = 2;
 
 /// What ends a message's way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,30 +27,25 @@ pub(super) enum Answer {
 }
 
 /// One client per reach, made when it is first needed: reading the machine's root certificates takes a while.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Sender {
+    timeout: Duration,
     public: OnceLock<Option<Client>>,
     named: OnceLock<Option<Client>>,
     loopback: OnceLock<Option<Client>>,
 }
 
 impl Sender {
-    pub(super) fn new() -> Sender {
-        Sender::default()
+    pub(super) fn new(timeout: Duration) -> Sender {
+        Sender { timeout, public: OnceLock::new(), named: OnceLock::new(), loopback: OnceLock::new() }
     }
 
     /// # Errors
     /// [`CourierError`] if it wasn't accepted: it is to be sent again, under the same id.
-    pub(super) async fn send(
-        &self,
-        asked: &WebhookDelivery,
-        message: &Message,
-        application: &Name,
-        now: Timestamp,
-    ) -> Result<Answer, CourierError> {
+    pub(super) async fn send(&self, cargo: &Cargo<'_>, asked: &WebhookDelivery, message: &Message) -> Result<Answer, CourierError> {
         let (url, reach) = address(asked)?;
-        let body = message.body(application).ok_or(CourierError::Refused("the message can't be written"))?;
-        let timestamp = now.as_second();
+        let body = message.body(&cargo.application.name).ok_or(CourierError::Refused("the message can't be written"))?;
+        let timestamp = cargo.now.as_second();
         let (secrets, id, signed) = (asked.secrets.clone(), message.id.clone(), body.clone());
         let signature = tokio::task::spawn_blocking(move || sign(&secrets, &id, timestamp, &signed)).await;
         let signature = signature.map_err(|_| CourierError::Unavailable("signing the message broke"))??;
@@ -60,7 +54,7 @@ impl Sender {
             Reach::Named => &self.named,
             Reach::Loopback => &self.loopback,
         };
-        let client = slot.get_or_init(|| outbound::client(reach, TIMEOUT)).as_ref();
+        let client = slot.get_or_init(|| outbound::client(reach, self.timeout)).as_ref();
         let client = client.ok_or(CourierError::Refused("TLS can't be used: are root certificates installed?"))?;
         let request = client
             .post(url)
@@ -70,7 +64,7 @@ impl Sender {
             .header("webhook-signature", signature)
             .body(body);
         let response = request.send().await.map_err(|error| kind_of(&error))?;
-        judge(&response)
+        judge(&response, cargo.give_up_after / WAIT_MAX_PART)
     }
 }
 
@@ -102,14 +96,15 @@ fn kind_of(error: &reqwest::Error) -> CourierError {
     })
 }
 
-fn judge(response: &Response) -> Result<Answer, CourierError> {
+fn judge(response: &Response, wait_max: Duration) -> Result<Answer, CourierError> {
     let status = response.status();
     match status {
         StatusCode::GONE => Ok(Answer::Gone),
         _ if status.is_success() => Ok(Answer::Accepted),
         StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
             let why = "the receiver asks to be left alone for a while";
-            Err(retry_after(response.headers()).map_or(CourierError::Unavailable(why), |wait| CourierError::Later { why, wait }))
+            let asked = retry_after(response.headers(), wait_max);
+            Err(asked.map_or(CourierError::Unavailable(why), |wait| CourierError::Later { why, wait }))
         }
         _ if status.is_redirection() => Err(CourierError::Refused("the receiver redirects, which isn't followed: name the address itself")),
         _ if status.is_client_error() => Err(CourierError::Refused("the receiver refuses it (4xx)")),
@@ -118,7 +113,7 @@ fn judge(response: &Response) -> Result<Answer, CourierError> {
 }
 
 /// Seconds, or a date, which is measured by the receiver's own: a clock of ours that is wrong makes us wait for nothing.
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+fn retry_after(headers: &HeaderMap, wait_max: Duration) -> Option<Duration> {
     let text = |name| headers.get(name)?.to_str().ok().map(str::trim);
     let asked = text(RETRY_AFTER)?;
     let wait = match asked.parse() {
@@ -128,7 +123,7 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
             Duration::try_from(date(asked)?.duration_since(date(text(DATE)?)?)).unwrap_or_default()
         }
     };
-    Some(wait.min(WAIT_MAX))
+    Some(wait.min(wait_max))
 }
 
 #[cfg(test)]
@@ -166,7 +161,9 @@ mod tests {
 
     #[rstest]
     #[case(&[("retry-after", "7")], Some(7))]
-    #[case(&[("retry-after", "999999999")], Some(86_400))]
+    #[case(&[("retry-after", "43201")], Some(43_200))]
+    #[case(&[("retry-after", "999999999")], Some(43_200))]
+    #[case(&[("retry-after", "Mon, 07 Nov 1994 08:49:00 GMT"), ("date", "Sun, 06 Nov 1994 08:49:00 GMT")], Some(43_200))]
     #[case(&[("retry-after", "Sun, 06 Nov 1994 08:49:37 GMT"), ("date", "Sun, 06 Nov 1994 08:49:00 GMT")], Some(37))]
     #[case(&[("retry-after", "Sun, 06 Nov 1994 08:00:00 GMT"), ("date", "Sun, 06 Nov 1994 08:49:00 GMT")], Some(0))]
     #[case(&[("retry-after", "Sun, 06 Nov 1994 08:49:37 GMT")], None)]
@@ -174,6 +171,6 @@ mod tests {
     #[case(&[], None)]
     fn a_receiver_says_when_to_come_back(#[case] headers: &[(&'static str, &'static str)], #[case] seconds: Option<u64>) {
         let headers: HeaderMap = headers.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
-        assert_eq!(retry_after(&headers), seconds.map(Duration::from_secs));
+        assert_eq!(retry_after(&headers, Duration::from_secs(43_200)), seconds.map(Duration::from_secs));
     }
 }

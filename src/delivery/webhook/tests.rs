@@ -3,6 +3,8 @@
 use std::collections::VecDeque;
 use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Mutex as Lock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use jiff::SignedDuration;
 use tempfile::TempDir;
@@ -24,7 +26,12 @@ enum Act {
     Answer(String),
     /// Closes without a word.
     Close,
+    /// Neither answers nor closes, for longer than anybody here waits.
+    Hang,
 }
+
+/// So that a courier that waits for ever fails its test, and doesn't hang it.
+const HANG: Duration = Duration::from_secs(60);
 
 fn status(line: &str, headers: &str) -> Act {
     Act::Answer(format!("HTTP/1.1 {line}\r\n{headers}content-length: 0\r\nconnection: close\r\n\r\n"))
@@ -42,6 +49,8 @@ struct Call {
 #[derive(Debug, Default)]
 struct Book {
     calls: Vec<Call>,
+    /// The first line of each request for anything but the hook: somebody was led there.
+    strays: Vec<String>,
     script: VecDeque<Act>,
     /// Once the script is over; `None`: 200.
     always: Option<Act>,
@@ -66,12 +75,23 @@ impl Receiver {
                 let text = read(&mut stream).await;
                 let act = {
                     let mut book = kept.lock().unwrap();
-                    book.calls.push(call(&text));
-                    let always = book.always.clone();
-                    book.script.pop_front().or(always).unwrap_or_else(|| status("200 OK", ""))
+                    if text.starts_with("POST /hook HTTP/1.1\r\n") {
+                        book.calls.push(call(&text));
+                        let always = book.always.clone();
+                        book.script.pop_front().or(always).unwrap_or_else(|| status("200 OK", ""))
+                    } else {
+                        book.strays.push(text.lines().next().unwrap_or_default().to_owned());
+                        status("200 OK", "")
+                    }
                 };
-                if let Act::Answer(answer) = act {
-                    stream.write_all(answer.as_bytes()).await.unwrap();
+                match act {
+                    Act::Answer(answer) => stream.write_all(answer.as_bytes()).await.unwrap(),
+                    Act::Close => {}
+                    // The next call is taken meanwhile.
+                    Act::Hang => drop(tokio::spawn(async move {
+                        tokio::time::sleep(HANG).await;
+                        drop(stream);
+                    })),
                 }
             }
         });
@@ -89,6 +109,10 @@ impl Receiver {
     fn calls(&self) -> Vec<Call> {
         self.book.lock().unwrap().calls.clone()
     }
+
+    fn strays(&self) -> Vec<String> {
+        self.book.lock().unwrap().strays.clone()
+    }
 }
 
 impl Drop for Receiver {
@@ -105,20 +129,25 @@ async fn read(stream: &mut tokio::net::TcpStream) -> String {
         bytes.extend_from_slice(&chunk[..count]);
         let text = String::from_utf8_lossy(&bytes).into_owned();
         let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
-        let length: usize = header(head, "content-length").parse().unwrap();
+        // A GET, which a redirect makes of it, has none.
+        let length: usize = find(head, "content-length").map_or(0, |length| length.parse().unwrap());
         if body.len() >= length {
             return text;
         }
     }
 }
 
+fn find<'h>(head: &'h str, name: &str) -> Option<&'h str> {
+    let mut headers = head.lines().filter_map(|line| line.split_once(": "));
+    headers.find(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+}
+
 fn header<'h>(head: &'h str, name: &str) -> &'h str {
-    head.lines().find_map(|line| line.split_once(": ").filter(|(found, _)| found.eq_ignore_ascii_case(name))).unwrap().1
+    find(head, name).unwrap()
 }
 
 fn call(text: &str) -> Call {
     let (head, body) = text.split_once("\r\n\r\n").unwrap();
-    assert!(head.starts_with("POST /hook HTTP/1.1\r\n"), "{head}");
     assert_eq!(header(head, "content-type"), "application/json");
     Call {
         id: header(head, "webhook-id").to_owned(),
@@ -128,10 +157,21 @@ fn call(text: &str) -> Call {
     }
 }
 
+/// The term of the process that the courier is of.
+#[derive(Debug)]
+struct Term(AtomicU64);
+
+impl Tenure for Term {
+    fn term(&self) -> u64 {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
 /// A receiver, an application that has it, and a courier with a folder of its own.
 struct Post {
     receiver: Receiver,
     home: TempDir,
+    term: Arc<Term>,
     application: Application,
     courier: WebhookCourier,
 }
@@ -142,8 +182,9 @@ impl Post {
         let home = tempfile::tempdir().unwrap();
         let mut application = courier_contract::application();
         application.delivery.webhook = Some(WebhookDelivery { url: receiver.url.clone(), secrets: Vec::new(), allow_private: true });
-        let courier = courier(&home);
-        let mut post = Post { receiver, home, application, courier };
+        let term = Arc::new(Term(AtomicU64::new(1)));
+        let courier = courier(&home, &term);
+        let mut post = Post { receiver, home, term, application, courier };
         post.sign_with(&SECRETS[..1]);
         post
     }
@@ -165,13 +206,18 @@ impl Post {
         self.courier.deliver(&cargo).await
     }
 
+    /// Another process begins to lead, and then this one again.
+    fn led_by_another(&self) {
+        self.term.0.fetch_add(2, Ordering::SeqCst);
+    }
+
     async fn dead(&self) -> Vec<DeadLetter> {
         self.courier.dead_letters(&self.application.name).await
     }
 }
 
-fn courier(home: &TempDir) -> WebhookCourier {
-    WebhookCourier::new(home.path().join("deliveries"), InstallationId(uuid::Uuid::from_u128(7)))
+fn courier(home: &TempDir, term: &Arc<Term>) -> WebhookCourier {
+    WebhookCourier::new(home.path().join("deliveries"), InstallationId(uuid::Uuid::from_u128(7)), Arc::clone(term) as _)
 }
 
 #[async_trait]
@@ -185,7 +231,9 @@ impl Stage for Post {
     }
 
     fn again(&mut self) {
-        self.courier = courier(&self.home);
+        // As each start does.
+        self.term.0.fetch_add(1, Ordering::SeqCst);
+        self.courier = courier(&self.home, &self.term);
     }
 
     fn break_target(&self) {
@@ -230,19 +278,23 @@ async fn a_message_names_what_changed_and_is_signed_by_each_secret() {
 #[tokio::test]
 async fn each_try_has_the_same_id_and_body_and_its_own_time() {
     let mut post = Post::new().await;
-    let moved = "location: http://127.0.0.1:1/elsewhere\r\n";
+    // To the receiver itself, where who follows it is seen, and answered with 200.
+    let moved = format!("location: {}\r\n", post.receiver.url.replace("/hook", "/elsewhere"));
     let acts = [
-        status("500 Internal Server Error", ""),
-        Act::Close,
-        status("302 Found", moved),
-        status("404 Not Found", ""),
-        Act::Answer("what is this\r\n\r\n".to_owned()),
-        status("503 Service Unavailable", "retry-after: 7\r\n"),
+        (status("500 Internal Server Error", ""), "fails (5xx)"),
+        (Act::Close, "closed the connection"),
+        (status("302 Found", &moved), "redirects"),
+        // This one would be followed by a POST, with the body.
+        (status("307 Temporary Redirect", &moved), "redirects"),
+        (status("404 Not Found", ""), "refuses it (4xx)"),
+        (Act::Answer("what is this\r\n\r\n".to_owned()), "closed the connection"),
+        (status("503 Service Unavailable", "retry-after: 7\r\n"), "left alone"),
     ];
     let count = acts.len();
-    post.receiver.will(acts);
-    for number in 0..count {
+    post.receiver.will(acts.iter().map(|(act, _)| act.clone()));
+    for (number, (act, reason)) in acts.iter().enumerate() {
         let error = post.step(&[("key", 1)], i64::try_from(number).unwrap()).await.unwrap_err();
+        assert!(error.to_string().contains(reason), "{act:?}: {error}");
         let asked = error.retry_after().map(|wait| wait.as_secs());
         assert_eq!(asked, (number == count - 1).then_some(7), "{error}");
         if number == 2 {
@@ -252,10 +304,71 @@ async fn each_try_has_the_same_id_and_body_and_its_own_time() {
     }
     assert_eq!(post.step(&[("key", 1)], 9).await.unwrap().outcome, Outcome::Delivered);
     let calls = post.receiver.calls();
-    assert_eq!(calls.len(), count + 1, "each try was one call, and no redirect was followed");
+    assert_eq!(calls.len(), count + 1, "each try was one call");
+    let strays = post.receiver.strays();
+    assert!(strays.is_empty(), "no redirect was followed: {strays:?}");
     assert!(calls.iter().all(|call| call.id == calls[0].id && call.body == calls[0].body));
     assert!(calls.windows(2).all(|pair| pair[0].timestamp < pair[1].timestamp));
     assert_ne!(calls[0].signatures, calls[1].signatures, "the time is signed, too");
+}
+
+#[tokio::test]
+async fn who_takes_a_message_and_never_answers_is_sent_it_again() {
+    let mut post = Post::new().await;
+    post.courier.sender = Sender::new(Duration::from_secs(2));
+    post.receiver.will([Act::Hang]);
+    let error = post.step(&[("key", 1)], 0).await.unwrap_err();
+    assert_eq!(error, CourierError::Unavailable("the receiver takes too long"));
+    assert_eq!(post.step(&[("key", 1)], 1).await.unwrap().outcome, Outcome::Delivered);
+    let [first, second] = post.receiver.calls().try_into().unwrap();
+    assert_eq!((&first.id, &first.body), (&second.id, &second.body));
+}
+
+#[tokio::test]
+async fn who_asks_to_be_left_alone_for_too_long_is_sent_it_again_before_it_is_given_up() {
+    let post = Post::new().await;
+    post.receiver.will([status("503 Service Unavailable", "retry-after: 86400\r\n")]);
+    let error = post.step(&[("key", 1)], 0).await.unwrap_err();
+    let wait = error.retry_after().unwrap().as_secs();
+    assert_eq!(wait, 30, "a message is tried for 60 s here");
+    assert_eq!(post.step(&[("key", 1)], i64::try_from(wait).unwrap()).await.unwrap().outcome, Outcome::Delivered);
+    assert_eq!(post.receiver.calls().len(), 2);
+}
+
+#[tokio::test]
+async fn who_leads_after_another_sends_no_older_news() {
+    let post = Post::new().await;
+    post.receiver.will([status("500 Internal Server Error", "")]);
+    assert!(post.step(&[("key", 1), ("other", 1)], 0).await.is_err());
+    post.led_by_another();
+    for left in [1, 0] {
+        let progress = post.step(&[("key", 3), ("other", 1)], 100).await.unwrap();
+        assert_eq!(progress, Progress { outcome: Outcome::Delivered, left });
+    }
+    let told = post.receiver.calls();
+    let is_about = |call: &Call, what: &str| call.body.contains(what);
+    assert_eq!(told.len(), 3);
+    assert!(is_about(&told[0], r#""credential":"key""#) && is_about(&told[0], r#""revision":1"#), "{told:?}");
+    assert!(is_about(&told[1], r#""credential":"other""#), "{told:?}");
+    assert!(is_about(&told[2], r#""credential":"key""#) && is_about(&told[2], r#""revision":3"#), "{told:?}");
+    assert!(post.dead().await.is_empty());
+}
+
+#[tokio::test]
+async fn who_leads_after_another_tries_a_message_for_all_its_time_and_a_restart_adds_none() {
+    let mut post = Post::new().await;
+    post.receiver.always(Some(status("500 Internal Server Error", "")));
+    assert!(post.step(&[("key", 1)], 0).await.is_err());
+    post.led_by_another();
+    // Long after the 60 s since it was noticed: the other one may have sent it.
+    assert!(post.step(&[("key", 1)], 100).await.is_err());
+    post.again();
+    assert!(post.step(&[("key", 1)], 159).await.is_err());
+    assert_eq!(post.step(&[("key", 1)], 160).await.unwrap().outcome, Outcome::GivenUp(TOO_LONG));
+    let calls = post.receiver.calls();
+    assert_eq!(calls.len(), 3);
+    assert!(calls.iter().all(|call| call.id == calls[0].id && call.body == calls[0].body), "{calls:?}");
+    assert_eq!(post.dead().await.len(), 1);
 }
 
 #[tokio::test]
