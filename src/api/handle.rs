@@ -23,7 +23,7 @@ use super::identity::{Caller, Peer, authenticate};
 use super::limits::{Counters, Limits};
 use super::path::{self, Query, Route};
 use super::problem::{Problem, REQUEST_ID, Slug};
-use super::routes::{self, Endpoint, Who};
+use super::routes::{self, Endpoint, Taker, Who};
 use super::service::{Rewraps, Service, Snapshots};
 use super::wire::Unread;
 use super::{credentials, incident, launch, openapi, operate};
@@ -171,7 +171,7 @@ async fn respond(call: Call<'_>, peer: Peer, route: Route) -> Answered {
     if call.endpoint.body.is_none() && !call.body.is_end_stream() {
         return Err(Problem::bad_request("this call takes no body"));
     }
-    if is_order(call.endpoint) {
+    if call.endpoint.taken_by == Taker::Leader {
         call.api.service.takes_orders()?;
     }
     dispatch(call, caller, route).await
@@ -183,12 +183,6 @@ fn as_named(call: &Call<'_>, caller: Caller) -> Result<Caller, Problem> {
         Some(application) => caller.only_as(&application),
         None => Ok(caller),
     }
-}
-
-/// Whatever changes more than what one instance holds, which every replica writes down, or leaves to who leads what it reports. A rewrap
-/// is about the own file.
-fn is_order(endpoint: &Endpoint) -> bool {
-    endpoint.method != "GET" && !matches!(endpoint.name, "confirm" | "report" | "rewrap")
 }
 
 async fn dispatch(call: Call<'_>, caller: Caller, route: Route) -> Answered {

@@ -23,6 +23,8 @@ pub(super) struct Endpoint {
     pub(super) path: &'static str,
     pub(super) route: fn(&Names<'_>) -> Result<Route, Problem>,
     pub(super) who: Who,
+    /// Any replica for a `GET` and who leads for all else, unless the row says otherwise: what is forgotten here is refused, not lost.
+    pub(super) taken_by: Taker,
     /// The query parameters that it takes.
     pub(super) query: &'static [&'static str],
     /// The headers that mean something to it, beside `Authorization`.
@@ -47,6 +49,16 @@ pub(super) enum Who {
     Operator(Right),
     /// An operator who may `rotate`, or for a stolen key one who may `revoke`.
     Rotator,
+}
+
+/// Which of several replicas takes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Taker {
+    /// Each of them. Beside reads that is what one instance holds, which every replica writes down; what it reports, which is left to
+    /// who leads; and a rewrap, which is about the own file.
+    Any,
+    /// The one that leads: it is an order. The others refuse it, and tell who leads.
+    Leader,
 }
 
 /// The form of a document, from the type that is written or read.
@@ -102,6 +114,7 @@ const fn row(method: &'static str, path: &'static str, name: &'static str, route
         path,
         route,
         who: Who::Anybody,
+        taken_by: if matches!(method.as_bytes(), b"GET") { Taker::Any } else { Taker::Leader },
         query: &[],
         headers: &[],
         body: None,
@@ -160,6 +173,7 @@ sent, and whoever names the version in `If-None-Match` counts as holding it.",
     },
     Endpoint {
         who: Who::Application,
+        taken_by: Taker::Any,
         headers: &[INSTANCE, APPLICATION],
         body: Some(Taken { form: form::<WrittenConfirmation>, required: true }),
         summary: "Confirm that nothing older is in use",
@@ -177,6 +191,7 @@ sent, and whoever names the version in `If-None-Match` counts as holding it.",
     },
     Endpoint {
         who: Who::Application,
+        taken_by: Taker::Any,
         headers: &[INSTANCE, APPLICATION],
         body: Some(Taken { form: form::<WrittenReport>, required: true }),
         summary: "Report that a version doesn't work",
@@ -227,6 +242,7 @@ of ours.",
     },
     Endpoint {
         who: Who::Operator(Right::Revoke),
+        taken_by: Taker::Any,
         body: Some(Taken { form: form::<WrittenRewrap>, required: false }),
         summary: "Seal the store with another key",
         about: "Answers when the new key opens everything; `GET /v1/rewrap` shows how the rest goes. Rows are sealed anew while everything \

@@ -55,7 +55,10 @@ fn tell_of_deliveries(metrics: &Metrics, engine: &Engine) {
     let all = engine.deliveries();
     for way in Way::ALL {
         let of_way: Vec<&DeliveryStatus> = all.iter().filter(|status| status.way == way).collect();
-        let failing = of_way.iter().filter(|status| matches!(status.state, DeliveryState::Failing | DeliveryState::Dead)).count();
+        let failing = of_way
+            .iter()
+            .filter(|status| matches!(status.state, DeliveryState::Failing | DeliveryState::Dead | DeliveryState::Left))
+            .count();
         metrics.delivery_standing(way.as_str(), failing, of_way.iter().map(|status| status.dead_letters.len()).sum());
     }
 }

@@ -4,24 +4,17 @@ use std::sync::Arc;
 
 use crate::delivery::Courier;
 use crate::delivery::file::FileCourier;
-use crate::delivery::webhook::{Tenure, WebhookCourier};
+use crate::delivery::webhook::WebhookCourier;
 use crate::engine::Engine;
 use crate::runtime::config::Config;
 use crate::sealing::Keyring;
 
 use super::secrets;
 
-impl Tenure for Engine {
-    fn term(&self) -> u64 {
-        self.leading().1
-    }
-}
-
 /// One courier for each way.
 pub(super) fn couriers(config: &Config, engine: &Arc<Engine>, keyring: Arc<Keyring>) -> Vec<Arc<dyn Courier>> {
-    let queues = config.data_directory().join("deliveries");
     let (installation, _) = engine.leading();
     let secrets = secrets::courier(&config.cluster, installation, keyring);
-    let webhook = WebhookCourier::new(queues, installation, Arc::clone(engine) as _);
-    vec![Arc::new(FileCourier::new()), Arc::new(secrets), Arc::new(webhook)]
+    let webhook = WebhookCourier::new(installation, Arc::clone(engine) as _);
+    vec![Arc::new(FileCourier), Arc::new(secrets), Arc::new(webhook)]
 }

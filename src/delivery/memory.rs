@@ -1,13 +1,16 @@
 //! Deliveries that only remember: for tests.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 
-use super::{Cargo, Change, Courier, CourierError, DeadLetter, Delivery, Outcome, Progress};
+use super::webhook::Outboxes;
+use super::{Cargo, Change, Courier, CourierError, Delivery, Outcome, Progress};
 use crate::domain::delivery::Way;
+use crate::domain::dispatch::Place;
 use crate::domain::ids::{Name, VersionId};
+use crate::domain::outbox::{DeadLetter, Outbox};
 
 /// Keeps all announcements in their order.
 #[derive(Debug, Default)]
@@ -50,6 +53,8 @@ struct State {
     dead: BTreeMap<Name, Vec<DeadLetter>>,
     calls: usize,
     deliveries: usize,
+    refuses_withdrawal: Option<CourierError>,
+    withdrawn: Vec<Place>,
 }
 
 impl MemoryCourier {
@@ -70,6 +75,16 @@ impl MemoryCourier {
     /// The next call gives the state up.
     pub fn give_up(&self, reason: &'static str) {
         self.state().give_up = Some(reason);
+    }
+
+    /// From now on nothing can be taken away; `None`: it can.
+    pub fn refuse_withdrawal(&self, fault: Option<CourierError>) {
+        self.state().refuses_withdrawal = fault;
+    }
+
+    /// Where what was there was taken away, in order.
+    pub fn withdrawn(&self) -> Vec<Place> {
+        self.state().withdrawn.clone()
     }
 
     /// What the application's target has.
@@ -127,8 +142,56 @@ impl Courier for MemoryCourier {
         Ok(Progress { outcome: Outcome::Delivered, left: 0 })
     }
 
+    async fn withdraw(&self, _application: &Name, place: &Place) -> Result<(), CourierError> {
+        let mut state = self.state();
+        if let Some(fault) = state.refuses_withdrawal {
+            return Err(fault);
+        }
+        state.withdrawn.push(place.clone());
+        Ok(())
+    }
+
     async fn dead_letters(&self, application: &Name) -> Vec<DeadLetter> {
         self.state().dead.get(application).cloned().unwrap_or_default()
+    }
+}
+
+/// Outboxes that its copies share, as processes share a journal.
+#[derive(Debug, Clone, Default)]
+pub struct MemoryOutboxes(Arc<Mutex<Outbound>>);
+
+#[derive(Debug, Default)]
+struct Outbound {
+    outboxes: BTreeMap<Name, Outbox>,
+    /// After so many writings one fails, without an effect.
+    fault: Option<(usize, CourierError)>,
+}
+
+impl MemoryOutboxes {
+    fn state(&self) -> MutexGuard<'_, Outbound> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// After so many writings from now on, one fails.
+    pub fn fail_after(&self, writings: usize, fault: CourierError) {
+        self.state().fault = Some((writings, fault));
+    }
+}
+
+#[async_trait]
+impl Outboxes for MemoryOutboxes {
+    async fn outbox(&self, application: &Name) -> Result<Outbox, CourierError> {
+        Ok(self.state().outboxes.get(application).cloned().unwrap_or_default())
+    }
+
+    async fn keep(&self, application: &Name, outbox: &Outbox) -> Result<(), CourierError> {
+        let mut state = self.state();
+        state.fault = match state.fault.take() {
+            Some((0, fault)) => return Err(fault),
+            later => later.map(|(writings, fault)| (writings - 1, fault)),
+        };
+        state.outboxes.insert(application.clone(), outbox.clone());
+        Ok(())
     }
 }
 

@@ -20,8 +20,10 @@ use jiff::Timestamp;
 
 use crate::domain::credential::Environment;
 use crate::domain::delivery::Way;
+use crate::domain::dispatch::Place;
 use crate::domain::document::Document;
 use crate::domain::ids::{Name, ObjectName, VersionId};
+use crate::domain::outbox::DeadLetter;
 use crate::domain::policy::Application;
 
 /// Something that an application can see has changed. Carries no material: who is told fetches it, and is recorded.
@@ -120,24 +122,11 @@ pub struct Remark {
     pub stragglers: Vec<ObjectName>,
 }
 
-/// A message that was given up.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DeadLetter {
-    /// The message's own id, the same on each try.
-    pub id: String,
-    pub credential: Name,
-    pub version: VersionId,
-    pub revision: u64,
-    pub given_up_at: Timestamp,
-    /// Ours, as [`Outcome::GivenUp`] said it.
-    pub reason: String,
-}
-
 /// Brings applications' states to where they are wanted, by one way.
 ///
-/// Only the latest state is promised. A courier remembers durably what it delivered (in the target itself, or in a file of its own), so
-/// that a restart with nothing changed delivers nothing. The caller sees to it that one application has one call at a time, that only
-/// the process that leads calls, and waits between failures.
+/// Only the latest state is promised. A courier remembers durably what it delivered (in the target itself, or in the journal), so that a
+/// restart with nothing changed delivers nothing. The caller sees to it that one application has one call at a time, that only the
+/// process that leads calls, that it is known where values lie, and waits between failures.
 #[async_trait]
 pub trait Courier: Send + Sync + fmt::Debug {
     fn way(&self) -> Way;
@@ -148,11 +137,12 @@ pub trait Courier: Send + Sync + fmt::Debug {
     /// [`CourierError`]: the target has what it had before, or all of the new state; never a mix that an application could read.
     async fn deliver(&self, cargo: &Cargo<'_>) -> Result<Progress, CourierError>;
 
-    /// This way isn't asked for any more: the document dropped it, or is gone. `application` is as it was last.
+    /// Values of this application aren't wanted at `place` any more: its document dropped it or names another one, or is gone. Takes
+    /// away what is the application's there, and makes nothing anew for that.
     ///
     /// # Errors
     /// [`CourierError`]: it may be repeated.
-    async fn withdraw(&self, _application: &Application) -> Result<(), CourierError> {
+    async fn withdraw(&self, _application: &Name, _place: &Place) -> Result<(), CourierError> {
         Ok(())
     }
 

@@ -6,6 +6,7 @@
 pub mod access;
 pub mod credential;
 pub mod delivery;
+pub mod dispatch;
 pub mod document;
 pub mod due;
 pub mod environment;
@@ -22,6 +23,7 @@ pub mod ledger;
 pub mod manual;
 pub mod material;
 pub mod mutants;
+pub mod outbox;
 pub mod policy;
 pub mod provider;
 pub mod quota;

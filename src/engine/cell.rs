@@ -51,8 +51,22 @@ pub(super) struct Cell {
     pub(super) loads: Turns<Shared>,
 }
 
-/// Of which version a reading was, in which revision, by which documents, and what it came to. It keeps no secret alive.
-pub(super) type Shared = ((VersionId, u64, usize), Result<(Weak<Served>, bool), ReadError>);
+/// One reading of the store, as those see it who share it. It keeps no secret alive.
+#[derive(Clone)]
+pub(super) struct Shared {
+    pub(super) of: Wanted,
+    /// As [`Loaded`], for as long as somebody else has it.
+    pub(super) outcome: Result<(Weak<Served>, bool), ReadError>,
+}
+
+/// What a reading of the store is to find: who wants something else can't take it.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct Wanted {
+    pub(super) version: VersionId,
+    pub(super) revision: u64,
+    /// By which documents it is judged: see `Context::documents_id`.
+    pub(super) documents: usize,
+}
 
 /// What is served, and whether the store was away when it was looked at.
 pub(super) type Loaded = (Arc<Served>, bool);

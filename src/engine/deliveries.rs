@@ -13,10 +13,11 @@ use super::backoff::wait_after;
 use super::errors::ReadError;
 use super::views::{CredentialStatus, DeadLetterStatus, DeliveryState, DeliveryStatus, StatusProblem};
 use super::{Engine, Reader};
-use crate::delivery::{DeadLetter, Parcel};
+use crate::delivery::Parcel;
 use crate::domain::access::may_read;
 use crate::domain::delivery::Way;
 use crate::domain::ids::{Name, ObjectName, VersionId};
+use crate::domain::outbox::DeadLetter;
 use crate::domain::policy::{Application, Policies};
 use crate::domain::rollout::common_view;
 
@@ -145,6 +146,24 @@ impl Engine {
         status.dead_letters = dead.into_iter().map(letter).collect();
     }
 
+    /// What was brought this way to a place that isn't asked for any more couldn't be taken away, for this reason: also of an
+    /// application that has no document any more. `None`: nothing is left anywhere.
+    pub fn note_left(&self, application: &Name, way: Way, reason: Option<String>) {
+        let is_asked = self.recipient(application, way).is_some();
+        let key = (application.clone(), way);
+        match reason {
+            Some(reason) => {
+                let mut deliveries = self.deliveries.lock().unwrap_or_else(PoisonError::into_inner);
+                deliveries.entry(key).or_insert_with(|| fresh(application.clone(), way));
+                drop(deliveries);
+                self.note_delivery(application, way, DeliveryState::Left, Some(reason), Vec::new(), Vec::new());
+            }
+            None if !is_asked => drop(self.deliveries.lock().unwrap_or_else(PoisonError::into_inner).remove(&key)),
+            // Its next round says how it stands.
+            None => {}
+        }
+    }
+
     /// How all ways of all applications stand.
     pub fn deliveries(&self) -> Vec<DeliveryStatus> {
         self.deliveries.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
@@ -167,16 +186,7 @@ impl Engine {
         let mut deliveries = self.deliveries.lock().unwrap_or_else(PoisonError::into_inner);
         deliveries.retain(|key, _| asked.contains(key));
         for (application, way) in asked {
-            let fresh = DeliveryStatus {
-                application: application.clone(),
-                way,
-                state: DeliveryState::Waiting,
-                since: None,
-                reason: None,
-                stragglers: Vec::new(),
-                dead_letters: Vec::new(),
-            };
-            deliveries.entry((application, way)).or_insert(fresh);
+            deliveries.entry((application.clone(), way)).or_insert_with(|| fresh(application, way));
         }
     }
 
@@ -214,6 +224,11 @@ fn asked(policies: &Policies) -> impl Iterator<Item = (Name, Way)> {
     applications.flat_map(|application| application.delivery.ways().map(|way| (application.name.clone(), way)))
 }
 
+fn fresh(application: Name, way: Way) -> DeliveryStatus {
+    let state = DeliveryState::Waiting;
+    DeliveryStatus { application, way, state, since: None, reason: None, stragglers: Vec::new(), dead_letters: Vec::new() }
+}
+
 fn withheld(error: ReadError) -> Withheld {
     Withheld(match error {
         ReadError::StoreUnavailable => "the store can't be reached and nothing is cached",
@@ -245,6 +260,10 @@ pub(super) fn delivery_problem(status: &DeliveryStatus) -> Option<StatusProblem>
         DeliveryState::Failing => {
             ("delivery-failing", format!("`{application}` isn't told of changes by {way}: {reason}; it is tried again"))
         }
+        DeliveryState::Left => (
+            "delivery-left",
+            format!("what went to `{application}` by {way} lies where nobody asks for it any more: {reason}; it is tried again"),
+        ),
         DeliveryState::Dead => {
             let about: Vec<&str> = status.dead_letters.iter().map(|letter| letter.credential.as_str()).collect();
             let about = about.join(", ");

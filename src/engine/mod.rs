@@ -12,6 +12,7 @@ mod cell;
 pub mod clock;
 mod confirm;
 mod deliveries;
+mod dispatches;
 mod drift;
 mod drive;
 pub mod errors;
@@ -89,6 +90,8 @@ use roll::Roll;
 use views::DeliveryStatus;
 
 pub use deliveries::{Reference, Withheld};
+use dispatches::Dispatches;
+pub use dispatches::Fate;
 pub use holdings::StreamGuard;
 pub use pods::BoundPod;
 pub use status::VersionView;
@@ -207,6 +210,8 @@ pub struct Engine {
     launching: tokio::sync::Mutex<()>,
     /// How the ways of delivery beside the stream stand; in memory, because each start looks at every target anew.
     deliveries: Mutex<BTreeMap<(Name, Way), DeliveryStatus>>,
+    /// What couriers have to remember, as the journal says too.
+    dispatches: tokio::sync::Mutex<Dispatches>,
 }
 
 impl fmt::Debug for Engine {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::audit::Action;
-use super::cell::{Cell, Loaded, Served};
+use super::cell::{Cell, Loaded, Served, Shared, Wanted};
 use super::errors::ReadError;
 use super::follow::Contact;
 use super::gather::Context;
@@ -153,7 +153,7 @@ impl Engine {
 
     /// Of thousands who want a new version at once, one asks the store.
     async fn load_together(&self, cell: &Cell, context: &Context, ledger: &Ledger, view: View<'_>) -> Result<Loaded, ReadError> {
-        let wanted = (view.version.clone(), view.revision, context.documents_id());
+        let wanted = Wanted { version: view.version.clone(), revision: view.revision, documents: context.documents_id() };
         for _ in 0..READ_TRIES {
             let mut ours = None;
             let load = async {
@@ -164,14 +164,15 @@ impl Engine {
                 };
                 // Ours stays until we have it: what others share keeps no secret alive.
                 ours = loaded.as_ref().ok().map(|(served, _)| served.clone());
-                (wanted.clone(), loaded.map(|(served, stale)| (Arc::downgrade(&served), stale)))
+                let outcome = loaded.map(|(served, stale)| (Arc::downgrade(&served), stale));
+                Shared { of: wanted.clone(), outcome }
             };
-            let (of, loaded) = cell.loads.share(load).await;
+            let Shared { of, outcome } = cell.loads.share(load).await;
             // While a version is rolled out, two are served: the other one is somebody else's. So is what was read by other documents.
             if of != wanted {
                 continue;
             }
-            let (served, stale) = loaded?;
+            let (served, stale) = outcome?;
             let Some(served) = served.upgrade() else { break };
             drop(ours);
             return Ok((served, stale));

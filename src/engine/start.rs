@@ -87,6 +87,7 @@ impl Engine {
             launches: RwLock::default(),
             launching: tokio::sync::Mutex::default(),
             deliveries: Mutex::default(),
+            dispatches: tokio::sync::Mutex::default(),
         }
     }
 

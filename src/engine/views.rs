@@ -74,6 +74,8 @@ pub enum DeliveryState {
     Failing,
     /// A message was given up, and no later one was accepted in its place.
     Dead,
+    /// What was brought to a place that isn't asked for any more couldn't be taken away; it is tried again.
+    Left,
 }
 
 /// A message that was given up.

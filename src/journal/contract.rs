@@ -13,10 +13,14 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::{Anchor, Changed, Cursor, Heartbeat, History, HoldingChange, Holdings, Journal, JournalError, Pause, Position, SealedCopy};
+use crate::domain::credential::Environment;
+use crate::domain::delivery::Way;
+use crate::domain::dispatch::{Dispatch, Place};
 use crate::domain::holders::Holding;
 use crate::domain::ids::{InstallationId, Name, OperationId};
 use crate::domain::launch::{Launch, SignOff};
 use crate::domain::ledger::{Closure, Fingerprint, Ledger};
+use crate::domain::outbox::{Outbox, Subject};
 use crate::domain::rotation::{Event, Instant};
 use crate::sealing::Sealed;
 
@@ -37,6 +41,7 @@ pub async fn contract<J: Journal>(mut make: impl FnMut() -> J) {
     the_heartbeat_is_kept(&make()).await;
     the_pause_is_kept(&make()).await;
     launches_are_kept(&make()).await;
+    dispatches_are_kept(&make()).await;
 }
 
 fn name(text: &str) -> Name {
@@ -277,6 +282,51 @@ async fn launches_are_kept(journal: &impl Journal) {
     assert_eq!(late, Err(JournalError::Deposed));
     assert_eq!(journal.launches().await.unwrap(), kept);
     journal.write_launch(next, &name("a"), &Launch::default()).await.unwrap();
+}
+
+async fn dispatches_are_kept(journal: &impl Journal) {
+    let now = Timestamp::from_second(1_700_000_000).unwrap();
+    let subject = |revision: u64| Subject {
+        credential: name("dinie"),
+        environment: Environment::Production,
+        version: format!("v{revision}").parse().unwrap(),
+        revision,
+    };
+    let outbox = |revision| Outbox::default().with_changes(InstallationId(Uuid::from_u128(7)), &name("a"), [subject(revision)], now);
+    let messages = Dispatch { outbox: outbox(3).unwrap().with_first_tried(), ..Dispatch::default() };
+    let dead = Dispatch { outbox: outbox(4).unwrap().with_first_dead(now, "nobody wants it"), ..Dispatch::default() };
+    let folder = Place::Folder { directory: "/run/a b/ä".into(), mode: 0o440, owner: Some(7), group: None };
+    let secret = Place::Secret { namespace: name("shop"), secret: "a.b".parse().unwrap() };
+    let places = Dispatch { places: vec![folder, secret], ..Dispatch::default() };
+    assert_eq!(journal.dispatches().await.unwrap(), []);
+    let term = journal.begin_term().await.unwrap();
+    let longest = "a".repeat(63);
+    let mut kept: Vec<((Name, Way), Dispatch)> = Vec::new();
+    let writings = [
+        ("a", Way::Webhook, &messages),
+        ("a-file", Way::File, &places),
+        ("a", Way::File, &places),
+        ("a", Way::Webhook, &dead),
+        (&longest, Way::KubernetesSecret, &places),
+        ("a", Way::File, &Dispatch::default()),
+    ];
+    for (application, way, dispatch) in writings {
+        let of = (name(application), way);
+        journal.write_dispatch(term, &of.0, way, dispatch).await.unwrap();
+        kept.retain(|(known, _)| *known != of);
+        kept.push((of, dispatch.clone()));
+        kept.sort_by(|(one, _), (other, _)| one.cmp(other));
+        assert_eq!(sorted(journal.dispatches().await.unwrap()), kept);
+    }
+    let next = journal.begin_term().await.unwrap();
+    assert_eq!(journal.write_dispatch(term, &name("a"), Way::Webhook, &messages).await, Err(JournalError::Deposed));
+    assert_eq!(sorted(journal.dispatches().await.unwrap()), kept);
+    journal.write_dispatch(next, &name("a"), Way::Webhook, &messages).await.unwrap();
+}
+
+fn sorted(mut found: Vec<((Name, Way), Dispatch)>) -> Vec<((Name, Way), Dispatch)> {
+    found.sort_by(|(one, _), (other, _)| one.cmp(other));
+    found
 }
 
 async fn the_pause_is_kept(journal: &impl Journal) {

@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{Changes, Cursor, Heartbeat, History, HoldingChange, Holdings, Journal, JournalError, Pause, Position, SealedCopy, copy_of};
+use crate::domain::delivery::Way;
+use crate::domain::dispatch::Dispatch;
 use crate::domain::holders::Holding;
 use crate::domain::ids::{InstallationId, Name, VersionId};
 use crate::domain::launch::Launch;
@@ -26,6 +28,7 @@ const TERM: At<'static> = ("term", "", "");
 const PAUSE: At<'static> = ("pause", "", "");
 /// With the application as its second word.
 const LAUNCH: &str = "launch";
+const DISPATCH: &str = "dispatch";
 const HEARTBEAT: At<'static> = ("heartbeat", "", "");
 
 /// Events, holdings and the heartbeat in the embedded file.
@@ -36,8 +39,10 @@ pub struct EmbeddedJournal {
 
 impl EmbeddedJournal {
     /// What belongs to no credential is the newest process's to write.
-    async fn write_setting<T: Serialize + Send + Sync + 'static>(&self, term: u64, at: At<'static>, value: T) -> Result<(), JournalError> {
+    async fn write_setting<T: Serialize + Send + Sync + 'static>(&self, term: u64, at: At<'_>, value: T) -> Result<(), JournalError> {
+        let (kind, one, other) = (at.0.to_owned(), at.1.to_owned(), at.2.to_owned());
         let written = self.embedded.write(move |transaction, keyring| {
+            let at = (kind.as_str(), one.as_str(), other.as_str());
             let mut meta = transaction.open_table(META)?;
             let highest: u64 = load(keyring, META, &meta, TERM)?.unwrap_or_default();
             if term < highest {
@@ -253,18 +258,26 @@ impl Journal for EmbeddedJournal {
     }
 
     async fn write_launch(&self, term: u64, application: &Name, launch: &Launch) -> Result<(), JournalError> {
-        let (name, launch) = (application.clone(), launch.clone());
-        let written = self.embedded.write(move |transaction, keyring| {
-            let mut table = transaction.open_table(META)?;
-            let highest: u64 = load(keyring, META, &table, TERM)?.unwrap_or_default();
-            if term < highest {
-                return Ok(false);
-            }
-            let at = (LAUNCH, name.as_str(), "");
-            table.insert(at, encode(keyring, META, at, &launch)?.as_slice())?;
-            Ok(true)
+        self.write_setting(term, (LAUNCH, application.as_str(), ""), launch.clone()).await
+    }
+
+    async fn dispatches(&self) -> Result<Vec<((Name, Way), Dispatch)>, JournalError> {
+        let read = self.embedded.read(|transaction, keyring| {
+            let table = transaction.open_table(META)?;
+            let each = table.range((DISPATCH, "", "")..(DISPATCH, "~", ""))?.map(|row| {
+                let (at, row) = row?;
+                let (_, application, way) = at.value();
+                let way = Way::ALL.into_iter().find(|each| each.as_str() == way);
+                let of = application.parse().ok().zip(way).ok_or(Broken::Row("a name was altered"))?;
+                Ok((of, decode(keyring, META, at.value(), row.value())?))
+            });
+            each.collect::<Result<Vec<_>, Broken>>()
         });
-        if written.await? { Ok(()) } else { Err(JournalError::Deposed) }
+        Ok(read.await?)
+    }
+
+    async fn write_dispatch(&self, term: u64, application: &Name, way: Way, dispatch: &Dispatch) -> Result<(), JournalError> {
+        self.write_setting(term, (DISPATCH, application.as_str(), way.as_str()), dispatch.clone()).await
     }
 
     /// The file is this process's alone.

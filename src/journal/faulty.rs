@@ -5,6 +5,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::{Changes, Cursor, Heartbeat, History, HoldingChange, Holdings, Journal, JournalError, Pause, Position, SealedCopy};
+use crate::domain::delivery::Way;
+use crate::domain::dispatch::Dispatch;
 use crate::domain::ids::{InstallationId, Name};
 use crate::domain::launch::Launch;
 use crate::domain::rotation::Event;
@@ -137,6 +139,19 @@ impl<J: Journal> Journal for FaultyJournal<J> {
         let point = self.faults.point("journal.write_launch");
         point.before()?;
         let outcome = self.inner.write_launch(term, application, launch).await;
+        point.after()?;
+        outcome
+    }
+
+    async fn dispatches(&self) -> Result<Vec<((Name, Way), Dispatch)>, JournalError> {
+        self.faults.alive()?;
+        self.inner.dispatches().await
+    }
+
+    async fn write_dispatch(&self, term: u64, application: &Name, way: Way, dispatch: &Dispatch) -> Result<(), JournalError> {
+        let point = self.faults.point("journal.write_dispatch");
+        point.before()?;
+        let outcome = self.inner.write_dispatch(term, application, way, dispatch).await;
         point.after()?;
         outcome
     }

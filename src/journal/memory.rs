@@ -13,6 +13,8 @@ use super::changes::Tally;
 use super::{
     Changes, Cursor, FaultyJournal, Heartbeat, History, HoldingChange, Holdings, Journal, JournalError, Pause, Position, SealedCopy,
 };
+use crate::domain::delivery::Way;
+use crate::domain::dispatch::Dispatch;
 use crate::domain::holders::Holding;
 use crate::domain::ids::{InstallationId, InstanceName, Name};
 use crate::domain::launch::Launch;
@@ -30,6 +32,7 @@ struct State {
     heartbeat: Heartbeat,
     pause: Option<Pause>,
     launches: BTreeMap<Name, Launch>,
+    dispatches: BTreeMap<(Name, Way), Dispatch>,
     tally: Tally,
 }
 
@@ -219,6 +222,15 @@ impl Journal for MemoryJournal {
 
     async fn write_launch(&self, term: u64, application: &Name, launch: &Launch) -> Result<(), JournalError> {
         self.change_setting(term, |state| drop(state.launches.insert(application.clone(), launch.clone())))
+    }
+
+    async fn dispatches(&self) -> Result<Vec<((Name, Way), Dispatch)>, JournalError> {
+        Ok(self.state().dispatches.clone().into_iter().collect())
+    }
+
+    async fn write_dispatch(&self, term: u64, application: &Name, way: Way, dispatch: &Dispatch) -> Result<(), JournalError> {
+        self.state().led_by(term)?.dispatches.insert((application.clone(), way), dispatch.clone());
+        Ok(())
     }
 
     async fn changes(&self, since: &Cursor, wait: Duration) -> Result<Changes, JournalError> {

@@ -18,6 +18,8 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::domain::delivery::Way;
+use crate::domain::dispatch::Dispatch;
 use crate::domain::holders::Holding;
 use crate::domain::ids::{InstallationId, InstanceName, Name, VersionId};
 use crate::domain::launch::Launch;
@@ -214,6 +216,15 @@ pub trait Journal: Send + Sync {
     /// # Errors
     /// [`JournalError::Deposed`] if a higher term has begun; nothing has changed then.
     async fn write_launch(&self, term: u64, application: &Name, launch: &Launch) -> Result<(), JournalError>;
+
+    /// What couriers have to remember of each application and way.
+    async fn dispatches(&self) -> Result<Vec<((Name, Way), Dispatch)>, JournalError>;
+
+    /// Durable when it returns; what was kept of this application and way before is replaced. `term` is the caller's.
+    ///
+    /// # Errors
+    /// [`JournalError::Deposed`] if a higher term has begun: who leads now knows what was sent since. Nothing has changed then.
+    async fn write_dispatch(&self, term: u64, application: &Name, way: Way, dispatch: &Dispatch) -> Result<(), JournalError>;
 
     /// What changed after `since`, as soon as something has; nothing, once it has waited for `wait`. A journal that no other
     /// process can write tells nothing but that everything is new to who asks first.

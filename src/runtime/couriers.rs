@@ -2,6 +2,9 @@
 //!
 //! A rotation never waits for any of it. Only the process that leads delivers; the latest state is all that is promised, so a change
 //! that comes while one is under way makes one more round, whatever its number.
+//!
+//! Where values go is in the journal before they go there, and is struck once they were taken away: what a document no longer asks for is
+//! emptied whoever leads by then, and whatever was down when the document changed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -18,16 +21,20 @@ use super::metrics::Metrics;
 use crate::delivery::stream::{Changes, StreamHub};
 use crate::delivery::{Cargo, Courier, Outcome, Parcel, Remark};
 use crate::domain::delivery::Way;
+use crate::domain::dispatch::{Dispatch, Place};
 use crate::domain::ids::{Name, ObjectName};
 use crate::domain::policy::Application;
 use crate::engine::views::DeliveryState;
-use crate::engine::{Engine, Reference};
+use crate::engine::{Engine, Fate, Reference};
+use crate::journal::JournalError;
 
 /// How often a courier is called in one round: far more than an application has messages waiting. Then it is the next round's turn.
 const CALLS_MAX: usize = 10_000;
 
-/// How long a delivery that broke is left alone.
+/// How long a delivery that broke is left alone, and a journal that couldn't be asked.
 const BROKEN_WAIT: Duration = Duration::from_secs(1);
+
+const ELSEWHERE: &str = "another replica leads, and delivers";
 
 /// What ends each task, and whether it has ended.
 type Routes = BTreeMap<(Name, Way), (CancellationToken, AbortHandle)>;
@@ -52,7 +59,13 @@ enum Round {
     Failed {
         retry_after: Option<Duration>,
     },
-    /// The document doesn't ask for it any more.
+    /// What is asked for is there; what isn't any more couldn't be taken away.
+    Left,
+    /// Nothing is asked for, and there is no document at all: what lies there stays until there is one.
+    Kept,
+    /// Another process began to lead meanwhile.
+    Elsewhere,
+    /// The document doesn't ask for it any more, and nothing of it is left.
     Unasked,
 }
 
@@ -67,38 +80,56 @@ impl Couriers {
         let mut routes = Routes::new();
         // Subscribed before the first look, so that no document can come unseen in between.
         let mut changes = self.hub.subscribe();
+        let mut led = leads.clone();
         let mut known = None;
         loop {
             let digest = self.engine.policies().digest.clone();
             if known.as_ref() != Some(&digest) {
-                self.follow_documents(&mut routes, &mut tasks, &leads, &stop);
-                known = Some(digest);
+                let is_all = self.follow_documents(&mut routes, &mut tasks, &leads, &stop).await;
+                known = is_all.then_some(digest);
             }
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
-                Some(ended) = tasks.join_next() => if ended.is_err() {
-                    // It begins anew, after a while: what broke it may still be there.
-                    tracing::error!("a delivery broke, and begins anew");
-                    sleep(BROKEN_WAIT).await;
+                Some(ended) = tasks.join_next() => {
+                    if ended.is_err() {
+                        // It begins anew, after a while: what broke it may still be there.
+                        tracing::error!("a delivery broke, and begins anew");
+                        sleep(BROKEN_WAIT).await;
+                    }
+                    // Who came to an end because nobody asked may be asked for by now.
                     known = None;
                 },
+                Ok(()) = led.changed() => known = None,
+                () = sleep(BROKEN_WAIT), if known.is_none() => {}
                 () = changes.next() => {}
             }
         }
         while tasks.join_next().await.is_some() {}
     }
 
-    fn follow_documents(&self, routes: &mut Routes, tasks: &mut JoinSet<()>, leads: &watch::Receiver<bool>, stop: &CancellationToken) {
-        let asked: BTreeSet<(Name, Way)> = self.engine.asked_deliveries().into_iter().collect();
+    /// A route for each way that is asked for, and for each that brought something which may still lie there. `false`: who leads
+    /// couldn't read the latter.
+    async fn follow_documents(
+        &self,
+        routes: &mut Routes,
+        tasks: &mut JoinSet<()>,
+        leads: &watch::Receiver<bool>,
+        stop: &CancellationToken,
+    ) -> bool {
+        let mut wanted: BTreeSet<(Name, Way)> = self.engine.asked_deliveries().into_iter().collect();
+        let brought = if *leads.borrow() { self.engine.ways_with_places().await } else { Ok(Vec::new()) };
+        let is_all = brought.is_ok();
+        wanted.extend(brought.unwrap_or_default());
         routes.retain(|key, (token, task)| {
-            let stays = asked.contains(key) && !task.is_finished();
+            // Without the journal nobody knows who may go.
+            let stays = (wanted.contains(key) || !is_all) && !task.is_finished();
             if !stays {
                 token.cancel();
             }
             stays
         });
-        for (application, way) in asked {
+        for (application, way) in wanted {
             let Some(courier) = self.ways.iter().find(|courier| courier.way() == way) else { continue };
             if routes.contains_key(&(application.clone(), way)) {
                 continue;
@@ -113,11 +144,11 @@ impl Couriers {
                 was_failing: false,
                 delivered: None,
                 was_under_way: false,
-                last: None,
             };
-            let task = tasks.spawn(route.run(leads.clone(), token.clone(), stop.clone()));
+            let task = tasks.spawn(route.run(leads.clone(), token.clone()));
             routes.insert((application, way), (token, task));
         }
+        is_all
     }
 }
 
@@ -132,8 +163,6 @@ struct Route {
     was_under_way: bool,
     /// What its target is known to have.
     delivered: Option<Delivered>,
-    /// Its document as it was tried by last.
-    last: Option<Arc<Application>>,
 }
 
 /// What was delivered last, and by which document.
@@ -143,31 +172,14 @@ struct Delivered {
 }
 
 impl Route {
-    /// Until `stop`; then, unless the whole `process` ends, what was brought is taken away, because nobody asks for it any more.
-    async fn run(mut self, leads: watch::Receiver<bool>, stop: CancellationToken, process: CancellationToken) {
-        self.follow(leads.clone(), stop).await;
-        let mut failures = 0u32;
-        while !process.is_cancelled() && *leads.borrow() {
-            let way = self.courier.way();
-            let Some(last) = self.last.clone().filter(|_| self.engine.recipient(&self.application, way).is_none()) else { return };
-            if self.courier.withdraw(&last).await.is_ok() {
-                return;
-            }
-            failures = failures.saturating_add(1);
-            tokio::select! {
-                () = process.cancelled() => {}
-                () = sleep(self.engine.delivery_wait(&self.application, way, failures)) => {}
-            }
-        }
-    }
-
-    async fn follow(&mut self, mut leads: watch::Receiver<bool>, stop: CancellationToken) {
+    /// Until `stop`, or until nobody asks for it any more and nothing of it is left.
+    async fn run(mut self, mut leads: watch::Receiver<bool>, stop: CancellationToken) {
         let mut failures = 0u32;
         loop {
             if !*leads.borrow() {
                 self.was_failing = false;
-                let elsewhere = Some("another replica leads, and delivers".to_owned());
-                self.engine.note_delivery(&self.application, self.courier.way(), DeliveryState::Waiting, elsewhere, Vec::new(), Vec::new());
+                let (way, elsewhere) = (self.courier.way(), Some(ELSEWHERE.to_owned()));
+                self.engine.note_delivery(&self.application, way, DeliveryState::Waiting, elsewhere, Vec::new(), Vec::new());
             }
             tokio::select! {
                 biased;
@@ -183,17 +195,35 @@ impl Route {
             };
             let way = self.courier.way();
             match round {
-                Round::Unasked => tokio::select! {
+                Round::Unasked => return,
+                // Until there are documents again.
+                Round::Kept => tokio::select! {
                     () = stop.cancelled() => return,
+                    Ok(()) = leads.changed() => {}
                     () = self.changes.next() => {}
                 },
                 Round::UpToDate => {
                     failures = 0;
+                    let look_at = Instant::now() + self.engine.look_at_targets_every();
                     tokio::select! {
                         () = stop.cancelled() => return,
-                        () = self.rest(&mut leads) => {}
+                        () = self.rest(&mut leads, look_at) => {}
                     }
                 }
+                Round::Left => {
+                    failures = failures.saturating_add(1);
+                    let look_at = Instant::now() + self.engine.delivery_wait(&self.application, way, failures);
+                    tokio::select! {
+                        () = stop.cancelled() => return,
+                        // What is new doesn't wait for that.
+                        () = self.rest(&mut leads, look_at) => {}
+                    }
+                }
+                Round::Elsewhere => tokio::select! {
+                    () = stop.cancelled() => return,
+                    Ok(()) = leads.changed() => {}
+                    () = sleep(BROKEN_WAIT) => {}
+                },
                 Round::UnderWay { until } => {
                     failures = 0;
                     let wait = self.engine.rollout_wait(until, wall_now());
@@ -220,8 +250,7 @@ impl Route {
 
     /// Until something has changed that this application sees, who leads has changed, or it is time to look at the target all the
     /// same. What others are told of costs no look at it.
-    async fn rest(&mut self, leads: &mut watch::Receiver<bool>) {
-        let look_at = Instant::now() + self.engine.look_at_targets_every();
+    async fn rest(&mut self, leads: &mut watch::Receiver<bool>, look_at: Instant) {
         loop {
             tokio::select! {
                 () = self.changes.next() => if self.has_changed().await { return },
@@ -232,22 +261,128 @@ impl Route {
     }
 
     async fn has_changed(&self) -> bool {
-        let (Some(document), Some(delivered)) = (self.engine.recipient(&self.application, self.courier.way()), &self.delivered) else {
-            return true;
-        };
-        *document != *delivered.document
-            || self.engine.references(&document, self.courier.way()).await.as_ref() != Ok(&delivered.references)
+        match (self.engine.recipient(&self.application, self.courier.way()), &self.delivered) {
+            (None, None) => false,
+            (Some(document), Some(delivered)) => {
+                *document != *delivered.document
+                    || self.engine.references(&document, self.courier.way()).await.as_ref() != Ok(&delivered.references)
+            }
+            _ => true,
+        }
+    }
+
+    /// Where it is on record that values may lie.
+    ///
+    /// # Errors
+    /// How the round ends.
+    async fn dispatch(&mut self) -> Result<Dispatch, Round> {
+        match self.engine.dispatch(&self.application, self.courier.way()).await {
+            Ok(dispatch) => Ok(dispatch),
+            Err(error) => Err(self.unkept(&error).await),
+        }
+    }
+
+    async fn keep(&mut self, dispatch: Dispatch) -> Result<(), Round> {
+        match self.engine.keep_dispatch(&self.application, self.courier.way(), dispatch).await {
+            Ok(()) => Ok(()),
+            Err(error) => Err(self.unkept(&error).await),
+        }
+    }
+
+    async fn unkept(&mut self, error: &JournalError) -> Round {
+        match error {
+            JournalError::Deposed => Round::Elsewhere,
+            _ => self.failed("where it went before can't be read or kept in the journal", Vec::new(), None).await,
+        }
+    }
+
+    /// On record before anything lies there.
+    async fn will_lie_at(&mut self, place: &Place) -> Result<(), Round> {
+        match self.dispatch().await?.with_place(place) {
+            Some(more) => self.keep(more).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Takes values away from where they aren't asked for any more.
+    ///
+    /// # Errors
+    /// How the round ends, where something is left.
+    async fn clear(&mut self, asked: Option<&Place>) -> Result<(), Round> {
+        let way = self.courier.way();
+        let former: Vec<Place> = self.dispatch().await?.former_places(asked).cloned().collect();
+        let (mut stays, mut left) = (false, None);
+        for place in former {
+            match self.engine.fate_of(&self.application, &place) {
+                Fate::Stays => {
+                    stays = true;
+                    continue;
+                }
+                Fate::IsAnothers => {}
+                Fate::IsEmptied => match self.courier.withdraw(&self.application, &place).await {
+                    Ok(()) => {
+                        tracing::info!(application = self.application.as_str(), kind = way.as_str(), "what nobody asks for was taken away")
+                    }
+                    Err(error) => {
+                        let remark = self.courier.remark(&self.application).await;
+                        left = Some(remark.map_or_else(|| error.to_string(), |remark| remark.text));
+                        continue;
+                    }
+                },
+            }
+            let fewer = self.dispatch().await?.without_place(&place);
+            self.keep(fewer).await?;
+        }
+        if let Some(reason) = left {
+            self.metrics.delivery_ended(way.as_str(), "failed");
+            if !std::mem::replace(&mut self.was_failing, true) {
+                let application = self.application.as_str();
+                tracing::warn!(application, kind = way.as_str(), reason, "what nobody asks for couldn't be taken away; it is tried again");
+            }
+            self.engine.note_left(&self.application, way, Some(reason));
+            return Err(Round::Left);
+        }
+        if stays { Err(Round::Kept) } else { Ok(()) }
+    }
+
+    /// Nobody asks for this way any more.
+    async fn end(&mut self) -> Round {
+        self.delivered = None;
+        match self.clear(None).await {
+            Ok(()) => {
+                self.engine.note_left(&self.application, self.courier.way(), None);
+                Round::Unasked
+            }
+            Err(round) => round,
+        }
+    }
+
+    /// All is where it is asked for.
+    async fn arrived(&mut self, cargo: &Cargo<'_>, document: &Arc<Application>, place: Option<&Place>) -> Round {
+        self.engine.has_arrived(&self.application, self.courier.way(), &cargo.parcels);
+        let references = cargo.parcels.iter().map(reference).collect();
+        self.delivered = Some(Delivered { document: Arc::clone(document), references });
+        if let Err(round) = self.clear(place).await {
+            return round;
+        }
+        self.up_to_date().await;
+        Round::UpToDate
     }
 
     /// Brings the target up to date.
     async fn round(&mut self) -> Round {
         let way = self.courier.way();
-        let Some(document) = self.engine.recipient(&self.application, way) else { return Round::Unasked };
+        let Some(document) = self.engine.recipient(&self.application, way) else { return self.end().await };
         let parcels = match self.engine.parcels(&document, way).await {
             Ok(parcels) => parcels,
             Err(withheld) => return self.failed(withheld.0, Vec::new(), None).await,
         };
-        self.last = Some(Arc::clone(&document));
+        let place = Place::of(&document.delivery, way);
+        if let Some(place) = &place
+            && let Err(round) = self.will_lie_at(place).await
+        {
+            return round;
+        }
         let mut cargo = Cargo { application: &document, parcels, now: wall_now(), give_up_after: self.engine.give_up_after() };
         for _ in 0..CALLS_MAX {
             // Messages carry the time of their try.
@@ -263,11 +398,7 @@ impl Route {
                         return self.failed("that it is in use everywhere couldn't be recorded", Vec::new(), None).await;
                     }
                     if progress.left == 0 {
-                        self.engine.has_arrived(&self.application, way, &cargo.parcels);
-                        let references = cargo.parcels.iter().map(reference).collect();
-                        self.delivered = Some(Delivered { document: Arc::clone(&document), references });
-                        self.up_to_date().await;
-                        return Round::UpToDate;
+                        return self.arrived(&cargo, &document, place.as_ref()).await;
                     }
                 }
                 Err(error) => {

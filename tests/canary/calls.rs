@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use keywright::domain::delivery::Way;
+use keywright::domain::dispatch::Dispatch;
 use keywright::domain::ids::{InstallationId, Name, VersionId};
 use keywright::domain::launch::Launch;
 use keywright::domain::rotation::Event;
@@ -225,6 +227,14 @@ impl Journal for Watched<dyn Journal> {
 
     async fn write_launch(&self, term: u64, application: &Name, launch: &Launch) -> Result<(), JournalError> {
         pass!(self, "journal.write_launch", JOURNAL_DAMAGED, self.inner.write_launch(term, application, launch))
+    }
+
+    async fn dispatches(&self) -> Result<Vec<((Name, Way), Dispatch)>, JournalError> {
+        pass!(self, "journal.dispatches", JOURNAL_DAMAGED, self.inner.dispatches())
+    }
+
+    async fn write_dispatch(&self, term: u64, application: &Name, way: Way, dispatch: &Dispatch) -> Result<(), JournalError> {
+        pass!(self, "journal.write_dispatch", JOURNAL_DAMAGED, self.inner.write_dispatch(term, application, way, dispatch))
     }
 
     async fn changes(&self, since: &Cursor, wait: Duration) -> Result<Changes, JournalError> {

@@ -8,6 +8,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use keywright::delivery::{Change, Delivery};
+use keywright::domain::delivery::Way;
+use keywright::domain::dispatch::Dispatch;
 use keywright::domain::ids::{InstallationId, KeyId, Name, VersionId};
 use keywright::domain::launch::Launch;
 use keywright::domain::material::Material;
@@ -295,6 +297,14 @@ impl Journal for SeatJournal {
 
     async fn write_launch(&self, term: u64, application: &Name, launch: &Launch) -> Result<(), JournalError> {
         self.pass("journal.launch", true, self.inner.write_launch(term, application, launch)).await
+    }
+
+    async fn dispatches(&self) -> Result<Vec<((Name, Way), Dispatch)>, JournalError> {
+        self.inner.dispatches().await
+    }
+
+    async fn write_dispatch(&self, term: u64, application: &Name, way: Way, dispatch: &Dispatch) -> Result<(), JournalError> {
+        self.pass("journal.dispatch", true, self.inner.write_dispatch(term, application, way, dispatch)).await
     }
 
     async fn changes(&self, since: &Cursor, wait: Duration) -> Result<Changes, JournalError> {

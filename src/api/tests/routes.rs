@@ -4,6 +4,16 @@ use std::sync::atomic::Ordering;
 
 use super::fake::{CANARY, application, applications};
 use super::*;
+use crate::api::routes::{ENDPOINTS, Taker};
+
+/// What a replica that doesn't lead takes beside reads: a name comes into this list, or leaves it, on purpose alone.
+#[test]
+fn all_that_changes_something_is_the_leaders_but_for_these() {
+    let changing_anywhere = ENDPOINTS.iter().filter(|row| row.method != "GET" && row.taken_by == Taker::Any);
+    assert_eq!(changing_anywhere.map(|row| row.name).collect::<Vec<_>>(), ["confirm", "report", "rewrap"]);
+    let reads = ENDPOINTS.iter().filter(|row| row.method == "GET");
+    assert!(reads.clone().count() > 10 && reads.clone().all(|row| row.taken_by == Taker::Any), "all replicas answer reads");
+}
 
 #[tokio::test]
 async fn a_credential_is_read_with_its_tag() {

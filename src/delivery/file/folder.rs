@@ -17,7 +17,6 @@ use zeroize::Zeroizing;
 use super::tree::{Bytes, Entry, Tree};
 use super::walk::{self, FOLDER_MODE, Trusted, open_folder, refused};
 use crate::delivery::CourierError;
-use crate::domain::delivery::FileDelivery;
 
 const DATA: &str = "..data";
 const SIGNALLED: &str = "..signalled";
@@ -36,9 +35,10 @@ pub(super) struct Ids {
 }
 
 impl Ids {
-    pub(super) fn of(asked: &FileDelivery) -> Ids {
-        let (own, group) = (geteuid().as_raw(), getegid().as_raw());
-        Ids { own, owner: asked.owner.unwrap_or(own), group: asked.group.unwrap_or(group) }
+    /// `None`: the daemon's own.
+    pub(super) fn of(owner: Option<u32>, group: Option<u32>) -> Ids {
+        let (own, own_group) = (geteuid().as_raw(), getegid().as_raw());
+        Ids { own, owner: owner.unwrap_or(own), group: group.unwrap_or(own_group) }
     }
 
     pub(super) fn trusted(self) -> Trusted {

@@ -17,16 +17,15 @@ mod tests;
 mod tree;
 mod walk;
 
-use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::path::Path;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
 
 use super::{Cargo, Courier, CourierError, Outcome, Progress};
 use crate::domain::delivery::{FileDelivery, Way};
+use crate::domain::dispatch::Place;
 use crate::domain::ids::Name;
-use crate::domain::policy::Application;
 use folder::{Ids, Target};
 use tree::Tree;
 
@@ -34,27 +33,8 @@ use tree::Tree;
 const EMPTIED: &str = "..2000_01_01_00_00_00";
 
 /// Writes files on the daemon's machine.
-#[derive(Debug, Default)]
-pub struct FileCourier {
-    /// Where each application's files went to last: where its document names another folder, this one is emptied first.
-    targets: Mutex<BTreeMap<Name, FileDelivery>>,
-}
-
-impl FileCourier {
-    pub fn new() -> FileCourier {
-        FileCourier::default()
-    }
-
-    async fn leave_former(&self, application: &Name, asked: &FileDelivery) -> Result<(), CourierError> {
-        let targets = || self.targets.lock().unwrap_or_else(PoisonError::into_inner);
-        let former = targets().get(application).cloned().filter(|former| former.directory != asked.directory);
-        if let Some(former) = former {
-            on_disk(move || empty(&former)).await?;
-        }
-        targets().insert(application.clone(), asked.clone());
-        Ok(())
-    }
-}
+#[derive(Debug, Clone, Copy, Default)]
+pub struct FileCourier;
 
 /// Off the async threads: a disk can be slow.
 async fn on_disk<T: Send + 'static>(work: impl FnOnce() -> Result<T, CourierError> + Send + 'static) -> Result<T, CourierError> {
@@ -73,26 +53,23 @@ impl Courier for FileCourier {
         let documents = cargo.parcels.iter().filter_map(|parcel| parcel.document.as_ref());
         let tree = Tree::of(documents);
         let now = cargo.now;
-        self.leave_former(&cargo.application.name, &asked).await?;
         let outcome = on_disk(move || bring(&asked, &tree, now)).await?;
         Ok(Progress { outcome, left: 0 })
     }
 
     /// Takes the files away. No process is signalled: there is nothing new for it to read.
-    async fn withdraw(&self, application: &Application) -> Result<(), CourierError> {
-        let Some(asked) = application.delivery.file.clone() else { return Ok(()) };
-        on_disk(move || empty(&asked)).await?;
-        self.targets.lock().unwrap_or_else(PoisonError::into_inner).remove(&application.name);
-        Ok(())
+    async fn withdraw(&self, _application: &Name, place: &Place) -> Result<(), CourierError> {
+        let Place::Folder { directory, mode, owner, group } = place.clone() else { return Ok(()) };
+        on_disk(move || empty(&directory, Ids::of(owner, group), mode)).await
     }
 }
 
-fn empty(asked: &FileDelivery) -> Result<(), CourierError> {
+fn empty(directory: &Path, ids: Ids, mode: u32) -> Result<(), CourierError> {
     // A folder that is gone isn't made anew for that.
-    if asked.directory.symlink_metadata().is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound) {
+    if directory.symlink_metadata().is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound) {
         return Ok(());
     }
-    let target = Target::open(&asked.directory, Ids::of(asked), asked.mode)?;
+    let target = Target::open(directory, ids, mode)?;
     let Some(current) = target.current()? else { return Ok(()) };
     let nothing = Tree::of(std::iter::empty());
     let folder = if target.has(&current, &nothing)? { current } else { target.replace(&nothing, EMPTIED)? };
@@ -100,7 +77,7 @@ fn empty(asked: &FileDelivery) -> Result<(), CourierError> {
 }
 
 fn bring(asked: &FileDelivery, tree: &Tree, now: Timestamp) -> Result<Outcome, CourierError> {
-    let ids = Ids::of(asked);
+    let ids = Ids::of(asked.owner, asked.group);
     let target = Target::open(&asked.directory, ids, asked.mode)?;
     let current = target.current()?;
     if current.is_none() && tree.entries.is_empty() {

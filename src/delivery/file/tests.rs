@@ -17,20 +17,20 @@ use crate::domain::delivery::{SignalDelivery, SignalName};
 use crate::domain::policy::Application;
 
 /// A folder of a test, and the application whose files go to `inner` of it.
-struct Place {
+struct Home {
     home: TempDir,
     application: Application,
     courier: FileCourier,
 }
 
-impl Place {
-    fn new() -> Place {
+impl Home {
+    fn new() -> Home {
         let home = tempfile::tempdir().unwrap();
         // A temporary folder of the machine may be reached through a link.
         let directory = home.path().canonicalize().unwrap().join("inner");
         let mut application = courier_contract::application();
         application.delivery.file = Some(FileDelivery { directory, mode: 0o400, owner: None, group: None, signal: None });
-        Place { home, application, courier: FileCourier::new() }
+        Home { home, application, courier: FileCourier }
     }
 
     fn asked(&mut self) -> &mut FileDelivery {
@@ -51,6 +51,11 @@ impl Place {
         Ok(progress.outcome)
     }
 
+    async fn withdraw(&self) -> Result<(), CourierError> {
+        let place = Place::of(&self.application.delivery, Way::File).unwrap();
+        self.courier.withdraw(&self.application.name, &place).await
+    }
+
     /// Whether anything that an application could read is below a folder of ours.
     fn has_anything(folder: &Path) -> bool {
         let shown = |folder: &Path| std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name()).collect::<Vec<_>>();
@@ -66,7 +71,7 @@ impl Place {
 }
 
 #[async_trait]
-impl Stage for Place {
+impl Stage for Home {
     fn courier(&self) -> &dyn Courier {
         &self.courier
     }
@@ -76,7 +81,7 @@ impl Stage for Place {
     }
 
     fn again(&mut self) {
-        self.courier = FileCourier::new();
+        self.courier = FileCourier;
     }
 
     fn break_target(&self) {
@@ -107,38 +112,34 @@ impl Stage for Place {
 
 #[tokio::test]
 async fn what_nobody_asks_for_any_more_is_taken_away() {
-    let mut place = Place::new();
+    let place = Home::new();
     place.bring(&[("dinie-production", 1)]).await.unwrap();
-    let former = place.folder();
-    assert!(Place::has_anything(&former));
-    place.asked().directory = former.with_file_name("another");
-    place.bring(&[("dinie-production", 1)]).await.unwrap();
-    assert!(Place::has_anything(&place.folder()) && !Place::has_anything(&former), "the document names another folder");
+    assert!(Home::has_anything(&place.folder()));
     for _ in 0..2 {
-        place.courier.withdraw(&place.application).await.unwrap();
-        assert!(!Place::has_anything(&place.folder()));
+        place.withdraw().await.unwrap();
+        assert!(!Home::has_anything(&place.folder()));
     }
     // Asked for again, it comes back.
     assert_eq!(place.bring(&[("dinie-production", 1)]).await, Ok(Outcome::Delivered));
-    assert!(Place::has_anything(&place.folder()));
+    assert!(Home::has_anything(&place.folder()));
     std::fs::remove_dir_all(place.folder()).unwrap();
-    place.courier.withdraw(&place.application).await.unwrap();
+    place.withdraw().await.unwrap();
     assert!(!place.folder().exists(), "a folder that is gone isn't made for that");
     // Nothing is emptied through a link.
     place.bring(&[("dinie-production", 1)]).await.unwrap();
     place.break_target();
-    assert!(matches!(place.courier.withdraw(&place.application).await, Err(CourierError::Refused(_))));
-    assert!(Place::has_anything(&place.home.path().join("away")));
+    assert!(matches!(place.withdraw().await, Err(CourierError::Refused(_))));
+    assert!(Home::has_anything(&place.home.path().join("away")));
 }
 
 #[tokio::test]
 async fn delivery_file_keeps_the_contract() {
-    courier_contract::check(Place::new()).await;
+    courier_contract::check(Home::new()).await;
 }
 
 #[tokio::test]
 async fn files_have_the_mode_that_is_asked_for_and_hold_the_value_and_nothing_else() {
-    let mut place = Place::new();
+    let mut place = Home::new();
     assert_eq!(place.bring(&[]).await, Ok(Outcome::Unchanged), "there is nothing yet, so nobody is told");
     assert_eq!(place.bring(&[("key", 1)]).await, Ok(Outcome::Delivered));
     let file = place.folder().join("key/client_secret");
@@ -155,7 +156,7 @@ async fn files_have_the_mode_that_is_asked_for_and_hold_the_value_and_nothing_el
 /// Where the test may give files away, as in a container of its own; elsewhere that is refused before anything is seen.
 #[tokio::test]
 async fn files_belong_to_the_owner_that_is_named_or_are_not_there() {
-    let mut place = Place::new();
+    let mut place = Home::new();
     (place.asked().owner, place.asked().group) = (Some(54_321), Some(54_322));
     match place.bring(&[("key", 1)]).await {
         Ok(_) => {
@@ -172,7 +173,7 @@ async fn files_belong_to_the_owner_that_is_named_or_are_not_there() {
 
 #[tokio::test]
 async fn what_somebody_changed_is_put_right_and_leftovers_of_a_crash_go() {
-    let place = Place::new();
+    let place = Home::new();
     place.bring(&[("key", 1), ("other", 1)]).await.unwrap();
     let file = place.folder().join("key/client_secret");
     for spoil in [
@@ -205,7 +206,7 @@ async fn what_somebody_changed_is_put_right_and_leftovers_of_a_crash_go() {
 
 #[tokio::test]
 async fn a_reader_sees_one_version_or_the_other() {
-    let place = Place::new();
+    let place = Home::new();
     place.bring(&[("key", 1)]).await.unwrap();
     let (folder, stop) = (place.folder(), Arc::new(AtomicBool::new(false)));
     let stopped = Arc::clone(&stop);
@@ -237,7 +238,7 @@ async fn nothing_goes_through_what_is_foreign() {
     let refused = |outcome: &Result<Outcome, CourierError>| matches!(outcome, Err(CourierError::Refused(_)));
     // A link in the middle of the way, and one at its end.
     for (link, rest) in [("middle", "inner"), ("inner", "")] {
-        let mut place = Place::new();
+        let mut place = Home::new();
         let home = place.home.path().canonicalize().unwrap();
         std::fs::create_dir(home.join("outside")).unwrap();
         symlink("outside", home.join(link)).unwrap();
@@ -246,7 +247,7 @@ async fn nothing_goes_through_what_is_foreign() {
         assert_eq!(std::fs::read_dir(home.join("outside")).unwrap().count(), 0);
     }
     // A folder around it in which anybody may rename.
-    let place = Place::new();
+    let place = Home::new();
     std::fs::set_permissions(place.home.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
     assert!(refused(&place.bring(&[("key", 1)]).await));
     std::fs::set_permissions(place.home.path(), std::fs::Permissions::from_mode(0o1777)).unwrap();
@@ -255,7 +256,7 @@ async fn nothing_goes_through_what_is_foreign() {
     for (name, target) in
         [("key.json", "/etc/passwd"), ("key", "elsewhere"), ("..data", "../outside"), ("..data", "..2"), ("..data", "/tmp")]
     {
-        let place = Place::new();
+        let place = Home::new();
         std::fs::create_dir(place.folder()).unwrap();
         symlink(target, place.folder().join(name)).unwrap();
         assert!(refused(&place.bring(&[("key", 1)]).await), "{name} {target}");
@@ -266,7 +267,7 @@ async fn nothing_goes_through_what_is_foreign() {
         assert_eq!(std::fs::read(place.folder().join(name)).unwrap(), b"theirs");
     }
     // Somebody else's folder, where the test may make one.
-    let place = Place::new();
+    let place = Home::new();
     std::fs::create_dir(place.folder()).unwrap();
     if std::os::unix::fs::chown(place.folder(), Some(54_321), None).is_ok() {
         assert!(refused(&place.bring(&[("key", 1)]).await));
@@ -276,7 +277,7 @@ async fn nothing_goes_through_what_is_foreign() {
 /// While files are replaced, somebody swaps parts of the way by links to a folder outside.
 #[tokio::test]
 async fn nothing_is_ever_written_outside_however_the_way_is_swapped() {
-    let mut place = Place::new();
+    let mut place = Home::new();
     let home = place.home.path().canonicalize().unwrap();
     std::fs::create_dir_all(home.join("a/b")).unwrap();
     std::fs::create_dir(home.join("outside")).unwrap();
@@ -363,7 +364,7 @@ impl Drop for Listener {
 
 #[tokio::test]
 async fn a_process_is_signalled_once_for_each_replacement() {
-    let mut place = Place::new();
+    let mut place = Home::new();
     let home = place.home.path().canonicalize().unwrap();
     let (listener, pid_file) = (Listener::start(&home), home.join("app.pid"));
     place.asked().signal = Some(SignalDelivery { pid_file: pid_file.clone(), name: SignalName::Hup });
@@ -372,7 +373,7 @@ async fn a_process_is_signalled_once_for_each_replacement() {
     listener.write_pid(&pid_file);
     assert_eq!(place.bring(&[("key", 1)]).await, Ok(Outcome::Delivered), "the signal was still to come");
     listener.wait(|text| text.is_some_and(|text| text.lines().count() == 1));
-    place.courier = FileCourier::new();
+    place.courier = FileCourier;
     assert_eq!(place.bring(&[("key", 1)]).await, Ok(Outcome::Unchanged), "a restart signals nobody");
     assert_eq!(place.bring(&[("key", 2)]).await, Ok(Outcome::Delivered));
     listener.wait(|text| text.is_some_and(|text| text.lines().count() == 2));
@@ -381,7 +382,7 @@ async fn a_process_is_signalled_once_for_each_replacement() {
 
 #[tokio::test]
 async fn no_other_process_is_signalled() {
-    let mut place = Place::new();
+    let mut place = Home::new();
     let home = place.home.path().canonicalize().unwrap();
     let (listener, pid_file) = (Listener::start(&home), home.join("app.pid"));
     place.asked().signal = Some(SignalDelivery { pid_file: pid_file.clone(), name: SignalName::Hup });

@@ -138,7 +138,7 @@ impl Part {
         let refused = self.deliver(documents).await.unwrap_err();
         assert!(matches!(&refused, Trouble::NotOurs { why, .. } if *why == expected), "{refused}");
         assert!(!refused.is_passing() && refused.to_string().contains("kubectl annotate"), "{refused}");
-        self.courier.withdraw(&application(), &self.to()).await.unwrap();
+        self.courier.withdraw(&application(), self.at.clone()).await.unwrap();
         assert_eq!((self.version().await, self.data().await), before, "it was touched");
     }
 }
@@ -258,10 +258,10 @@ async fn withdrawn_is_empty_and_nothing_is_made_for_nothing(world: &World) {
     let part = Part::new(world, "contract-withdrawn");
     part.delivered(&[]).await;
     assert!(world.hand.data(&part.at).await.is_none(), "there is nothing to keep in it");
-    part.courier.withdraw(&application(), &part.to()).await.unwrap();
+    part.courier.withdraw(&application(), part.at.clone()).await.unwrap();
     part.delivered(&[key(1, "first")]).await;
     world.hand.edit_secret(&part.at, "theirs", "stays").await;
-    part.courier.withdraw(&application(), &part.to()).await.unwrap();
+    part.courier.withdraw(&application(), part.at.clone()).await.unwrap();
     assert_eq!(part.data().await, entries(&[("theirs", "stays")]));
     part.delivered(&[key(1, "first")]).await;
     assert_eq!(part.data().await.len(), 3, "it is still ours");

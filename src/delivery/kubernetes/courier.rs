@@ -7,9 +7,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::trouble::Trouble;
-use super::{KubernetesSecrets, Progress as Rollout};
+use super::{KubernetesSecrets, Progress as Rollout, SecretAt};
 use crate::delivery::{Cargo, Courier, CourierError, Outcome, Progress, Remark};
 use crate::domain::delivery::{KubernetesDelivery, Way};
+use crate::domain::dispatch::Place;
 use crate::domain::document::Document;
 use crate::domain::ids::{Name, ObjectName};
 use crate::domain::policy::Application;
@@ -21,8 +22,6 @@ pub struct SecretCourier {
     /// Or why there is no cluster.
     secrets: Result<KubernetesSecrets, String>,
     remarks: Mutex<BTreeMap<Name, Remark>>,
-    /// The Secret that each application's values went to last: where its document names another one, this one is emptied first.
-    targets: Mutex<BTreeMap<Name, KubernetesDelivery>>,
 }
 
 impl SecretCourier {
@@ -36,7 +35,7 @@ impl SecretCourier {
     }
 
     fn of(secrets: Result<KubernetesSecrets, String>) -> SecretCourier {
-        SecretCourier { secrets, remarks: Mutex::default(), targets: Mutex::default() }
+        SecretCourier { secrets, remarks: Mutex::default() }
     }
 
     fn secrets(&self, application: &Name) -> Result<&KubernetesSecrets, CourierError> {
@@ -55,17 +54,6 @@ impl SecretCourier {
         }
     }
 
-    async fn leave_former(&self, application: &Name, to: &KubernetesDelivery) -> Result<(), CourierError> {
-        let targets = || self.targets.lock().unwrap_or_else(PoisonError::into_inner);
-        let former = targets().get(application).cloned();
-        let is_another = |former: &KubernetesDelivery| (&former.namespace, &former.secret) != (&to.namespace, &to.secret);
-        if let Some(former) = former.filter(is_another) {
-            self.secrets(application)?.withdraw(application, &former).await.map_err(|trouble| self.refused(application, &trouble))?;
-        }
-        targets().insert(application.clone(), to.clone());
-        Ok(())
-    }
-
     fn refused(&self, application: &Name, trouble: &Trouble) -> CourierError {
         self.remark_on(application, Some(Remark { text: trouble.to_string(), stragglers: Vec::new() }));
         error_of(trouble)
@@ -82,7 +70,6 @@ impl Courier for SecretCourier {
         let application = &cargo.application.name;
         let to = asked(cargo.application)?;
         let documents: Vec<&Document> = cargo.parcels.iter().filter_map(|parcel| parcel.document.as_ref()).collect();
-        self.leave_former(application, to).await?;
         let delivered = self.secrets(application)?.deliver(application, to, &documents, cargo.now).await;
         let (written, progress) = delivered.map_err(|trouble| self.refused(application, &trouble))?;
         let (outcome, remark) = match progress {
@@ -103,15 +90,13 @@ impl Courier for SecretCourier {
         Ok(Progress { outcome, left: 0 })
     }
 
-    async fn withdraw(&self, application: &Application) -> Result<(), CourierError> {
-        let Some(to) = &application.delivery.kubernetes else { return Ok(()) };
-        match self.secrets(&application.name)?.withdraw(&application.name, to).await {
-            Ok(()) => {
-                self.remark_on(&application.name, None);
-                Ok(())
-            }
-            Err(trouble) => Err(self.refused(&application.name, &trouble)),
-        }
+    async fn withdraw(&self, application: &Name, place: &Place) -> Result<(), CourierError> {
+        let Place::Secret { namespace, secret } = place.clone() else { return Ok(()) };
+        let at = SecretAt { namespace, name: secret };
+        let withdrawn = self.secrets(application)?.withdraw(application, at).await;
+        withdrawn.map_err(|trouble| self.refused(application, &trouble))?;
+        self.remark_on(application, None);
+        Ok(())
     }
 
     async fn remark(&self, application: &Name) -> Option<Remark> {

@@ -105,8 +105,7 @@ impl KubernetesSecrets {
     ///
     /// # Errors
     /// As [`KubernetesSecrets::deliver`].
-    pub async fn withdraw(&self, application: &Name, to: &KubernetesDelivery) -> Result<(), Trouble> {
-        let at = SecretAt { namespace: to.namespace.clone(), name: to.secret.clone() };
+    pub async fn withdraw(&self, application: &Name, at: SecretAt) -> Result<(), Trouble> {
         let owner = Owner { installation: self.installation, application: application.clone() };
         if owner.judge(self.look(&at).await?.as_ref()) != Standing::Ours {
             return Ok(());

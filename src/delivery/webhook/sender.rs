@@ -6,10 +6,11 @@ use std::time::Duration;
 use reqwest::header::{CONTENT_TYPE, DATE, HeaderMap, RETRY_AFTER};
 use reqwest::{Client, Response, StatusCode, Url};
 
-use super::message::Message;
+use super::message::body;
 use super::signing::sign;
 use crate::delivery::{Cargo, CourierError};
 use crate::domain::delivery::WebhookDelivery;
+use crate::domain::outbox::Message;
 use crate::outbound::{self, NOT_ALLOWED, Reach, may_call};
 
 /// From the first packet to the end of the answer's head.
@@ -44,7 +45,7 @@ impl Sender {
     /// [`CourierError`] if it wasn't accepted: it is to be sent again, under the same id.
     pub(super) async fn send(&self, cargo: &Cargo<'_>, asked: &WebhookDelivery, message: &Message) -> Result<Answer, CourierError> {
         let (url, reach) = address(asked)?;
-        let body = message.body(&cargo.application.name).ok_or(CourierError::Refused("the message can't be written"))?;
+        let body = body(message, &cargo.application.name).ok_or(CourierError::Refused("the message can't be written"))?;
         let timestamp = cargo.now.as_second();
         let (secrets, id, signed) = (asked.secrets.clone(), message.id.clone(), body.clone());
         let signature = tokio::task::spawn_blocking(move || sign(&secrets, &id, timestamp, &signed)).await;

@@ -3,7 +3,6 @@
 use std::collections::VecDeque;
 use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Mutex as Lock;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use jiff::SignedDuration;
@@ -13,7 +12,7 @@ use tokio::net::TcpListener;
 
 use super::*;
 use crate::delivery::courier_contract::{self, Stage, cargo};
-use crate::delivery::memory::Delivered;
+use crate::delivery::memory::{Delivered, MemoryOutboxes};
 use crate::domain::material::Secret;
 use crate::domain::policy::Application;
 use crate::sealing::hmac_sha256_hex;
@@ -157,21 +156,11 @@ fn call(text: &str) -> Call {
     }
 }
 
-/// The term of the process that the courier is of.
-#[derive(Debug)]
-struct Term(AtomicU64);
-
-impl Tenure for Term {
-    fn term(&self) -> u64 {
-        self.0.load(Ordering::SeqCst)
-    }
-}
-
-/// A receiver, an application that has it, and a courier with a folder of its own.
+/// A receiver, an application that has it, and the courier of one of its processes.
 struct Post {
     receiver: Receiver,
     home: TempDir,
-    term: Arc<Term>,
+    outboxes: MemoryOutboxes,
     application: Application,
     courier: WebhookCourier,
 }
@@ -182,9 +171,9 @@ impl Post {
         let home = tempfile::tempdir().unwrap();
         let mut application = courier_contract::application();
         application.delivery.webhook = Some(WebhookDelivery { url: receiver.url.clone(), secrets: Vec::new(), allow_private: true });
-        let term = Arc::new(Term(AtomicU64::new(1)));
-        let courier = courier(&home, &term);
-        let mut post = Post { receiver, home, term, application, courier };
+        let outboxes = MemoryOutboxes::default();
+        let courier = courier(&outboxes);
+        let mut post = Post { receiver, home, outboxes, application, courier };
         post.sign_with(&SECRETS[..1]);
         post
     }
@@ -206,18 +195,13 @@ impl Post {
         self.courier.deliver(&cargo).await
     }
 
-    /// Another process begins to lead, and then this one again.
-    fn led_by_another(&self) {
-        self.term.0.fetch_add(2, Ordering::SeqCst);
-    }
-
     async fn dead(&self) -> Vec<DeadLetter> {
         self.courier.dead_letters(&self.application.name).await
     }
 }
 
-fn courier(home: &TempDir, term: &Arc<Term>) -> WebhookCourier {
-    WebhookCourier::new(home.path().join("deliveries"), InstallationId(uuid::Uuid::from_u128(7)), Arc::clone(term) as _)
+fn courier(outboxes: &MemoryOutboxes) -> WebhookCourier {
+    WebhookCourier::new(InstallationId(uuid::Uuid::from_u128(7)), Arc::new(outboxes.clone()))
 }
 
 #[async_trait]
@@ -231,9 +215,7 @@ impl Stage for Post {
     }
 
     fn again(&mut self) {
-        // As each start does.
-        self.term.0.fetch_add(1, Ordering::SeqCst);
-        self.courier = courier(&self.home, &self.term);
+        self.courier = courier(&self.outboxes);
     }
 
     fn break_target(&self) {
@@ -336,39 +318,34 @@ async fn who_asks_to_be_left_alone_for_too_long_is_sent_it_again_before_it_is_gi
 }
 
 #[tokio::test]
-async fn who_leads_after_another_sends_no_older_news() {
-    let post = Post::new().await;
-    post.receiver.will([status("500 Internal Server Error", "")]);
-    assert!(post.step(&[("key", 1), ("other", 1)], 0).await.is_err());
-    post.led_by_another();
-    for left in [1, 0] {
-        let progress = post.step(&[("key", 3), ("other", 1)], 100).await.unwrap();
+async fn who_leads_after_another_goes_on_where_that_one_stopped() {
+    let mut post = Post::new().await;
+    post.receiver.will([status("200 OK", ""), status("500 Internal Server Error", "")]);
+    assert_eq!(post.step(&[("key", 1), ("other", 1)], 0).await.unwrap(), Progress { outcome: Outcome::Delivered, left: 1 });
+    assert!(post.step(&[("key", 1), ("other", 1)], 1).await.is_err());
+    post.again();
+    for (later, left) in [(2, 1), (3, 0)] {
+        let progress = post.step(&[("key", 2), ("other", 1)], later).await.unwrap();
         assert_eq!(progress, Progress { outcome: Outcome::Delivered, left });
     }
-    let told = post.receiver.calls();
-    let is_about = |call: &Call, what: &str| call.body.contains(what);
-    assert_eq!(told.len(), 3);
-    assert!(is_about(&told[0], r#""credential":"key""#) && is_about(&told[0], r#""revision":1"#), "{told:?}");
-    assert!(is_about(&told[1], r#""credential":"other""#), "{told:?}");
-    assert!(is_about(&told[2], r#""credential":"key""#) && is_about(&told[2], r#""revision":3"#), "{told:?}");
-    assert!(post.dead().await.is_empty());
+    let told: Vec<String> = post.receiver.calls().into_iter().map(|call| call.id).collect();
+    assert_eq!(told.len(), 4, "what was accepted isn't sent again");
+    assert_eq!(told[1], told[2], "what failed is, under its id, and before what is newer");
 }
 
 #[tokio::test]
-async fn who_leads_after_another_tries_a_message_for_all_its_time_and_a_restart_adds_none() {
-    let mut post = Post::new().await;
-    post.receiver.always(Some(status("500 Internal Server Error", "")));
-    assert!(post.step(&[("key", 1)], 0).await.is_err());
-    post.led_by_another();
-    // Long after the 60 s since it was noticed: the other one may have sent it.
-    assert!(post.step(&[("key", 1)], 100).await.is_err());
-    post.again();
-    assert!(post.step(&[("key", 1)], 159).await.is_err());
-    assert_eq!(post.step(&[("key", 1)], 160).await.unwrap().outcome, Outcome::GivenUp(TOO_LONG));
-    let calls = post.receiver.calls();
-    assert_eq!(calls.len(), 3);
-    assert!(calls.iter().all(|call| call.id == calls[0].id && call.body == calls[0].body), "{calls:?}");
-    assert_eq!(post.dead().await.len(), 1);
+async fn what_cannot_be_kept_is_not_sent_and_what_was_not_kept_is_sent_again_under_its_id() {
+    let post = Post::new().await;
+    let away = CourierError::Unavailable("away");
+    // 1: what is new; 2: that it is tried; 3: that it was accepted.
+    for (writings, calls) in [(0, 0), (1, 0), (1, 1)] {
+        post.outboxes.fail_after(writings, away);
+        assert_eq!(post.step(&[("key", 1)], 0).await, Err(away), "{writings}");
+        assert_eq!(post.receiver.calls().len(), calls, "{writings}");
+    }
+    assert_eq!(post.step(&[("key", 1)], 1).await.unwrap().outcome, Outcome::Delivered);
+    let [first, second] = post.receiver.calls().try_into().unwrap();
+    assert_eq!((&first.id, &first.body), (&second.id, &second.body));
 }
 
 #[tokio::test]
@@ -442,15 +419,12 @@ async fn private_addresses_are_called_only_where_that_is_allowed() {
 }
 
 #[tokio::test]
-async fn nothing_in_the_folder_tells_an_address_or_a_secret() {
+async fn nothing_that_is_kept_tells_an_address_or_a_secret() {
     let post = Post::new().await;
     post.receiver.will([status("500 Internal Server Error", "")]);
     assert!(post.step(&[("key", 1)], 0).await.is_err());
-    let mut files = 0;
-    for entry in std::fs::read_dir(post.home.path().join("deliveries")).unwrap() {
-        let text = std::fs::read_to_string(entry.unwrap().path()).unwrap();
-        assert!(!text.contains("127.0.0.1") && !text.contains("secret"), "{text}");
-        files += 1;
-    }
-    assert_eq!(files, 1);
+    let kept = post.outboxes.outbox(&post.application.name).await.unwrap();
+    assert_eq!(kept.waiting(), 1);
+    let text = serde_json::to_string(&kept).unwrap();
+    assert!(!text.contains("127.0.0.1") && !text.contains("secret"), "{text}");
 }

@@ -11,6 +11,8 @@ use redb::{ReadableDatabase, ReadableTable};
 
 use super::*;
 use crate::domain::credential::Environment;
+use crate::domain::delivery::Way;
+use crate::domain::dispatch::{Dispatch, Place};
 use crate::domain::launch::Launch;
 use crate::domain::material::Secret;
 use crate::embedded::rows::{ALL_ROWS, COPIES, MANAGEMENT, VERSIONS};
@@ -56,6 +58,9 @@ async fn fill_all(embedded: &Embedded) {
     journal.write_pause(1, Some(Pause { since: at(2) })).await.unwrap();
     let launch = Launch { live: [(name("dinie"), at(3))].into(), ..Launch::default() };
     journal.write_launch(u64::MAX, &name("payments"), &launch).await.unwrap();
+    let place = Place::Folder { directory: "/run/payments".into(), mode: 0o400, owner: None, group: None };
+    let dispatch = Dispatch { places: vec![place], ..Dispatch::default() };
+    journal.write_dispatch(u64::MAX, &name("payments"), Way::File, &dispatch).await.unwrap();
 }
 
 /// All that can be read, as one text for each thing; a value is told by its bytes.
@@ -82,6 +87,7 @@ async fn told(embedded: &Embedded) -> BTreeMap<String, String> {
     tell("holdings".to_owned(), format!("{:?}", journal.holdings().await.unwrap()));
     tell("meta".to_owned(), format!("{:?} {:?}", journal.heartbeat().await.unwrap(), journal.pause().await.unwrap()));
     tell("launches".to_owned(), format!("{:?}", journal.launches().await.unwrap()));
+    tell("dispatches".to_owned(), format!("{:?}", journal.dispatches().await.unwrap()));
     tell("installation".to_owned(), format!("{:?}", journal.installation().await.unwrap()));
     tell("fingerprint".to_owned(), keyring.fingerprint("field", &Secret::from(canary(1))));
     told

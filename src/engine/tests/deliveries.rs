@@ -1,11 +1,15 @@
 //! Deliveries beside the stream: what is brought, by whom it counts as held, and that no rotation waits for it but by the barrier.
 
+use std::collections::BTreeMap;
+
 use keywright::delivery::memory::MemoryCourier;
 use keywright::delivery::stream::StreamHub;
 use keywright::delivery::{Change, Courier, CourierError, Delivery as _};
 use keywright::domain::delivery::Way;
-use keywright::engine::Reader;
+use keywright::domain::dispatch::Place;
+use keywright::domain::policy::Policies;
 use keywright::engine::views::{DeliveryState, DeliveryStatus};
+use keywright::engine::{Fate, Reader};
 use keywright::runtime::couriers::Couriers;
 use keywright::runtime::metrics::Metrics;
 use keywright::sealing::hmac_sha256_hex;
@@ -59,6 +63,16 @@ impl Post {
         self.courier.target(&name(APPLICATION)).get(&name(CREDENTIAL)).is_some_and(|(found, _)| found == version)
     }
 
+    async fn until_nothing_is_remembered(&self, engine: &Engine) {
+        for _ in 0..1_200 {
+            if engine.ways_with_places().await.unwrap().is_empty() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(25)).await;
+        }
+        panic!("something is left: {:?}", self.courier);
+    }
+
     async fn end(mut self) {
         self.stop.cancel();
         self.task.take().unwrap().await.unwrap();
@@ -104,7 +118,7 @@ async fn what_a_courier_read_counts_as_served_once_its_target_has_it() {
     post.until(|| post.has(&second) && standing(&scene.engine).state == DeliveryState::Delivered).await;
     scene.live(10).await;
     assert!(!scene.alive(&scene.first.0), "observed is enough here");
-    let text = post.metrics.encode(&[], &std::collections::BTreeMap::new(), false).unwrap();
+    let text = post.metrics.encode(&[], &BTreeMap::new(), false).unwrap();
     assert!(text.contains("keywright_deliveries_total{way=\"file\",outcome=\"failed\"}"), "{text}");
     post.end().await;
 }
@@ -187,13 +201,18 @@ async fn a_message_holds_nothing_and_what_is_given_up_is_named_until_it_is_made_
     post.end().await;
 }
 
+fn folder(directory: &str) -> Place {
+    Place::Folder { directory: directory.into(), mode: 0o400, owner: None, group: None }
+}
+
 #[tokio::test]
 async fn what_the_document_no_longer_asks_for_ends_and_its_row_goes() {
     let (scene, post) = delivered(FILE, "", Way::File).await;
     scene.engine.set_policies(policies(DOCUMENTS)).await;
-    post.hub.announce(Change::Policies);
     assert!(status(&scene.engine).deliveries.is_empty());
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    post.until(|| post.courier.withdrawn() == [folder("/run/app")]).await;
+    post.until_nothing_is_remembered(&scene.engine).await;
+    assert!(status(&scene.engine).deliveries.is_empty());
     let (calls, _) = post.courier.counts();
     for _ in 0..10 {
         post.hub.announce(Change::Policies);
@@ -202,6 +221,58 @@ async fn what_the_document_no_longer_asks_for_ends_and_its_row_goes() {
     assert_eq!(post.courier.counts().0, calls);
     scene.engine.set_policies(policies(&with_delivery(FILE, ""))).await;
     post.until(|| post.courier.counts().0 > calls).await;
+    assert_eq!(post.courier.withdrawn().len(), 1);
+    post.end().await;
+}
+
+#[tokio::test]
+async fn what_was_dropped_while_nobody_ran_is_taken_away_by_who_starts_next() {
+    let (scene, post) = delivered(FILE, "", Way::File).await;
+    let courier = Arc::clone(&post.courier);
+    post.end().await;
+    let scene = scene.restart().await;
+    // A folder of documents that isn't there is no wish.
+    let nothing = Policies { applications: BTreeMap::new(), credentials: BTreeMap::new(), ..policies(DOCUMENTS) };
+    scene.engine.set_policies(nothing).await;
+    let post = Post::start(&scene.engine, Arc::clone(&courier));
+    for _ in 0..20 {
+        post.hub.announce(Change::Policies);
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert!(courier.withdrawn().is_empty());
+    courier.refuse_withdrawal(Some(CourierError::Unavailable("the disk is away")));
+    scene.engine.set_policies(policies(DOCUMENTS)).await;
+    post.until(|| codes(&scene.engine).contains(&"delivery-left".to_owned())).await;
+    let left = standing(&scene.engine);
+    assert_eq!((left.state, left.reason.as_deref()), (DeliveryState::Left, Some("the disk is away")));
+    courier.refuse_withdrawal(None);
+    post.until(|| courier.withdrawn() == [folder("/run/app")]).await;
+    post.until_nothing_is_remembered(&scene.engine).await;
+    assert!(status(&scene.engine).deliveries.is_empty());
+    post.end().await;
+}
+
+#[tokio::test]
+async fn what_goes_elsewhere_by_now_is_there_before_the_former_place_is_emptied() {
+    let (scene, post) = delivered(FILE, "", Way::File).await;
+    post.courier.refuse_withdrawal(Some(CourierError::Refused("the folder isn't ours")));
+    scene.engine.set_policies(policies(&with_delivery("file: {directory: /run/moved}", ""))).await;
+    post.until(|| standing(&scene.engine).state == DeliveryState::Left).await;
+    // It doesn't keep what is new from going out.
+    scene.rotate().await;
+    let second = current(&scene.engine);
+    post.until(|| post.has(&second)).await;
+    let kept = scene.engine.dispatch(&name(APPLICATION), Way::File).await.unwrap();
+    assert_eq!(kept.places, [folder("/run/app"), folder("/run/moved")]);
+    post.courier.refuse_withdrawal(None);
+    post.until(|| standing(&scene.engine).state == DeliveryState::Delivered).await;
+    assert_eq!(post.courier.withdrawn(), [folder("/run/app")]);
+    // Nobody's folder is emptied under another application's files.
+    let text = with_delivery(FILE, "").replace("directory: /run/app", "directory: /run/other");
+    scene.engine.set_policies(policies(&text)).await;
+    post.until(|| post.courier.withdrawn().len() == 2).await;
+    assert_eq!(scene.engine.fate_of(&name("somebody"), &folder("/run/other/inner")), Fate::IsAnothers);
+    assert_eq!(scene.engine.fate_of(&name(APPLICATION), &folder("/run/other/inner")), Fate::IsEmptied);
     post.end().await;
 }
 

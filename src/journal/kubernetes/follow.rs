@@ -142,7 +142,7 @@ impl KubernetesJournal {
                 news.general |= told.as_ref() != Ok(&news.place.told);
                 news.place.told = told.unwrap_or(news.place.told);
             }
-            Some(Kind::Holdings) | None => {}
+            Some(Kind::Dispatch | Kind::Holdings) | None => {}
         }
     }
 }

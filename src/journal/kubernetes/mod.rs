@@ -30,10 +30,11 @@
 //! the store tell. All replicas need the same key.
 
 mod api;
+mod applications;
 mod follow;
 mod head;
 mod holdings;
-mod launches;
+
 mod listing;
 mod objects;
 mod record;
@@ -50,6 +51,8 @@ use uuid::Uuid;
 
 use super::{Changes, Cursor, Heartbeat, History, HoldingChange, Holdings, Journal, JournalError, Pause, Position, SealedCopy};
 use crate::cluster::Cluster;
+use crate::domain::delivery::Way;
+use crate::domain::dispatch::Dispatch;
 use crate::domain::ids::{InstallationId, Name};
 use crate::domain::launch::Launch;
 use crate::domain::rotation::Event;
@@ -307,6 +310,14 @@ impl Journal for KubernetesJournal {
 
     async fn write_launch(&self, term: u64, application: &Name, launch: &Launch) -> Result<(), JournalError> {
         self.replace_launch(term, application, launch).await
+    }
+
+    async fn dispatches(&self) -> Result<Vec<((Name, Way), Dispatch)>, JournalError> {
+        self.read_dispatches().await
+    }
+
+    async fn write_dispatch(&self, term: u64, application: &Name, way: Way, dispatch: &Dispatch) -> Result<(), JournalError> {
+        self.replace_dispatch(term, application, way, dispatch).await
     }
 
     async fn changes(&self, since: &Cursor, wait: Duration) -> Result<Changes, JournalError> {

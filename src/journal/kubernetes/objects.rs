@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
+use crate::domain::delivery::Way;
 use crate::domain::ids::Name;
 use crate::journal::JournalError;
 use crate::sealing::Keyring;
@@ -25,6 +26,7 @@ pub(super) enum Kind {
     Head,
     Credential,
     Launch,
+    Dispatch,
     Holdings,
 }
 
@@ -35,13 +37,14 @@ impl Kind {
             Kind::Head => "journal-head",
             Kind::Credential => "journal",
             Kind::Launch => "launch",
+            Kind::Dispatch => "dispatch",
             Kind::Holdings => "holdings",
         }
     }
 
     pub(super) fn of(object: &ConfigMap) -> Option<Kind> {
         let component = object.metadata.labels.as_ref()?.get("app.kubernetes.io/component")?;
-        [Kind::Head, Kind::Credential, Kind::Launch, Kind::Holdings].into_iter().find(|kind| kind.component() == component)
+        [Kind::Head, Kind::Credential, Kind::Launch, Kind::Dispatch, Kind::Holdings].into_iter().find(|kind| kind.component() == component)
     }
 }
 
@@ -62,6 +65,10 @@ impl Naming {
 
     pub(super) fn launch(&self, application: &Name) -> String {
         format!("{}-launch-{application}", self.lease)
+    }
+
+    pub(super) fn dispatch(&self, application: &Name, way: Way) -> String {
+        format!("{}-dispatch-{application}-{}", self.lease, way.as_str())
     }
 
     pub(super) fn holdings(&self, shard: u8) -> String {

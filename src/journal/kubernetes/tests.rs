@@ -6,6 +6,7 @@ use k8s_openapi::api::core::v1::ConfigMap;
 
 use super::objects::{BYTES_MAX, Kind, Naming, Parts, WriteId, object, parts, state, with_state};
 use super::record::Record;
+use crate::domain::delivery::Way;
 use crate::domain::ids::Name;
 use crate::journal::contract::event;
 use crate::journal::{JournalError, Position};
@@ -45,7 +46,13 @@ fn a_record_comes_back_as_it_was_written() {
 fn names_of_the_greatest_length_fit() {
     let (lease, longest) = (name(&"l".repeat(63)), name(&"c".repeat(63)));
     let naming = Naming { lease };
-    for name in [naming.credential(&longest), naming.launch(&longest), naming.holdings(255), naming.head()] {
+    for name in [
+        naming.credential(&longest),
+        naming.launch(&longest),
+        naming.dispatch(&longest, Way::KubernetesSecret),
+        naming.holdings(255),
+        naming.head(),
+    ] {
         assert!(name.len() <= 253, "{name}");
     }
 }

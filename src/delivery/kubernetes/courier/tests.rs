@@ -108,24 +108,9 @@ async fn a_rollout_is_under_way_until_all_pods_are_new_and_names_the_old_ones() 
     assert_eq!(stage.courier.remark(&application.name).await, None);
     let written = stage.objects.secret(&at()).await.unwrap().unwrap();
     assert_eq!(revisions(&written), BTreeMap::from([("key", 1)]));
-    stage.courier.withdraw(&application).await.unwrap();
+    let place = Place::of(&application.delivery, Way::KubernetesSecret).unwrap();
+    stage.courier.withdraw(&application.name, &place).await.unwrap();
     assert_eq!(stage.has().await, Some(Delivered::new()));
-}
-
-#[tokio::test]
-async fn a_document_that_names_another_secret_leaves_nothing_in_the_former() {
-    let stage = InCluster::new(false);
-    let mut application = stage.application();
-    stage.courier.deliver(&cargo(&application, Way::KubernetesSecret, &[("key", 1)])).await.unwrap();
-    let moved = SecretAt { name: "moved".parse().unwrap(), ..at() };
-    application.delivery.kubernetes.as_mut().unwrap().secret = moved.name.clone();
-    let cargo = cargo(&application, Way::KubernetesSecret, &[("key", 1)]);
-    stage.objects.fail_at(0, Fault::Refused(ClusterError::Unavailable { retry_after: None }));
-    assert!(stage.courier.deliver(&cargo).await.is_err());
-    assert!(stage.objects.data(&moved).await.is_none(), "the former first");
-    stage.courier.deliver(&cargo).await.unwrap();
-    assert_eq!(stage.has().await, Some(Delivered::new()));
-    assert_eq!(stage.objects.data(&moved).await.unwrap().len(), 2);
 }
 
 #[tokio::test]
