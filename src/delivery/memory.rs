@@ -5,8 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 
-use super::webhook::Outboxes;
-use super::{Cargo, Change, Courier, CourierError, Delivery, Outcome, Progress};
+use super::{Cargo, Change, Courier, CourierError, Delivery, Outboxes, Outcome, Progress};
 use crate::domain::delivery::Way;
 use crate::domain::dispatch::Place;
 use crate::domain::ids::{Name, VersionId};

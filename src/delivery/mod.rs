@@ -23,7 +23,7 @@ use crate::domain::delivery::Way;
 use crate::domain::dispatch::Place;
 use crate::domain::document::Document;
 use crate::domain::ids::{Name, ObjectName, VersionId};
-use crate::domain::outbox::DeadLetter;
+use crate::domain::outbox::{DeadLetter, Outbox};
 use crate::domain::policy::Application;
 
 /// Something that an application can see has changed. Carries no material: who is told fetches it, and is recorded.
@@ -155,4 +155,20 @@ pub trait Courier: Send + Sync + fmt::Debug {
     async fn dead_letters(&self, _application: &Name) -> Vec<DeadLetter> {
         Vec::new()
     }
+}
+
+/// Where the messages of each application are kept.
+#[async_trait]
+pub trait Outboxes: Send + Sync + fmt::Debug {
+    /// As it was kept last, by whichever process; empty where nothing was.
+    ///
+    /// # Errors
+    /// [`CourierError`]: nothing may be sent.
+    async fn outbox(&self, application: &Name) -> Result<Outbox, CourierError>;
+
+    /// Durable when it returns.
+    ///
+    /// # Errors
+    /// [`CourierError`], also where another process leads by now: what isn't kept hasn't happened.
+    async fn keep(&self, application: &Name, outbox: &Outbox) -> Result<(), CourierError>;
 }

@@ -5,8 +5,7 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 
 use super::Engine;
-use crate::delivery::CourierError;
-use crate::delivery::webhook::Outboxes;
+use crate::delivery::{CourierError, Outboxes};
 use crate::domain::delivery::Way;
 use crate::domain::dispatch::{Dispatch, Place};
 use crate::domain::ids::Name;

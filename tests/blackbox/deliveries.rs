@@ -19,18 +19,22 @@ use crate::support::{confirmation_proof, eventually, sha256_hex};
 use crate::world::{PRODUCTION, Plan, World, left_behind};
 
 const SOON: Duration = Duration::from_secs(30);
-const RAW_SECRET: &str = "raw-webhook-secret-of-this-test-1";
+pub(crate) const RAW_SECRET: &str = "raw-webhook-secret-of-this-test-1";
 const NEW_SECRET: &str = "whsec_c2Vjb25kLXdlYmhvb2stc2VjcmV0LW9mLXRoaXMtdGVzdA==";
 
 /// The production application's document with this delivery.
 fn ask_for(world: &mut World, delivery: &str) {
+    write_document(world, delivery);
+    world.daemon.reload();
+}
+
+fn write_document(world: &mut World, delivery: &str) {
     let hash = sha256_hex(world.production_token.as_bytes());
     world.daemon.site.forget_document("payments-api");
     let spec = format!(
         "environment: production, credentials: [{PRODUCTION}], identity: {{token: {{sha256: \"{hash}\"}}}}, lease: 2s, delivery: {{{delivery}}}"
     );
     world.daemon.site.document("Application", "payments-api", &spec);
-    world.daemon.reload();
 }
 
 async fn standing(world: &World) -> Value {
@@ -160,16 +164,31 @@ async fn a_folder_that_leads_elsewhere_is_refused_by_name_and_taken_up_when_it_i
     assert!(metrics.contains("keywright_delivery_failing{way=\"file\"} 1"), "{metrics}");
     std::fs::remove_file(home.join("credentials")).expect("the link goes");
     until_state(&world, "delivered").await;
+    assert!(home.join("credentials").join(PRODUCTION).exists());
+
+    // What is dropped while nothing runs is taken away by the next start, and what can't be is named until it can.
+    world.daemon.kill().await;
+    write_document(&mut world, "");
+    world.daemon.site.write();
+    std::fs::rename(home.join("credentials"), home.join("hidden")).expect("it is moved");
+    std::os::unix::fs::symlink("hidden", home.join("credentials")).expect("a link");
+    world.daemon.again().await;
+    until_state(&world, "left").await;
+    assert!(world.daemon.cli(&["status"]).await.out().contains("delivery-left"));
+    assert!(home.join("hidden").join(PRODUCTION).exists());
+    std::fs::remove_file(home.join("credentials")).expect("the link goes");
+    std::fs::rename(home.join("hidden"), home.join("credentials")).expect("it is moved back");
+    assert!(eventually(SOON, || !home.join("credentials").join(PRODUCTION).exists()).await, "{}", world.daemon.log_tail());
     world.assert_silent(&[]);
 }
 
 /// One message, as it came.
 #[derive(Debug, Clone)]
-struct Message {
-    id: String,
+pub(crate) struct Message {
+    pub(crate) id: String,
     timestamp: String,
     signature: String,
-    body: String,
+    pub(crate) body: String,
 }
 
 impl Message {
@@ -191,14 +210,14 @@ struct Book {
 }
 
 /// Answers each call as it is told to: a status line, or `close`, `slow` (yet in time), `flood`. What isn't for the hook gets 200.
-struct Receiver {
-    url: String,
+pub(crate) struct Receiver {
+    pub(crate) url: String,
     book: Arc<Mutex<Book>>,
     task: tokio::task::JoinHandle<()>,
 }
 
 impl Receiver {
-    async fn start() -> Receiver {
+    pub(crate) async fn start() -> Receiver {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let url = format!("http://{}/hook", listener.local_addr().expect("an address"));
         let book = Arc::new(Mutex::new(Book { manner: "200 OK", ..Book::default() }));
@@ -212,11 +231,11 @@ impl Receiver {
         Receiver { url, book, task }
     }
 
-    fn now(&self, manner: &'static str) {
+    pub(crate) fn now(&self, manner: &'static str) {
         self.book.lock().unwrap().manner = manner;
     }
 
-    fn seen(&self) -> Vec<Message> {
+    pub(crate) fn seen(&self) -> Vec<Message> {
         self.book.lock().unwrap().seen.clone()
     }
 
@@ -287,7 +306,7 @@ async fn answer(mut stream: TcpStream, book: Arc<Mutex<Book>>) {
     let _sent = stream.write_all(format!("HTTP/1.1 {line}\r\n{moved}content-length: 0\r\nconnection: close\r\n\r\n").as_bytes()).await;
 }
 
-fn write_secret(home: &Path, name: &str, text: &str) -> PathBuf {
+pub(crate) fn write_secret(home: &Path, name: &str, text: &str) -> PathBuf {
     let path = home.join(name);
     std::fs::write(&path, text).expect("a file");
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).expect("its mode");

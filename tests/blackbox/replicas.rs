@@ -13,6 +13,7 @@ use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
+use crate::deliveries::{RAW_SECRET, Receiver, write_secret};
 use crate::support::app::{App, Mode};
 use crate::support::daemon::Daemon;
 use crate::support::dinie::truth::{Key, Owner};
@@ -93,6 +94,11 @@ fn account(index: usize) -> String {
 impl Fleet {
     /// Three daemons run, one leads, and has one submitted key.
     async fn start(rotation: &str) -> Fleet {
+        Fleet::start_with(rotation, "").await
+    }
+
+    /// With more in the application's document.
+    async fn start_with(rotation: &str, more: &str) -> Fleet {
         let kube = ApiServer::start().await;
         kube.namespace(NAMESPACE);
         let vault = Server::start().await;
@@ -105,7 +111,11 @@ impl Fleet {
             site.rotation("quick", rotation);
             site.credential(PRODUCTION, "dinie", "production", "quick");
             let identity = format!("identity: {{token: {{sha256: \"{}\"}}}}", sha256_hex(TOKEN.as_bytes()));
-            site.document("Application", "payments-api", &format!("environment: production, credentials: [{PRODUCTION}], {identity}"));
+            site.document(
+                "Application",
+                "payments-api",
+                &format!("environment: production, credentials: [{PRODUCTION}], {identity}{more}"),
+            );
             site.store = vault.config();
             site.journal = "{kubernetes: {}}".to_owned();
             let token = kube.token(NAMESPACE, &account(index), None, &[API_AUDIENCE], Duration::from_secs(86_400));
@@ -211,6 +221,20 @@ impl Fleet {
             }
         }
         None
+    }
+
+    /// How the application's delivery stands, once this replica says so.
+    async fn until_delivery(&self, index: usize, state: &str) -> Value {
+        let begun = Instant::now();
+        loop {
+            let status = self.status_of(index).await.unwrap_or_default();
+            let standing = &status["deliveries"][0];
+            if standing["state"] == state {
+                return standing.clone();
+            }
+            assert!(begun.elapsed() < TAKEN_OVER, "never {state} at {index}: {standing}\n{}", self.logs());
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
     }
 
     /// Till these replicas say that no rotation is open, and all say the same.
@@ -580,5 +604,47 @@ async fn while_the_api_is_away_reads_go_on_and_afterwards_all_goes_on() {
     for daemon in &fleet.daemons {
         assert_eq!(get(&daemon.site.tcp(), "new", &[]).await.status, 200);
     }
+    fleet.assert_nobody_is_dead();
+}
+
+/// What was sent, and what nobody wanted, is known to whoever leads next.
+#[tokio::test]
+async fn a_message_goes_on_under_the_next_leader_where_the_one_before_stopped() {
+    let receiver = Receiver::start().await;
+    let home = tempfile::tempdir().expect("a folder");
+    let secret = write_secret(home.path(), "hook-secret", RAW_SECRET);
+    let url = &receiver.url;
+    let delivery = format!(", delivery: {{webhook: {{url: \"{url}\", allowPrivate: true, secrets: [{{file: {}}}]}}}}", secret.display());
+    let mut fleet = Fleet::start_with("maxAge: 90d, overlap: 5s, spread: 1s", &delivery).await;
+    let first = fleet.leader(&[]).await;
+    fleet.app("one", Mode::Confirms);
+    fleet.until(TAKEN_OVER, "it has the first key", |fleet| fleet.apps[0].versions() == 1).await;
+    fleet.until_delivery(first, "delivered").await;
+    receiver.now("410 Gone");
+    fleet.order_rotation(first).await;
+    let dead = fleet.until_delivery(first, "dead").await;
+    assert_eq!(receiver.seen().len(), 2);
+    fleet.settled(&[0, 1, 2]).await;
+
+    fleet.daemons[first].kill().await;
+    let second = fleet.leader(&[first]).await;
+    let known = fleet.until_delivery(second, "dead").await;
+    assert_eq!(known["dead_letters"], dead["dead_letters"], "the former leader's dead letters");
+    assert_eq!(receiver.seen().len(), 2, "neither what was accepted nor what nobody wants is sent again");
+
+    // Tried, not accepted, and then its sender dies.
+    receiver.now("500 Internal Server Error");
+    fleet.order_rotation(second).await;
+    fleet.until_delivery(second, "failing").await;
+    fleet.daemons[first].again().await;
+    fleet.daemons[second].kill().await;
+    receiver.now("200 OK");
+    let third = fleet.leader(&[second]).await;
+    let made_good = fleet.until_delivery(third, "delivered").await;
+    assert_eq!(made_good["dead_letters"], json!([]));
+    let seen = receiver.seen();
+    let tries = &seen[2..];
+    assert!(tries.len() >= 2 && tries.iter().all(|message| message.id == tries[0].id && message.body == tries[0].body), "{tries:?}");
+    assert!(seen[..2].iter().all(|message| message.id != tries[0].id));
     fleet.assert_nobody_is_dead();
 }

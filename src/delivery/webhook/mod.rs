@@ -13,12 +13,11 @@ mod signing;
 #[cfg(test)]
 mod tests;
 
-use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::{Cargo, Courier, CourierError, Outcome, Parcel, Progress};
+use super::{Cargo, Courier, CourierError, Outboxes, Outcome, Parcel, Progress};
 use crate::domain::delivery::{Way, WebhookDelivery};
 use crate::domain::ids::{InstallationId, Name};
 use crate::domain::outbox::{DeadLetter, Outbox, Subject};
@@ -26,22 +25,6 @@ use sender::{Answer, Sender, TIMEOUT};
 
 const TOO_LONG: &str = "it wasn't accepted in all the time that a message is tried";
 const GONE: &str = "the receiver answers 410: it wants no more";
-
-/// Where the messages of each application are kept.
-#[async_trait]
-pub trait Outboxes: Send + Sync + fmt::Debug {
-    /// As it was kept last, by whichever process; empty where nothing was.
-    ///
-    /// # Errors
-    /// [`CourierError`]: nothing may be sent.
-    async fn outbox(&self, application: &Name) -> Result<Outbox, CourierError>;
-
-    /// Durable when it returns.
-    ///
-    /// # Errors
-    /// [`CourierError`], also where another process leads by now: what isn't kept hasn't happened.
-    async fn keep(&self, application: &Name, outbox: &Outbox) -> Result<(), CourierError>;
-}
 
 /// Sends messages.
 #[derive(Debug)]
