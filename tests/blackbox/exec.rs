@@ -4,6 +4,7 @@ mod changes;
 mod ends;
 mod init;
 mod places;
+mod pod;
 
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
