@@ -19,16 +19,20 @@ trap 'exit 9' TERM
 while :; do sleep 0.1; done
 "#;
 
-/// In a namespace of processes of its own, where the system lets us have one.
+/// In a namespace of processes of its own, where the system lets us have one: root may, others in a namespace of users.
 async fn as_first(command: Command) -> Option<Command> {
-    let wrap = ["--pid", "--fork", "--mount-proc", "--kill-child"];
-    let tried = Command::new("unshare").args(wrap).arg("true").status().await;
-    if !tried.is_ok_and(|status| status.success()) {
-        return None;
+    const AS_ROOT: &[&str] = &["--pid", "--fork", "--mount-proc", "--kill-child"];
+    const AS_OTHER: &[&str] = &["--map-root-user", "--pid", "--fork", "--mount-proc", "--kill-child"];
+    let mut wrap = None;
+    for way in [AS_ROOT, AS_OTHER] {
+        let tried = Command::new("unshare").args(way).arg("true").status().await;
+        if wrap.is_none() && tried.is_ok_and(|status| status.success()) {
+            wrap = Some(way);
+        }
     }
     let inner = command.as_std();
     let mut outer = Command::new("unshare");
-    outer.args(wrap).arg(inner.get_program()).args(inner.get_args()).kill_on_drop(true);
+    outer.args(wrap?).arg(inner.get_program()).args(inner.get_args()).kill_on_drop(true);
     outer.current_dir(inner.get_current_dir().expect("a folder"));
     Some(outer)
 }
