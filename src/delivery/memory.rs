@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 
-use super::{Cargo, Change, Courier, CourierError, Delivery, Outboxes, Outcome, Progress};
+use super::{Cargo, Change, Courier, CourierError, Delivery, Outboxes, Outcome, Progress, Withdrawn};
 use crate::domain::delivery::Way;
 use crate::domain::dispatch::Place;
 use crate::domain::ids::{Name, VersionId};
@@ -53,6 +53,7 @@ struct State {
     calls: usize,
     deliveries: usize,
     refuses_withdrawal: Option<CourierError>,
+    unreachable: Option<CourierError>,
     withdrawn: Vec<Place>,
 }
 
@@ -79,6 +80,11 @@ impl MemoryCourier {
     /// From now on nothing can be taken away; `None`: it can.
     pub fn refuse_withdrawal(&self, fault: Option<CourierError>) {
         self.state().refuses_withdrawal = fault;
+    }
+
+    /// From now on no new place can be reached; `None`: each can.
+    pub fn hide_places(&self, fault: Option<CourierError>) {
+        self.state().unreachable = fault;
     }
 
     /// Where what was there was taken away, in order.
@@ -141,13 +147,17 @@ impl Courier for MemoryCourier {
         Ok(Progress { outcome: Outcome::Delivered, left: 0 })
     }
 
-    async fn withdraw(&self, _application: &Name, place: &Place) -> Result<(), CourierError> {
+    async fn look_at(&self, _application: &Name, _place: &Place) -> Result<(), CourierError> {
+        self.state().unreachable.map_or(Ok(()), Err)
+    }
+
+    async fn withdraw(&self, _application: &Name, place: &Place) -> Result<Withdrawn, CourierError> {
         let mut state = self.state();
         if let Some(fault) = state.refuses_withdrawal {
             return Err(fault);
         }
         state.withdrawn.push(place.clone());
-        Ok(())
+        Ok(Withdrawn::Emptied)
     }
 
     async fn dead_letters(&self, application: &Name) -> Vec<DeadLetter> {
@@ -179,11 +189,11 @@ impl MemoryOutboxes {
 
 #[async_trait]
 impl Outboxes for MemoryOutboxes {
-    async fn outbox(&self, application: &Name) -> Result<Outbox, CourierError> {
-        Ok(self.state().outboxes.get(application).cloned().unwrap_or_default())
+    async fn outbox(&self, application: &Name) -> Result<(u64, Outbox), CourierError> {
+        Ok((1, self.state().outboxes.get(application).cloned().unwrap_or_default()))
     }
 
-    async fn keep(&self, application: &Name, outbox: &Outbox) -> Result<(), CourierError> {
+    async fn keep(&self, application: &Name, _term: u64, outbox: &Outbox) -> Result<(), CourierError> {
         let mut state = self.state();
         state.fault = match state.fault.take() {
             Some((0, fault)) => return Err(fault),

@@ -122,6 +122,15 @@ pub struct Remark {
     pub stragglers: Vec<ObjectName>,
 }
 
+/// What became of a place where nobody wants values any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Withdrawn {
+    /// Nothing of ours is there.
+    Emptied,
+    /// What is there is somebody else's to take away, and stays.
+    NotOurs,
+}
+
 /// Brings applications' states to where they are wanted, by one way.
 ///
 /// Only the latest state is promised. A courier remembers durably what it delivered (in the target itself, or in the journal), so that a
@@ -142,7 +151,16 @@ pub trait Courier: Send + Sync + fmt::Debug {
     ///
     /// # Errors
     /// [`CourierError`]: it may be repeated.
-    async fn withdraw(&self, _application: &Name, _place: &Place) -> Result<(), CourierError> {
+    async fn withdraw(&self, _application: &Name, _place: &Place) -> Result<Withdrawn, CourierError> {
+        Ok(Withdrawn::Emptied)
+    }
+
+    /// Whether values can be brought to `place`, and taken away again: asked before anything is brought to one that is new. Changes
+    /// nothing there that an application could see.
+    ///
+    /// # Errors
+    /// [`CourierError`] as [`Courier::deliver`] would have it.
+    async fn look_at(&self, _application: &Name, _place: &Place) -> Result<(), CourierError> {
         Ok(())
     }
 
@@ -160,15 +178,15 @@ pub trait Courier: Send + Sync + fmt::Debug {
 /// Where the messages of each application are kept.
 #[async_trait]
 pub trait Outboxes: Send + Sync + fmt::Debug {
-    /// As it was kept last, by whichever process; empty where nothing was.
+    /// As it was kept last, by whichever process, with the term in which this one leads; empty where nothing was.
     ///
     /// # Errors
     /// [`CourierError`]: nothing may be sent.
-    async fn outbox(&self, application: &Name) -> Result<Outbox, CourierError>;
+    async fn outbox(&self, application: &Name) -> Result<(u64, Outbox), CourierError>;
 
-    /// Durable when it returns.
+    /// Durable when it returns. `term` is that in which the outbox was read.
     ///
     /// # Errors
-    /// [`CourierError`], also where another process leads by now: what isn't kept hasn't happened.
-    async fn keep(&self, application: &Name, outbox: &Outbox) -> Result<(), CourierError>;
+    /// [`CourierError`], also where another process has led since: what isn't kept hasn't happened.
+    async fn keep(&self, application: &Name, term: u64, outbox: &Outbox) -> Result<(), CourierError>;
 }

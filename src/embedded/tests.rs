@@ -9,6 +9,8 @@ use base64::Engine;
 
 use super::{Embedded, FILE_NAME, OpenError, Restore, RestoreError, restore};
 use crate::domain::credential::Environment;
+use crate::domain::delivery::Way;
+use crate::domain::dispatch::{Dispatch, Place};
 use crate::domain::holders::Holding;
 use crate::domain::ids::{Name, VersionId};
 use crate::domain::material::{Material, Secret};
@@ -408,6 +410,32 @@ async fn a_copy_that_is_taken_under_writes_is_whole_and_of_one_moment() {
     let former = back.journal().former_installations().await.unwrap();
     assert_eq!(back.journal().installation().await.unwrap(), restored.installation);
     assert!(!former.contains(&restored.installation));
+}
+
+/// Folders are on the machine where the backup was made, and may be those of a copy that lives on.
+#[tokio::test]
+async fn what_comes_back_from_a_backup_takes_nothing_out_of_folders() {
+    let fresh = Fresh::default();
+    let (directory, target) = (fresh.directory(), fresh.directory());
+    let embedded = Fresh::open_in(&directory);
+    let journal = embedded.journal();
+    let term = journal.begin_term().await.unwrap();
+    let folder = Place::Folder { on: None, directory: "/run/payments".into(), mode: 0o400, owner: None, group: None };
+    let secret = Place::Secret { namespace: name("shop"), secret: "payments".parse().unwrap() };
+    for (way, place) in [(Way::File, &folder), (Way::KubernetesSecret, &secret)] {
+        let dispatch = Dispatch::default().with_place(place).unwrap();
+        journal.write_dispatch(term, &name("payments"), way, &dispatch).await.unwrap();
+    }
+    let backup = directory.join("backup");
+    write_snapshot(&embedded, &backup).await;
+    fs::create_dir(&target).unwrap();
+    fs::set_permissions(&target, fs::Permissions::from_mode(0o700)).unwrap();
+    let key_file = directory.join("keywright.key");
+    restore(&Restore { directory: &target, key_file: &key_file, backup: Some(&backup), force: false, has_trail: true }).unwrap();
+    let back = Embedded::open(&target, &key_file).unwrap();
+    let kept = back.journal().dispatches().await.unwrap();
+    let has = |place: &Place| kept.iter().any(|(_, dispatch)| dispatch.has(place));
+    assert!(!has(&folder) && has(&secret), "{kept:?}");
 }
 
 #[tokio::test]

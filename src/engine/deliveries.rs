@@ -173,7 +173,8 @@ impl Engine {
     pub(super) fn deliveries_of(&self, credentials: &[CredentialStatus]) -> Vec<DeliveryStatus> {
         let readers: BTreeSet<&Name> = credentials.iter().flat_map(|row| row.applications.iter().map(|entry| &entry.name)).collect();
         let mut all = self.deliveries();
-        all.retain(|status| readers.contains(&status.application));
+        // What is left of an application without a document is read by nobody, and everybody's to know.
+        all.retain(|status| readers.contains(&status.application) || status.state == DeliveryState::Left);
         all
     }
 
@@ -184,7 +185,7 @@ impl Engine {
         let couriers = carried.map(|(application, way)| (application.clone(), way.instance())).collect();
         self.book.set_couriers(couriers, self.seams.clock.now().running);
         let mut deliveries = self.deliveries.lock().unwrap_or_else(PoisonError::into_inner);
-        deliveries.retain(|key, _| asked.contains(key));
+        deliveries.retain(|key, status| asked.contains(key) || status.state == DeliveryState::Left);
         for (application, way) in asked {
             deliveries.entry((application.clone(), way)).or_insert_with(|| fresh(application, way));
         }

@@ -91,7 +91,6 @@ use views::DeliveryStatus;
 
 pub use deliveries::{Reference, Withheld};
 use dispatches::Dispatches;
-pub use dispatches::Fate;
 pub use holdings::StreamGuard;
 pub use pods::BoundPod;
 pub use status::VersionView;
@@ -211,7 +210,9 @@ pub struct Engine {
     /// How the ways of delivery beside the stream stand; in memory, because each start looks at every target anew.
     deliveries: Mutex<BTreeMap<(Name, Way), DeliveryStatus>>,
     /// What couriers have to remember, as the journal says too.
-    dispatches: tokio::sync::Mutex<Dispatches>,
+    dispatches: Mutex<Dispatches>,
+    /// Held while they are read again.
+    recalling: tokio::sync::Mutex<()>,
 }
 
 impl fmt::Debug for Engine {

@@ -87,7 +87,8 @@ impl Engine {
             launches: RwLock::default(),
             launching: tokio::sync::Mutex::default(),
             deliveries: Mutex::default(),
-            dispatches: tokio::sync::Mutex::default(),
+            dispatches: Mutex::default(),
+            recalling: tokio::sync::Mutex::default(),
         }
     }
 

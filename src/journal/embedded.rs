@@ -2,6 +2,8 @@
 //!
 //! A credential's head says where its chain begins and ends; head, event and sealed copy change in one transaction.
 
+mod applications;
+
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -20,15 +22,14 @@ use crate::embedded::Embedded;
 use crate::embedded::rows::{At, Broken, CODE_LENGTH, COPIES, EVENTS, HEADS, HOLDINGS, META, Rows, SEEN, decode, encode, load};
 use crate::sealing::{Keyring, Sealed, sha256};
 
+use applications::{dispatch_row, launch_row};
+
 type Code = [u8; CODE_LENGTH];
 
 const INSTALLATION: At<'static> = ("installation", "", "");
 const FORMER: At<'static> = ("former-installations", "", "");
 const TERM: At<'static> = ("term", "", "");
 const PAUSE: At<'static> = ("pause", "", "");
-/// With the application as its second word.
-const LAUNCH: &str = "launch";
-const DISPATCH: &str = "dispatch";
 const HEARTBEAT: At<'static> = ("heartbeat", "", "");
 
 /// Events, holdings and the heartbeat in the embedded file.
@@ -245,39 +246,19 @@ impl Journal for EmbeddedJournal {
     }
 
     async fn launches(&self) -> Result<Vec<(Name, Launch)>, JournalError> {
-        let read = self.embedded.read(|transaction, keyring| {
-            let table = transaction.open_table(META)?;
-            let each = table.range((LAUNCH, "", "")..(LAUNCH, "~", ""))?.map(|row| {
-                let (at, row) = row?;
-                let application = at.value().1.parse().map_err(|_| Broken::Row("a name was altered"))?;
-                Ok((application, decode(keyring, META, at.value(), row.value())?))
-            });
-            each.collect::<Result<Vec<_>, Broken>>()
-        });
-        Ok(read.await?)
+        self.read_launches().await
     }
 
     async fn write_launch(&self, term: u64, application: &Name, launch: &Launch) -> Result<(), JournalError> {
-        self.write_setting(term, (LAUNCH, application.as_str(), ""), launch.clone()).await
+        self.write_setting(term, launch_row(application), launch.clone()).await
     }
 
     async fn dispatches(&self) -> Result<Vec<((Name, Way), Dispatch)>, JournalError> {
-        let read = self.embedded.read(|transaction, keyring| {
-            let table = transaction.open_table(META)?;
-            let each = table.range((DISPATCH, "", "")..(DISPATCH, "~", ""))?.map(|row| {
-                let (at, row) = row?;
-                let (_, application, way) = at.value();
-                let way = Way::ALL.into_iter().find(|each| each.as_str() == way);
-                let of = application.parse().ok().zip(way).ok_or(Broken::Row("a name was altered"))?;
-                Ok((of, decode(keyring, META, at.value(), row.value())?))
-            });
-            each.collect::<Result<Vec<_>, Broken>>()
-        });
-        Ok(read.await?)
+        self.read_dispatches().await
     }
 
     async fn write_dispatch(&self, term: u64, application: &Name, way: Way, dispatch: &Dispatch) -> Result<(), JournalError> {
-        self.write_setting(term, (DISPATCH, application.as_str(), way.as_str()), dispatch.clone()).await
+        self.write_setting(term, dispatch_row(application, way), dispatch.clone()).await
     }
 
     /// The file is this process's alone.
@@ -308,6 +289,7 @@ pub(crate) fn renew(transaction: &WriteTransaction, keyring: &Keyring, has_trail
         former.extend(load::<InstallationId>(keyring, META, &meta, INSTALLATION)?);
         meta.insert(FORMER, encode(keyring, META, FORMER, &former)?.as_slice())?;
         meta.insert(INSTALLATION, encode(keyring, META, INSTALLATION, &installation)?.as_slice())?;
+        applications::forget_folders(&mut meta, keyring)?;
         if !has_trail {
             let heartbeat: Heartbeat = load(keyring, META, &meta, HEARTBEAT)?.unwrap_or_default();
             let heartbeat = Heartbeat { audit: None, ..heartbeat };

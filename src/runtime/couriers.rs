@@ -3,8 +3,10 @@
 //! A rotation never waits for any of it. Only the process that leads delivers; the latest state is all that is promised, so a change
 //! that comes while one is under way makes one more round, whatever its number.
 //!
-//! Where values go is in the journal before they go there, and is struck once they were taken away: what a document no longer asks for is
-//! emptied whoever leads by then, and whatever was down when the document changed.
+//! Where values go (`places.rs`) is in the journal before they go there, and is struck once they were taken away: what a document no
+//! longer asks for is emptied whoever leads by then, and whatever was down when the document changed.
+
+mod places;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -19,14 +21,12 @@ use tokio_util::sync::CancellationToken;
 use super::clock::wall_now;
 use super::metrics::Metrics;
 use crate::delivery::stream::{Changes, StreamHub};
-use crate::delivery::{Cargo, Courier, Outcome, Parcel, Remark};
+use crate::delivery::{Cargo, Courier, Outcome, Parcel};
 use crate::domain::delivery::Way;
-use crate::domain::dispatch::{Dispatch, Place};
 use crate::domain::ids::{Name, ObjectName};
 use crate::domain::policy::Application;
 use crate::engine::views::DeliveryState;
-use crate::engine::{Engine, Fate, Reference};
-use crate::journal::JournalError;
+use crate::engine::{Engine, Reference};
 
 /// How often a courier is called in one round: far more than an application has messages waiting. Then it is the next round's turn.
 const CALLS_MAX: usize = 10_000;
@@ -61,7 +61,7 @@ enum Round {
     },
     /// What is asked for is there; what isn't any more couldn't be taken away.
     Left,
-    /// Nothing is asked for, and there is no document at all: what lies there stays until there is one.
+    /// Nothing is asked for, and what lies there stays for now.
     Kept,
     /// Another process began to lead meanwhile.
     Elsewhere,
@@ -126,6 +126,8 @@ impl Couriers {
             let stays = (wanted.contains(key) || !is_all) && !task.is_finished();
             if !stays {
                 token.cancel();
+                // A row that has no document is only its task's to take away.
+                self.engine.note_left(&key.0, key.1, None);
             }
             stays
         });
@@ -143,7 +145,9 @@ impl Couriers {
                 application: application.clone(),
                 was_failing: false,
                 delivered: None,
+                was_left: false,
                 was_under_way: false,
+                tried: None,
             };
             let task = tasks.spawn(route.run(leads.clone(), token.clone()));
             routes.insert((application, way), (token, task));
@@ -160,9 +164,19 @@ struct Route {
     metrics: Metrics,
     application: Name,
     was_failing: bool,
+    was_left: bool,
     was_under_way: bool,
+    /// Its document at the last round.
+    tried: Option<Arc<Application>>,
     /// What its target is known to have.
     delivered: Option<Delivered>,
+}
+
+/// How often in a row it failed.
+#[derive(Debug, Default)]
+struct Failures {
+    to_bring: u32,
+    to_empty: u32,
 }
 
 /// What was delivered last, and by which document.
@@ -174,12 +188,10 @@ struct Delivered {
 impl Route {
     /// Until `stop`, or until nobody asks for it any more and nothing of it is left.
     async fn run(mut self, mut leads: watch::Receiver<bool>, stop: CancellationToken) {
-        let mut failures = 0u32;
+        let mut failures = Failures::default();
         loop {
             if !*leads.borrow() {
-                self.was_failing = false;
-                let (way, elsewhere) = (self.courier.way(), Some(ELSEWHERE.to_owned()));
-                self.engine.note_delivery(&self.application, way, DeliveryState::Waiting, elsewhere, Vec::new(), Vec::new());
+                self.stand_by();
             }
             tokio::select! {
                 biased;
@@ -193,58 +205,74 @@ impl Route {
                 () = stop.cancelled() => return,
                 round = self.round() => round,
             };
-            let way = self.courier.way();
-            match round {
-                Round::Unasked => return,
-                // Until there are documents again.
-                Round::Kept => tokio::select! {
-                    () = stop.cancelled() => return,
-                    Ok(()) = leads.changed() => {}
+            if round == Round::Unasked {
+                return;
+            }
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                () = self.wait_after(round, &mut failures, &mut leads) => {}
+            }
+        }
+    }
+
+    fn stand_by(&mut self) {
+        (self.was_failing, self.was_left) = (false, false);
+        let (way, elsewhere) = (self.courier.way(), Some(ELSEWHERE.to_owned()));
+        match self.engine.recipient(&self.application, way) {
+            Some(_) => self.engine.note_delivery(&self.application, way, DeliveryState::Waiting, elsewhere, Vec::new(), Vec::new()),
+            None => self.engine.note_left(&self.application, way, None),
+        }
+    }
+
+    /// Until there may be something to do.
+    async fn wait_after(&mut self, round: Round, failures: &mut Failures, leads: &mut watch::Receiver<bool>) {
+        let (way, now) = (self.courier.way(), Instant::now());
+        match round {
+            Round::Unasked => {}
+            Round::UpToDate => {
+                *failures = Failures::default();
+                self.rest(leads, now + self.engine.look_at_targets_every()).await;
+            }
+            Round::Left => {
+                failures.to_bring = 0;
+                failures.to_empty = failures.to_empty.saturating_add(1);
+                // What is new doesn't wait for that.
+                self.rest(leads, now + self.engine.delivery_wait(&self.application, way, failures.to_empty)).await;
+            }
+            Round::Kept => tokio::select! {
+                Ok(()) = leads.changed() => {}
+                () = self.changes.next() => {}
+                () = sleep(self.engine.look_at_targets_every()) => {}
+            },
+            Round::Elsewhere => tokio::select! {
+                Ok(()) = leads.changed() => {}
+                () = sleep(BROKEN_WAIT) => {}
+            },
+            Round::UnderWay { until } => {
+                failures.to_bring = 0;
+                tokio::select! {
                     () = self.changes.next() => {}
-                },
-                Round::UpToDate => {
-                    failures = 0;
-                    let look_at = Instant::now() + self.engine.look_at_targets_every();
-                    tokio::select! {
-                        () = stop.cancelled() => return,
-                        () = self.rest(&mut leads, look_at) => {}
-                    }
-                }
-                Round::Left => {
-                    failures = failures.saturating_add(1);
-                    let look_at = Instant::now() + self.engine.delivery_wait(&self.application, way, failures);
-                    tokio::select! {
-                        () = stop.cancelled() => return,
-                        // What is new doesn't wait for that.
-                        () = self.rest(&mut leads, look_at) => {}
-                    }
-                }
-                Round::Elsewhere => tokio::select! {
-                    () = stop.cancelled() => return,
-                    Ok(()) = leads.changed() => {}
-                    () = sleep(BROKEN_WAIT) => {}
-                },
-                Round::UnderWay { until } => {
-                    failures = 0;
-                    let wait = self.engine.rollout_wait(until, wall_now());
-                    tokio::select! {
-                        () = stop.cancelled() => return,
-                        () = self.changes.next() => {}
-                        () = sleep(wait) => {}
-                    }
-                }
-                Round::Failed { retry_after } => {
-                    failures = failures.saturating_add(1);
-                    let wait = self.engine.delivery_wait(&self.application, way, failures);
-                    let wait = retry_after.map_or(wait, |asked| asked.clamp(wait, self.engine.give_up_after().max(wait)));
-                    tokio::select! {
-                        () = stop.cancelled() => return,
-                        // Who leads anew tries at once.
-                        Ok(()) = leads.changed() => failures = 0,
-                        () = sleep(wait) => {}
-                    }
+                    () = sleep(self.engine.rollout_wait(until, wall_now())) => {}
                 }
             }
+            Round::Failed { retry_after } => {
+                failures.to_bring = failures.to_bring.saturating_add(1);
+                let wait = self.engine.delivery_wait(&self.application, way, failures.to_bring);
+                let wait = retry_after.map_or(wait, |asked| asked.clamp(wait, self.engine.give_up_after().max(wait)));
+                tokio::select! {
+                    // Who leads anew tries at once, and so does who has another document.
+                    Ok(()) = leads.changed() => failures.to_bring = 0,
+                    () = self.another_document() => failures.to_bring = 0,
+                    () = sleep(wait) => {}
+                }
+            }
+        }
+    }
+
+    async fn another_document(&mut self) {
+        while self.engine.recipient(&self.application, self.courier.way()) == self.tried {
+            self.changes.next().await;
         }
     }
 
@@ -271,98 +299,13 @@ impl Route {
         }
     }
 
-    /// Where it is on record that values may lie.
-    ///
-    /// # Errors
-    /// How the round ends.
-    async fn dispatch(&mut self) -> Result<Dispatch, Round> {
-        match self.engine.dispatch(&self.application, self.courier.way()).await {
-            Ok(dispatch) => Ok(dispatch),
-            Err(error) => Err(self.unkept(&error).await),
-        }
-    }
-
-    async fn keep(&mut self, dispatch: Dispatch) -> Result<(), Round> {
-        match self.engine.keep_dispatch(&self.application, self.courier.way(), dispatch).await {
-            Ok(()) => Ok(()),
-            Err(error) => Err(self.unkept(&error).await),
-        }
-    }
-
-    async fn unkept(&mut self, error: &JournalError) -> Round {
-        match error {
-            JournalError::Deposed => Round::Elsewhere,
-            _ => self.failed("where it went before can't be read or kept in the journal", Vec::new(), None).await,
-        }
-    }
-
-    /// On record before anything lies there.
-    async fn will_lie_at(&mut self, place: &Place) -> Result<(), Round> {
-        match self.dispatch().await?.with_place(place) {
-            Some(more) => self.keep(more).await,
-            None => Ok(()),
-        }
-    }
-
-    /// Takes values away from where they aren't asked for any more.
-    ///
-    /// # Errors
-    /// How the round ends, where something is left.
-    async fn clear(&mut self, asked: Option<&Place>) -> Result<(), Round> {
-        let way = self.courier.way();
-        let former: Vec<Place> = self.dispatch().await?.former_places(asked).cloned().collect();
-        let (mut stays, mut left) = (false, None);
-        for place in former {
-            match self.engine.fate_of(&self.application, &place) {
-                Fate::Stays => {
-                    stays = true;
-                    continue;
-                }
-                Fate::IsAnothers => {}
-                Fate::IsEmptied => match self.courier.withdraw(&self.application, &place).await {
-                    Ok(()) => {
-                        tracing::info!(application = self.application.as_str(), kind = way.as_str(), "what nobody asks for was taken away")
-                    }
-                    Err(error) => {
-                        let remark = self.courier.remark(&self.application).await;
-                        left = Some(remark.map_or_else(|| error.to_string(), |remark| remark.text));
-                        continue;
-                    }
-                },
-            }
-            let fewer = self.dispatch().await?.without_place(&place);
-            self.keep(fewer).await?;
-        }
-        if let Some(reason) = left {
-            self.metrics.delivery_ended(way.as_str(), "failed");
-            if !std::mem::replace(&mut self.was_failing, true) {
-                let application = self.application.as_str();
-                tracing::warn!(application, kind = way.as_str(), reason, "what nobody asks for couldn't be taken away; it is tried again");
-            }
-            self.engine.note_left(&self.application, way, Some(reason));
-            return Err(Round::Left);
-        }
-        if stays { Err(Round::Kept) } else { Ok(()) }
-    }
-
-    /// Nobody asks for this way any more.
-    async fn end(&mut self) -> Round {
-        self.delivered = None;
-        match self.clear(None).await {
-            Ok(()) => {
-                self.engine.note_left(&self.application, self.courier.way(), None);
-                Round::Unasked
-            }
-            Err(round) => round,
-        }
-    }
-
     /// All is where it is asked for.
-    async fn arrived(&mut self, cargo: &Cargo<'_>, document: &Arc<Application>, place: Option<&Place>) -> Round {
+    async fn arrived(&mut self, cargo: &Cargo<'_>, document: &Arc<Application>) -> Round {
         self.engine.has_arrived(&self.application, self.courier.way(), &cargo.parcels);
         let references = cargo.parcels.iter().map(reference).collect();
         self.delivered = Some(Delivered { document: Arc::clone(document), references });
-        if let Err(round) = self.clear(place).await {
+        // What stays for now is looked at by a later round.
+        if let Err(round) = self.clear().await {
             return round;
         }
         self.up_to_date().await;
@@ -372,13 +315,13 @@ impl Route {
     /// Brings the target up to date.
     async fn round(&mut self) -> Round {
         let way = self.courier.way();
-        let Some(document) = self.engine.recipient(&self.application, way) else { return self.end().await };
+        self.tried = self.engine.recipient(&self.application, way);
+        let Some(document) = self.tried.clone() else { return self.end().await };
         let parcels = match self.engine.parcels(&document, way).await {
             Ok(parcels) => parcels,
             Err(withheld) => return self.failed(withheld.0, Vec::new(), None).await,
         };
-        let place = Place::of(&document.delivery, way);
-        if let Some(place) = &place
+        if let Some(place) = &self.engine.asked_place(&self.application, way)
             && let Err(round) = self.will_lie_at(place).await
         {
             return round;
@@ -398,13 +341,14 @@ impl Route {
                         return self.failed("that it is in use everywhere couldn't be recorded", Vec::new(), None).await;
                     }
                     if progress.left == 0 {
-                        return self.arrived(&cargo, &document, place.as_ref()).await;
+                        return self.arrived(&cargo, &document).await;
                     }
                 }
                 Err(error) => {
-                    // In more words, where the courier has them.
-                    let remark = self.courier.remark(&self.application).await;
-                    let remark = remark.unwrap_or_else(|| Remark { text: error.to_string(), stragglers: Vec::new() });
+                    if !self.engine.leads() {
+                        return Round::Elsewhere;
+                    }
+                    let remark = self.words_for(error).await;
                     return self.failed(&remark.text, remark.stragglers, error.retry_after()).await;
                 }
             }

@@ -16,7 +16,7 @@ use crate::support::canaries::Canary;
 use crate::support::scanner::Scanner;
 use crate::support::wire::Ask;
 use crate::support::{confirmation_proof, eventually, sha256_hex};
-use crate::world::{PRODUCTION, Plan, World, left_behind};
+use crate::world::{ACCEPTANCE, PRODUCTION, Plan, World, left_behind};
 
 const SOON: Duration = Duration::from_secs(30);
 pub(crate) const RAW_SECRET: &str = "raw-webhook-secret-of-this-test-1";
@@ -150,7 +150,8 @@ async fn files_are_replaced_their_reader_is_signalled_and_its_own_proof_frees_th
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_folder_that_leads_elsewhere_is_refused_by_name_and_taken_up_when_it_is_mended() {
-    let mut world = World::start(Plan::still()).await;
+    // Keys so short-lived that documents settle within seconds.
+    let mut world = World::start(Plan { rotation: ACCEPTANCE, ..Plan::still() }).await;
     let home = world.daemon.site.folder().canonicalize().expect("a path");
     std::fs::create_dir(home.join("outside")).expect("a folder");
     std::os::unix::fs::symlink("outside", home.join("credentials")).expect("a link");

@@ -226,12 +226,14 @@ impl Target {
     }
 
     /// Takes away what is ours and in use no more: former folders, those of a crash, and links to what the application has no longer.
-    pub(super) fn clean(&self, current: &str) -> Result<(), CourierError> {
-        let data = open_folder(&self.open, OsStr::new(current)).map_err(refused)?;
-        let kept = names(&data)?;
+    pub(super) fn clean(&self, current: Option<&str>) -> Result<(), CourierError> {
+        let kept = match current {
+            Some(current) => names(&open_folder(&self.open, OsStr::new(current)).map_err(refused)?)?,
+            None => BTreeSet::new(),
+        };
         let mut removed = false;
         for name in names(&self.open)? {
-            if is_of_ours(&name) && name != current {
+            if is_of_ours(&name) && Some(name.as_str()) != current {
                 removed |= remove(&self.open, &name)?;
             } else if !name.starts_with("..") && !kept.contains(&name) && self.link(&name).is_ok_and(|link| link == Some(shown(&name))) {
                 unlinkat(&self.open, name.as_str(), AtFlags::empty()).map_err(refused)?;

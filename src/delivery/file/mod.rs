@@ -22,7 +22,7 @@ use std::path::Path;
 use async_trait::async_trait;
 use jiff::Timestamp;
 
-use super::{Cargo, Courier, CourierError, Outcome, Progress};
+use super::{Cargo, Courier, CourierError, Outcome, Progress, Withdrawn};
 use crate::domain::delivery::{FileDelivery, Way};
 use crate::domain::dispatch::Place;
 use crate::domain::ids::Name;
@@ -58,22 +58,35 @@ impl Courier for FileCourier {
     }
 
     /// Takes the files away. No process is signalled: there is nothing new for it to read.
-    async fn withdraw(&self, _application: &Name, place: &Place) -> Result<(), CourierError> {
-        let Place::Folder { directory, mode, owner, group } = place.clone() else { return Ok(()) };
-        on_disk(move || empty(&directory, Ids::of(owner, group), mode)).await
+    async fn withdraw(&self, _application: &Name, place: &Place) -> Result<Withdrawn, CourierError> {
+        let Place::Folder { directory, mode, owner, group, .. } = place.clone() else { return Ok(Withdrawn::NotOurs) };
+        on_disk(move || empty(&directory, Ids::of(owner, group), mode)).await?;
+        Ok(Withdrawn::Emptied)
+    }
+
+    async fn look_at(&self, _application: &Name, place: &Place) -> Result<(), CourierError> {
+        let Place::Folder { directory, mode, owner, group, .. } = place.clone() else { return Ok(()) };
+        on_disk(move || Target::open(&directory, Ids::of(owner, group), mode).map(drop)).await
     }
 }
 
+const AWAY: CourierError = CourierError::Unavailable("the folder that it is in is gone, or isn't mounted");
+
 fn empty(directory: &Path, ids: Ids, mode: u32) -> Result<(), CourierError> {
     // A folder that is gone isn't made anew for that.
-    if directory.symlink_metadata().is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound) {
-        return Ok(());
+    if is_gone(directory) {
+        return if directory.parent().is_some_and(is_gone) { Err(AWAY) } else { Ok(()) };
     }
     let target = Target::open(directory, ids, mode)?;
-    let Some(current) = target.current()? else { return Ok(()) };
+    // Whoever was stopped before it became the current one left a folder with values.
+    let Some(current) = target.current()? else { return target.clean(None) };
     let nothing = Tree::of(std::iter::empty());
     let folder = if target.has(&current, &nothing)? { current } else { target.replace(&nothing, EMPTIED)? };
-    target.clean(&folder)
+    target.clean(Some(&folder))
+}
+
+fn is_gone(directory: &Path) -> bool {
+    directory.symlink_metadata().is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
 }
 
 fn bring(asked: &FileDelivery, tree: &Tree, now: Timestamp) -> Result<Outcome, CourierError> {
@@ -92,7 +105,7 @@ fn bring(asked: &FileDelivery, tree: &Tree, now: Timestamp) -> Result<Outcome, C
             target.replace(tree, &now.strftime("..%Y_%m_%d_%H_%M_%S").to_string())?
         }
     };
-    target.clean(&folder)?;
+    target.clean(Some(&folder))?;
     if let Some(signal) = &asked.signal
         && !target.is_signalled(&folder)?
     {

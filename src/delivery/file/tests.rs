@@ -51,8 +51,8 @@ impl Home {
         Ok(progress.outcome)
     }
 
-    async fn withdraw(&self) -> Result<(), CourierError> {
-        let place = Place::of(&self.application.delivery, Way::File).unwrap();
+    async fn withdraw(&self) -> Result<Withdrawn, CourierError> {
+        let place = Place::of(&self.application.delivery, Way::File, None).unwrap();
         self.courier.withdraw(&self.application.name, &place).await
     }
 
@@ -122,9 +122,18 @@ async fn what_nobody_asks_for_any_more_is_taken_away() {
     // Asked for again, it comes back.
     assert_eq!(place.bring(&[("dinie-production", 1)]).await, Ok(Outcome::Delivered));
     assert!(Home::has_anything(&place.folder()));
+    // A process was stopped before what it wrote became the current one, or somebody took the link away.
+    std::fs::remove_file(place.folder().join("..data")).unwrap();
+    let leftovers = || place.names().iter().filter(|name| name.starts_with("..2")).count();
+    assert_eq!(leftovers(), 1);
+    place.withdraw().await.unwrap();
+    assert_eq!(leftovers(), 0, "values of ours that nothing leads to");
     std::fs::remove_dir_all(place.folder()).unwrap();
     place.withdraw().await.unwrap();
     assert!(!place.folder().exists(), "a folder that is gone isn't made for that");
+    let inner = Place::Folder { on: None, directory: place.folder().join("inner"), mode: 0o400, owner: None, group: None };
+    let unmounted = place.courier.withdraw(&place.application.name, &inner).await;
+    assert!(matches!(unmounted, Err(CourierError::Unavailable(_))), "what it is in isn't there, so nobody knows");
     // Nothing is emptied through a link.
     place.bring(&[("dinie-production", 1)]).await.unwrap();
     place.break_target();

@@ -18,6 +18,7 @@ use super::objects::{Objects, SecretAt};
 use super::owner::{ADOPT, FINGERPRINT, Foreign};
 use super::trouble::Trouble;
 use super::{KubernetesSecrets, Progress};
+use crate::delivery::Withdrawn;
 use crate::domain::credential::Environment;
 use crate::domain::delivery::KubernetesDelivery;
 use crate::domain::document::{Document, Previous};
@@ -138,7 +139,7 @@ impl Part {
         let refused = self.deliver(documents).await.unwrap_err();
         assert!(matches!(&refused, Trouble::NotOurs { why, .. } if *why == expected), "{refused}");
         assert!(!refused.is_passing() && refused.to_string().contains("kubectl annotate"), "{refused}");
-        self.courier.withdraw(&application(), self.at.clone()).await.unwrap();
+        assert_eq!(self.courier.withdraw(&application(), self.at.clone()).await.unwrap(), Withdrawn::NotOurs);
         assert_eq!((self.version().await, self.data().await), before, "it was touched");
     }
 }

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 
 use super::trouble::Trouble;
 use super::{KubernetesSecrets, Progress as Rollout, SecretAt};
-use crate::delivery::{Cargo, Courier, CourierError, Outcome, Progress, Remark};
+use crate::delivery::{Cargo, Courier, CourierError, Outcome, Progress, Remark, Withdrawn};
 use crate::domain::delivery::{KubernetesDelivery, Way};
 use crate::domain::dispatch::Place;
 use crate::domain::document::Document;
@@ -90,13 +90,20 @@ impl Courier for SecretCourier {
         Ok(Progress { outcome, left: 0 })
     }
 
-    async fn withdraw(&self, application: &Name, place: &Place) -> Result<(), CourierError> {
-        let Place::Secret { namespace, secret } = place.clone() else { return Ok(()) };
+    async fn withdraw(&self, application: &Name, place: &Place) -> Result<Withdrawn, CourierError> {
+        let Place::Secret { namespace, secret } = place.clone() else { return Ok(Withdrawn::NotOurs) };
         let at = SecretAt { namespace, name: secret };
         let withdrawn = self.secrets(application)?.withdraw(application, at).await;
-        withdrawn.map_err(|trouble| self.refused(application, &trouble))?;
+        let withdrawn = withdrawn.map_err(|trouble| self.refused(application, &trouble))?;
         self.remark_on(application, None);
-        Ok(())
+        Ok(withdrawn)
+    }
+
+    async fn look_at(&self, application: &Name, place: &Place) -> Result<(), CourierError> {
+        let Place::Secret { namespace, secret } = place.clone() else { return Ok(()) };
+        let at = SecretAt { namespace, name: secret };
+        let looked = self.secrets(application)?.look(&at).await;
+        looked.map(drop).map_err(|trouble| self.refused(application, &trouble))
     }
 
     async fn remark(&self, application: &Name) -> Option<Remark> {

@@ -33,6 +33,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use crate::cluster::ClusterError;
+use crate::delivery::Withdrawn;
 use crate::domain::delivery::KubernetesDelivery;
 use crate::domain::document::Document;
 use crate::domain::ids::{InstallationId, Name, ObjectName};
@@ -100,18 +101,29 @@ impl KubernetesSecrets {
         Ok((written, progress))
     }
 
-    /// Takes our values out of the Secret, if it is ours. It stays, empty: to delete it would
-    /// take one more right.
+    /// Takes our values out of the Secret, if it is ours. It stays, empty: to delete it would take one more right. What changes between
+    /// the look and the writing is looked at by the next call: it may be wanted again by then.
     ///
     /// # Errors
     /// As [`KubernetesSecrets::deliver`].
-    pub async fn withdraw(&self, application: &Name, at: SecretAt) -> Result<(), Trouble> {
+    pub async fn withdraw(&self, application: &Name, at: SecretAt) -> Result<Withdrawn, Trouble> {
         let owner = Owner { installation: self.installation, application: application.clone() };
-        if owner.judge(self.look(&at).await?.as_ref()) != Standing::Ours {
-            return Ok(());
+        let seen = self.look(&at).await?;
+        match owner.judge(seen.as_ref()) {
+            Standing::Ours => {}
+            Standing::Absent => return Ok(Withdrawn::Emptied),
+            Standing::Ending => return Err(Trouble::Ending { at }),
+            Standing::HandedOver | Standing::Foreign(_) => return Ok(Withdrawn::NotOurs),
         }
         let nothing = Contents::of(&[], &at, &self.keyring).map_err(|_| Trouble::TooLarge { at: at.clone() })?;
-        self.write(&at, &owner, &nothing).await.map(drop)
+        if seen.as_ref().is_some_and(|seen| is_whole(seen, &nothing)) {
+            return Ok(Withdrawn::Emptied);
+        }
+        match self.objects.apply_secret(&at, Intent { owner: &owner, contents: &nothing, over: seen.as_ref() }).await {
+            Ok(_) => Ok(Withdrawn::Emptied),
+            Err(ClusterError::Conflict | ClusterError::Owned | ClusterError::AlreadyExists) => Err(Trouble::Contended { at }),
+            Err(error) => Err(api("patch", at.to_string())(error)),
+        }
     }
 
     async fn look(&self, at: &SecretAt) -> Result<Option<SecretSeen>, Trouble> {

@@ -40,20 +40,26 @@ impl WebhookCourier {
         WebhookCourier { installation, outboxes, sender: Sender::new(TIMEOUT) }
     }
 
-    /// Sends the first one, and tells what is left.
-    async fn send_first(&self, cargo: &Cargo<'_>, asked: &WebhookDelivery, mut outbox: Outbox) -> Result<Progress, CourierError> {
+    /// Sends the first one, and tells what is left. `term` is that in which the outbox was read.
+    async fn send_first(
+        &self,
+        cargo: &Cargo<'_>,
+        asked: &WebhookDelivery,
+        term: u64,
+        mut outbox: Outbox,
+    ) -> Result<Progress, CourierError> {
         let application = &cargo.application.name;
         let Some(message) = outbox.first().cloned() else { return Ok(Progress { outcome: Outcome::Unchanged, left: 0 }) };
         if !message.tried {
             // On record before it goes: whether its receiver knows it decides what may take its place.
             outbox = outbox.with_first_tried();
-            self.outboxes.keep(application, &outbox).await?;
+            self.outboxes.keep(application, term, &outbox).await?;
         }
         let (rest, outcome) = match self.sender.send(cargo, asked, &message).await? {
             Answer::Accepted => (outbox.without_first(), Outcome::Delivered),
             Answer::Gone => (outbox.with_first_dead(cargo.now, GONE), Outcome::GivenUp(GONE)),
         };
-        self.outboxes.keep(application, &rest).await?;
+        self.outboxes.keep(application, term, &rest).await?;
         Ok(Progress { outcome, left: rest.waiting() })
     }
 }
@@ -77,22 +83,22 @@ impl Courier for WebhookCourier {
         let application = &cargo.application.name;
         let asked = cargo.application.delivery.webhook.as_ref();
         let asked = asked.ok_or(CourierError::Refused("the document of the application asks for no webhook"))?;
-        let mut outbox = self.outboxes.outbox(application).await?;
+        let (term, mut outbox) = self.outboxes.outbox(application).await?;
         if let Some(grown) = outbox.with_changes(self.installation, application, cargo.parcels.iter().map(subject), cargo.now) {
-            self.outboxes.keep(application, &grown).await?;
+            self.outboxes.keep(application, term, &grown).await?;
             outbox = grown;
         }
         if outbox.is_first_late(cargo.now, cargo.give_up_after) {
             let rest = outbox.with_first_dead(cargo.now, TOO_LONG);
-            self.outboxes.keep(application, &rest).await?;
+            self.outboxes.keep(application, term, &rest).await?;
             return Ok(Progress { outcome: Outcome::GivenUp(TOO_LONG), left: rest.waiting() });
         }
-        self.send_first(cargo, asked, outbox).await
+        self.send_first(cargo, asked, term, outbox).await
     }
 
     async fn dead_letters(&self, application: &Name) -> Vec<DeadLetter> {
         match self.outboxes.outbox(application).await {
-            Ok(outbox) => outbox.dead_letters(),
+            Ok((_, outbox)) => outbox.dead_letters(),
             // Said by the delivery itself.
             Err(_) => Vec::new(),
         }

@@ -423,7 +423,7 @@ async fn nothing_that_is_kept_tells_an_address_or_a_secret() {
     let post = Post::new().await;
     post.receiver.will([status("500 Internal Server Error", "")]);
     assert!(post.step(&[("key", 1)], 0).await.is_err());
-    let kept = post.outboxes.outbox(&post.application.name).await.unwrap();
+    let (_, kept) = post.outboxes.outbox(&post.application.name).await.unwrap();
     assert_eq!(kept.waiting(), 1);
     let text = serde_json::to_string(&kept).unwrap();
     assert!(!text.contains("127.0.0.1") && !text.contains("secret"), "{text}");

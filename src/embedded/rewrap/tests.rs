@@ -58,8 +58,8 @@ async fn fill_all(embedded: &Embedded) {
     journal.write_pause(1, Some(Pause { since: at(2) })).await.unwrap();
     let launch = Launch { live: [(name("dinie"), at(3))].into(), ..Launch::default() };
     journal.write_launch(u64::MAX, &name("payments"), &launch).await.unwrap();
-    let place = Place::Folder { directory: "/run/payments".into(), mode: 0o400, owner: None, group: None };
-    let dispatch = Dispatch { places: vec![place], ..Dispatch::default() };
+    let place = Place::Folder { on: None, directory: "/run/payments".into(), mode: 0o400, owner: None, group: None };
+    let dispatch = Dispatch::default().with_place(&place).unwrap();
     journal.write_dispatch(u64::MAX, &name("payments"), Way::File, &dispatch).await.unwrap();
 }
 

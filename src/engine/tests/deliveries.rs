@@ -7,9 +7,11 @@ use keywright::delivery::stream::StreamHub;
 use keywright::delivery::{Change, Courier, CourierError, Delivery as _};
 use keywright::domain::delivery::Way;
 use keywright::domain::dispatch::Place;
-use keywright::domain::policy::Policies;
+use keywright::domain::policy::{Application, Policies};
+use keywright::engine::Reader;
 use keywright::engine::views::{DeliveryState, DeliveryStatus};
-use keywright::engine::{Fate, Reader};
+use keywright::faults::When;
+use keywright::journal::JournalError;
 use keywright::runtime::couriers::Couriers;
 use keywright::runtime::metrics::Metrics;
 use keywright::sealing::hmac_sha256_hex;
@@ -202,13 +204,32 @@ async fn a_message_holds_nothing_and_what_is_given_up_is_named_until_it_is_made_
 }
 
 fn folder(directory: &str) -> Place {
-    Place::Folder { directory: directory.into(), mode: 0o400, owner: None, group: None }
+    Place::Folder { on: None, directory: directory.into(), mode: 0o400, owner: None, group: None }
+}
+
+/// With keys so short-lived that what isn't asked for settles within a second.
+fn hasty(text: &str) -> String {
+    let hasty = text.replace("maxAge: 1h, overlap: 60s", "maxAge: 20s, overlap: 2s");
+    assert_ne!(hasty, text);
+    hasty
+}
+
+async fn places(engine: &Engine) -> Vec<Place> {
+    let (_, dispatch) = engine.dispatch(&name(APPLICATION), Way::File).await.unwrap();
+    dispatch.places.into_iter().map(|placed| placed.place).collect()
+}
+
+async fn hasty_delivered() -> (Scene, Post) {
+    let (scene, post) = delivered(FILE, "", Way::File).await;
+    scene.engine.set_policies(policies(&hasty(&with_delivery(FILE, "")))).await;
+    post.hub.announce(Change::Policies);
+    (scene, post)
 }
 
 #[tokio::test]
 async fn what_the_document_no_longer_asks_for_ends_and_its_row_goes() {
-    let (scene, post) = delivered(FILE, "", Way::File).await;
-    scene.engine.set_policies(policies(DOCUMENTS)).await;
+    let (scene, post) = hasty_delivered().await;
+    scene.engine.set_policies(policies(&hasty(DOCUMENTS))).await;
     assert!(status(&scene.engine).deliveries.is_empty());
     post.until(|| post.courier.withdrawn() == [folder("/run/app")]).await;
     post.until_nothing_is_remembered(&scene.engine).await;
@@ -225,55 +246,140 @@ async fn what_the_document_no_longer_asks_for_ends_and_its_row_goes() {
     post.end().await;
 }
 
+/// Documents reach replicas one by one, and a folder of them file by file.
+#[tokio::test]
+async fn nothing_is_taken_away_before_the_documents_have_settled() {
+    let (scene, post) = delivered(FILE, "", Way::File).await;
+    for round in 0..3 {
+        // Minutes, by the policy of these documents.
+        scene.engine.set_policies(policies(DOCUMENTS)).await;
+        for _ in 0..20 {
+            post.hub.announce(Change::Policies);
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let (_, dispatch) = scene.engine.dispatch(&name(APPLICATION), Way::File).await.unwrap();
+        assert!(dispatch.places[0].unasked_since.is_some(), "{round}");
+        scene.engine.set_policies(policies(&with_delivery(FILE, ""))).await;
+        post.until(|| standing(&scene.engine).state == DeliveryState::Delivered).await;
+        let (_, dispatch) = scene.engine.dispatch(&name(APPLICATION), Way::File).await.unwrap();
+        assert_eq!(dispatch.places[0].unasked_since, None, "asked for again, its time is over");
+    }
+    assert!(post.courier.withdrawn().is_empty());
+    post.end().await;
+}
+
 #[tokio::test]
 async fn what_was_dropped_while_nobody_ran_is_taken_away_by_who_starts_next() {
-    let (scene, post) = delivered(FILE, "", Way::File).await;
+    let (scene, post) = hasty_delivered().await;
     let courier = Arc::clone(&post.courier);
     post.end().await;
     let scene = scene.restart().await;
     // A folder of documents that isn't there is no wish.
-    let nothing = Policies { applications: BTreeMap::new(), credentials: BTreeMap::new(), ..policies(DOCUMENTS) };
+    let nothing = Policies { applications: BTreeMap::new(), credentials: BTreeMap::new(), ..policies(&hasty(DOCUMENTS)) };
     scene.engine.set_policies(nothing).await;
     let post = Post::start(&scene.engine, Arc::clone(&courier));
-    for _ in 0..20 {
+    for _ in 0..150 {
         post.hub.announce(Change::Policies);
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     assert!(courier.withdrawn().is_empty());
     courier.refuse_withdrawal(Some(CourierError::Unavailable("the disk is away")));
-    scene.engine.set_policies(policies(DOCUMENTS)).await;
+    scene.engine.set_policies(policies(&hasty(DOCUMENTS))).await;
     post.until(|| codes(&scene.engine).contains(&"delivery-left".to_owned())).await;
     let left = standing(&scene.engine);
     assert_eq!((left.state, left.reason.as_deref()), (DeliveryState::Left, Some("the disk is away")));
+    // Whatever documents are read again meanwhile, it is still so.
+    scene.engine.set_policies(policies(&hasty(DOCUMENTS))).await;
+    assert_eq!(standing(&scene.engine).since, left.since);
     courier.refuse_withdrawal(None);
     post.until(|| courier.withdrawn() == [folder("/run/app")]).await;
     post.until_nothing_is_remembered(&scene.engine).await;
-    assert!(status(&scene.engine).deliveries.is_empty());
+    post.until(|| status(&scene.engine).deliveries.is_empty()).await;
+    post.end().await;
+}
+
+#[tokio::test]
+async fn who_does_not_lead_any_more_says_nothing_of_what_is_left() {
+    let (scene, post) = hasty_delivered().await;
+    post.courier.refuse_withdrawal(Some(CourierError::Unavailable("the disk is away")));
+    scene.engine.set_policies(policies(&hasty(DOCUMENTS))).await;
+    post.until(|| codes(&scene.engine).contains(&"delivery-left".to_owned())).await;
+    post.leads.send(false).unwrap();
+    post.until(|| status(&scene.engine).deliveries.is_empty()).await;
+    post.leads.send(true).unwrap();
+    post.until(|| codes(&scene.engine).contains(&"delivery-left".to_owned())).await;
     post.end().await;
 }
 
 #[tokio::test]
 async fn what_goes_elsewhere_by_now_is_there_before_the_former_place_is_emptied() {
-    let (scene, post) = delivered(FILE, "", Way::File).await;
+    let (scene, post) = hasty_delivered().await;
     post.courier.refuse_withdrawal(Some(CourierError::Refused("the folder isn't ours")));
-    scene.engine.set_policies(policies(&with_delivery("file: {directory: /run/moved}", ""))).await;
+    scene.engine.set_policies(policies(&hasty(&with_delivery("file: {directory: /run/moved}", "")))).await;
     post.until(|| standing(&scene.engine).state == DeliveryState::Left).await;
     // It doesn't keep what is new from going out.
     scene.rotate().await;
     let second = current(&scene.engine);
     post.until(|| post.has(&second)).await;
-    let kept = scene.engine.dispatch(&name(APPLICATION), Way::File).await.unwrap();
-    assert_eq!(kept.places, [folder("/run/app"), folder("/run/moved")]);
+    assert_eq!(places(&scene.engine).await, [folder("/run/app"), folder("/run/moved")]);
     post.courier.refuse_withdrawal(None);
     post.until(|| standing(&scene.engine).state == DeliveryState::Delivered).await;
     assert_eq!(post.courier.withdrawn(), [folder("/run/app")]);
-    // Nobody's folder is emptied under another application's files.
-    let text = with_delivery(FILE, "").replace("directory: /run/app", "directory: /run/other");
-    scene.engine.set_policies(policies(&text)).await;
-    post.until(|| post.courier.withdrawn().len() == 2).await;
-    assert_eq!(scene.engine.fate_of(&name("somebody"), &folder("/run/other/inner")), Fate::IsAnothers);
-    assert_eq!(scene.engine.fate_of(&name(APPLICATION), &folder("/run/other/inner")), Fate::IsEmptied);
+    assert_eq!(places(&scene.engine).await, [folder("/run/moved")]);
     post.end().await;
+}
+
+#[tokio::test]
+async fn a_place_that_cannot_be_reached_is_not_remembered_and_a_better_one_is_taken_at_once() {
+    let (scene, post) = hasty_delivered().await;
+    post.courier.hide_places(Some(CourierError::Refused("a link is on the way")));
+    scene.engine.set_policies(policies(&hasty(&with_delivery("file: {directory: /run/wrong}", "")))).await;
+    post.until(|| standing(&scene.engine).state == DeliveryState::Failing).await;
+    assert_eq!(places(&scene.engine).await, [folder("/run/app")]);
+    post.courier.hide_places(None);
+    scene.engine.set_policies(policies(&hasty(&with_delivery("file: {directory: /run/right}", "")))).await;
+    post.until(|| post.courier.withdrawn() == [folder("/run/app")]).await;
+    post.until(|| standing(&scene.engine).state == DeliveryState::Delivered).await;
+    assert_eq!(places(&scene.engine).await, [folder("/run/right")]);
+    post.end().await;
+}
+
+#[tokio::test]
+async fn a_folder_that_another_application_has_by_now_is_not_emptied() {
+    let (scene, post) = hasty_delivered().await;
+    let asking = policies(&hasty(&with_delivery(FILE, ""))).applications[&name(APPLICATION)].clone();
+    let mut given = policies(&hasty(DOCUMENTS));
+    let other = name("another-application");
+    given.applications.insert(other.clone(), Arc::new(Application { name: other.clone(), ..(*asking).clone() }));
+    scene.engine.set_policies(given).await;
+    for _ in 0..1_200 {
+        post.hub.announce(Change::Policies);
+        if places(&scene.engine).await.is_empty() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    }
+    assert_eq!(places(&scene.engine).await, []);
+    let theirs = scene.engine.dispatch(&other, Way::File).await.unwrap().1;
+    assert!(theirs.has(&folder("/run/app")) && post.courier.withdrawn().is_empty(), "{theirs:?}");
+    post.end().await;
+}
+
+/// What a write whose answer was lost came to, the journal knows.
+#[tokio::test]
+async fn what_is_in_doubt_is_read_again_and_nothing_of_another_term_is_written() {
+    let (scene, post) = delivered(FILE, "", Way::File).await;
+    post.end().await;
+    let (application, way) = (name(APPLICATION), Way::File);
+    let (term, known) = scene.engine.dispatch(&application, way).await.unwrap();
+    let more = known.with_place(&folder("/run/more")).unwrap();
+    scene.world.faults.arm(scene.world.faults.count(), When::After);
+    assert!(scene.engine.keep_dispatch(&application, way, term, more.clone()).await.is_err());
+    assert_eq!(scene.engine.dispatch(&application, way).await.unwrap(), (term, more.clone()), "it had its effect");
+    for other in [term - 1, term + 1] {
+        assert_eq!(scene.engine.keep_dispatch(&application, way, other, known.clone()).await, Err(JournalError::Deposed));
+    }
+    assert_eq!(scene.engine.dispatch(&application, way).await.unwrap(), (term, more));
 }
 
 /// A message is for all instances at once: who fetches on it must be served the new version, whatever its rank.

@@ -16,6 +16,7 @@ use crate::journal::JournalError;
 struct State<T> {
     term: u64,
     write: String,
+    #[serde(alias = "launch")]
     kept: T,
 }
 

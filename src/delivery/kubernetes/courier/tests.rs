@@ -108,7 +108,7 @@ async fn a_rollout_is_under_way_until_all_pods_are_new_and_names_the_old_ones() 
     assert_eq!(stage.courier.remark(&application.name).await, None);
     let written = stage.objects.secret(&at()).await.unwrap().unwrap();
     assert_eq!(revisions(&written), BTreeMap::from([("key", 1)]));
-    let place = Place::of(&application.delivery, Way::KubernetesSecret).unwrap();
+    let place = Place::of(&application.delivery, Way::KubernetesSecret, None).unwrap();
     stage.courier.withdraw(&application.name, &place).await.unwrap();
     assert_eq!(stage.has().await, Some(Delivered::new()));
 }
