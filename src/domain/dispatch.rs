@@ -71,8 +71,10 @@ impl Place {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Placed {
     pub place: Place,
-    /// By the wall clock of who led then; `None`: it is asked for.
+    /// By the wall clock of who led then; `None`: it is asked for, or on the machine of a replica that doesn't lead.
     pub unasked_since: Option<Timestamp>,
+    /// Since when it was tried to empty it.
+    pub failing_since: Option<Timestamp>,
 }
 
 /// What is durable about the delivery to one application on one way.
@@ -86,7 +88,7 @@ pub struct Dispatch {
 impl Dispatch {
     /// With this place as one that is asked for; `None` if it stands there so.
     pub fn with_place(&self, place: &Place) -> Option<Dispatch> {
-        let placed = Placed { place: place.clone(), unasked_since: None };
+        let placed = Placed { place: place.clone(), unasked_since: None, failing_since: None };
         if self.places.contains(&placed) {
             return None;
         }
@@ -95,12 +97,26 @@ impl Dispatch {
         Some(grown)
     }
 
-    /// With the time at all places that aren't the one that is asked for, where there is none yet; `None` if that is so.
-    pub fn with_unasked(&self, asked: Option<&Place>, now: Timestamp) -> Option<Dispatch> {
+    /// With the time at all places that aren't the one that is asked for, where there is none yet; `None` if that is so. What is out
+    /// of `replica`'s reach has none: what is asked for there is that replica's to know, and it begins anew when that one leads.
+    pub fn with_unasked(&self, asked: Option<&Place>, replica: Option<&Name>, now: Timestamp) -> Option<Dispatch> {
         let mut marked = self.clone();
         let former = marked.places.iter_mut().filter(|placed| asked.is_none_or(|asked| !placed.place.is_at(asked)));
         for placed in former {
-            placed.unasked_since.get_or_insert(now);
+            if placed.place.is_within_reach_of(replica) {
+                placed.unasked_since.get_or_insert(now);
+            } else {
+                (placed.unasked_since, placed.failing_since) = (None, None);
+            }
+        }
+        (marked != *self).then_some(marked)
+    }
+
+    /// With the time at this place from which on it can't be emptied; `None` if there is one.
+    pub fn with_failure(&self, place: &Place, now: Timestamp) -> Option<Dispatch> {
+        let mut marked = self.clone();
+        for placed in marked.places.iter_mut().filter(|placed| placed.place.is_at(place)) {
+            placed.failing_since.get_or_insert(now);
         }
         (marked != *self).then_some(marked)
     }
@@ -131,11 +147,14 @@ pub enum Fate {
 
 /// `settle`: how long it must have been unasked for. Documents reach replicas one by one, and a folder of them file by file; so what isn't
 /// named now may be named in a moment, or was named a moment ago by who led then.
-pub fn fate(unasked_since: Option<Timestamp>, now: Timestamp, settle: Duration, give_up_after: Duration) -> Fate {
-    let for_how_long = unasked_since.map(|since| Duration::try_from(now.duration_since(since)).unwrap_or_default());
-    match for_how_long {
-        Some(long) if long >= settle => Fate::IsEmptied { at_last: long >= settle.saturating_add(give_up_after) },
-        _ => Fate::Stays,
+/// `give_up_after`: how long it is tried.
+pub fn fate(placed: &Placed, now: Timestamp, settle: Duration, give_up_after: Duration) -> Fate {
+    let for_longer = |since: Option<Timestamp>, limit: Duration| {
+        since.is_some_and(|since| Duration::try_from(now.duration_since(since)).unwrap_or_default() >= limit)
+    };
+    match for_longer(placed.unasked_since, settle) {
+        true => Fate::IsEmptied { at_last: for_longer(placed.failing_since, give_up_after) },
+        false => Fate::Stays,
     }
 }
 
@@ -173,21 +192,31 @@ mod tests {
     #[test]
     fn what_nobody_asks_for_has_its_time_until_it_is_asked_for_again() {
         let two = Dispatch::default().with_place(&secret("a")).unwrap().with_place(&secret("b")).unwrap();
-        assert_eq!(two.with_unasked(Some(&secret("b")), at(0)).unwrap().with_unasked(Some(&secret("b")), at(9)), None);
-        let both = two.with_unasked(Some(&secret("b")), at(0)).unwrap().with_unasked(None, at(9)).unwrap();
+        let once = two.with_unasked(Some(&secret("b")), None, at(0)).unwrap();
+        assert_eq!(once.with_unasked(Some(&secret("b")), None, at(9)), None);
+        let both = once.with_unasked(None, None, at(9)).unwrap();
         let since: Vec<_> = both.places.iter().map(|placed| placed.unasked_since).collect();
         assert_eq!(since, [Some(at(0)), Some(at(9))]);
-        let again = both.with_place(&secret("a")).unwrap();
-        assert_eq!(again.places.iter().find(|placed| placed.place == secret("a")).unwrap().unasked_since, None);
+        let failing = both.with_failure(&secret("a"), at(11)).unwrap();
+        assert_eq!(failing.with_failure(&secret("a"), at(12)), None);
+        let again = failing.with_place(&secret("a")).unwrap();
+        let placed = again.places.iter().find(|placed| placed.place == secret("a")).unwrap();
+        assert_eq!((placed.unasked_since, placed.failing_since), (None, None));
     }
 
     #[test]
     fn nothing_is_emptied_before_it_has_settled_and_nothing_is_tried_for_ever() {
         let (settle, day) = (Duration::from_secs(300), Duration::from_secs(1_000));
-        let after = |seconds: i64| fate(Some(at(0)), at(seconds), settle, day);
-        assert_eq!((fate(None, at(9_999), settle, day), after(-50), after(299)), (Fate::Stays, Fate::Stays, Fate::Stays));
-        assert_eq!((after(300), after(1_299)), (Fate::IsEmptied { at_last: false }, Fate::IsEmptied { at_last: false }));
-        assert_eq!(after(1_300), Fate::IsEmptied { at_last: true });
+        let placed = |unasked_since, failing_since| Placed { place: secret("a"), unasked_since, failing_since };
+        let after = |seconds: i64| fate(&placed(Some(at(0)), None), at(seconds), settle, day);
+        assert_eq!((fate(&placed(None, None), at(9_999), settle, day), after(-50), after(299)), (Fate::Stays, Fate::Stays, Fate::Stays));
+        assert_eq!(
+            (after(300), after(9_999)),
+            (Fate::IsEmptied { at_last: false }, Fate::IsEmptied { at_last: false }),
+            "it is tried first"
+        );
+        let failing = |seconds: i64| fate(&placed(Some(at(0)), Some(at(5_000))), at(seconds), settle, day);
+        assert_eq!((failing(5_999), failing(6_000)), (Fate::IsEmptied { at_last: false }, Fate::IsEmptied { at_last: true }));
     }
 
     #[test]
@@ -199,13 +228,19 @@ mod tests {
         assert!(there.is_within_reach_of(Some(&replica)) && !there.is_within_reach_of(None));
         assert!(!there.is_within_reach_of(Some(&"keywright-1".parse().unwrap())) && secret("a").is_within_reach_of(Some(&replica)));
         assert!(!there.is_at(&folder("/a", 0o400)));
+        // Another one leads meanwhile, and fills its own folder: this one's time doesn't run.
+        let (mine, other): (_, Name) = (Dispatch::default().with_place(&there).unwrap(), "keywright-1".parse().unwrap());
+        let elsewhere = Place::of(&asked, Way::File, Some(&other)).unwrap();
+        assert_eq!(mine.with_unasked(Some(&elsewhere), Some(&other), at(0)), None);
+        let unasked = mine.with_unasked(None, Some(&replica), at(0)).unwrap().with_failure(&there, at(1)).unwrap();
+        assert_eq!(unasked.with_unasked(None, Some(&other), at(2)), Some(mine), "it begins anew");
         assert_eq!(Place::of(&asked, Way::KubernetesSecret, None), None);
     }
 
     #[test]
     fn it_is_written_and_read_as_it_is() {
         let dispatch = Dispatch::default().with_place(&folder("/a", 0o400)).unwrap().with_place(&secret("a")).unwrap();
-        let dispatch = dispatch.with_unasked(Some(&secret("a")), at(3)).unwrap();
+        let dispatch = dispatch.with_unasked(Some(&secret("a")), None, at(3)).unwrap();
         let text = serde_json::to_string(&dispatch).unwrap();
         assert_eq!(serde_json::from_str::<Dispatch>(&text).unwrap(), dispatch);
     }

@@ -111,34 +111,40 @@ impl Engine {
         Ok(with_places.chain(&known.in_doubt).cloned().collect())
     }
 
-    /// Where the application's document wants its values to be now.
+    /// Whose machine this is; `None`: there is one daemon only.
+    pub fn replica(&self) -> Option<&Name> {
+        self.roll.as_ref().map(|roll| roll.me())
+    }
+
+    /// Where the application's document, as it is now, wants its values to be.
     pub fn asked_place(&self, application: &Name, way: Way) -> Option<Place> {
-        let replica = self.roll.as_ref().map(|roll| roll.me());
-        self.recipient(application, way).and_then(|document| Place::of(&document.delivery, way, replica))
+        self.recipient(application, way).and_then(|document| Place::of(&document.delivery, way, self.replica()))
+    }
+
+    /// Whether it is on record that values of this application may lie there. What isn't known for certain isn't.
+    fn is_placed(&self, application: &Name, way: Way, place: &Place) -> bool {
+        let (known, key) = (self.known_dispatches(), (application.clone(), way));
+        known.term == self.term() && !known.in_doubt.contains(&key) && known.of(&key).has(place)
     }
 
     /// What becomes of a place that its application's document doesn't name.
-    ///
-    /// # Errors
-    /// As [`Engine::dispatch`].
-    pub async fn fate_of(&self, application: &Name, way: Way, placed: &Placed, now: Timestamp) -> Result<Fate, JournalError> {
+    pub fn fate_of(&self, application: &Name, way: Way, placed: &Placed, now: Timestamp) -> Fate {
         let (policies, place) = (self.policies(), &placed.place);
         let is_named = |asked: Option<Place>| asked.is_some_and(|asked| asked.is_at(place));
-        let replica = self.roll.as_ref().map(|roll| roll.me());
         // Documents that are gone as a whole are a folder that wasn't mounted, more often than a wish.
         let are_gone = policies.applications.is_empty() && policies.credentials.is_empty();
-        if are_gone || !place.is_within_reach_of(replica) || is_named(self.asked_place(application, way)) {
-            return Ok(Fate::Stays);
+        if are_gone || !place.is_within_reach_of(self.replica()) || is_named(self.asked_place(application, way)) {
+            return Fate::Stays;
         }
         for other in policies.applications.keys().filter(|other| *other != application && is_named(self.asked_place(other, way))) {
             // A Secret says itself whose it is. A folder doesn't: until the other one's values are on record there, these are.
             match place {
                 Place::Secret { .. } => {}
-                Place::Folder { .. } if self.dispatch(other, way).await?.1.has(place) => return Ok(Fate::IsAnothers),
-                Place::Folder { .. } => return Ok(Fate::Stays),
+                Place::Folder { .. } if self.is_placed(other, way, place) => return Fate::IsAnothers,
+                Place::Folder { .. } => return Fate::Stays,
             }
         }
-        Ok(fate(placed.unasked_since, now, self.look_at_targets_every(), self.give_up_after()))
+        fate(placed, now, self.look_at_targets_every(), self.give_up_after())
     }
 }
 

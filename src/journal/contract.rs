@@ -297,7 +297,7 @@ async fn dispatches_are_kept(journal: &impl Journal) {
     let dead = Dispatch { outbox: outbox(4).unwrap().with_first_dead(now, "nobody wants it"), ..Dispatch::default() };
     let folder = Place::Folder { on: Some(name("keywright-0")), directory: "/run/a b/ä".into(), mode: 0o440, owner: Some(7), group: None };
     let secret = Place::Secret { namespace: name("shop"), secret: "a.b".parse().unwrap() };
-    let placed = |place, unasked_since| Placed { place, unasked_since };
+    let placed = |place, since| Placed { place, unasked_since: since, failing_since: since };
     let places = Dispatch { places: vec![placed(folder, None), placed(secret, Some(now))], ..Dispatch::default() };
     assert_eq!(journal.dispatches().await.unwrap(), []);
     let term = journal.begin_term().await.unwrap();

@@ -23,6 +23,7 @@ use super::metrics::Metrics;
 use crate::delivery::stream::{Changes, StreamHub};
 use crate::delivery::{Cargo, Courier, Outcome, Parcel};
 use crate::domain::delivery::Way;
+use crate::domain::dispatch::Place;
 use crate::domain::ids::{Name, ObjectName};
 use crate::domain::policy::Application;
 use crate::engine::views::DeliveryState;
@@ -304,6 +305,7 @@ impl Route {
         self.engine.has_arrived(&self.application, self.courier.way(), &cargo.parcels);
         let references = cargo.parcels.iter().map(reference).collect();
         self.delivered = Some(Delivered { document: Arc::clone(document), references });
+        self.was_failing = false;
         // What stays for now is looked at by a later round.
         if let Err(round) = self.clear().await {
             return round;
@@ -317,15 +319,16 @@ impl Route {
         let way = self.courier.way();
         self.tried = self.engine.recipient(&self.application, way);
         let Some(document) = self.tried.clone() else { return self.end().await };
+        // Of this document, and before anything can be withheld: from now on nobody takes away what lies there.
+        if let Some(place) = Place::of(&document.delivery, way, self.engine.replica())
+            && let Err(round) = self.will_lie_at(&place).await
+        {
+            return round;
+        }
         let parcels = match self.engine.parcels(&document, way).await {
             Ok(parcels) => parcels,
             Err(withheld) => return self.failed(withheld.0, Vec::new(), None).await,
         };
-        if let Some(place) = &self.engine.asked_place(&self.application, way)
-            && let Err(round) = self.will_lie_at(place).await
-        {
-            return round;
-        }
         let mut cargo = Cargo { application: &document, parcels, now: wall_now(), give_up_after: self.engine.give_up_after() };
         for _ in 0..CALLS_MAX {
             // Messages carry the time of their try.

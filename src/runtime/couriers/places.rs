@@ -25,9 +25,12 @@ impl Route {
     }
 
     async fn unkept(&mut self, error: &JournalError) -> Round {
+        const UNKEPT: &str = "where it went before can't be read or kept in the journal";
+        let is_asked = self.engine.recipient(&self.application, self.courier.way()).is_some();
         match error {
             JournalError::Deposed => Round::Elsewhere,
-            _ => self.failed("where it went before can't be read or kept in the journal", Vec::new(), None).await,
+            _ if is_asked => self.failed(UNKEPT, Vec::new(), None).await,
+            _ => self.left(UNKEPT.to_owned()),
         }
     }
 
@@ -61,28 +64,34 @@ impl Route {
         let (way, now) = (self.courier.way(), wall_now());
         let (term, mut known) = self.dispatch().await?;
         let asked = self.engine.asked_place(&self.application, way);
-        if let Some(marked) = known.with_unasked(asked.as_ref(), now) {
+        if let Some(marked) = known.with_unasked(asked.as_ref(), self.engine.replica(), now) {
             self.keep(term, marked.clone()).await?;
             known = marked;
         }
         let (mut stays, mut left) = (false, None);
         for placed in known.places.iter().filter(|placed| placed.unasked_since.is_some()) {
-            match self.engine.fate_of(&self.application, way, placed, now).await {
-                Err(error) => return Err(self.unkept(&error).await),
-                Ok(Fate::Stays) => {
+            // Whoever led meanwhile may have filled it.
+            if self.dispatch().await?.0 != term {
+                return Err(Round::Elsewhere);
+            }
+            let emptied = match self.engine.fate_of(&self.application, way, placed, now) {
+                Fate::Stays => {
                     stays = true;
                     continue;
                 }
-                Ok(Fate::IsAnothers) => {}
-                Ok(Fate::IsEmptied { at_last }) => {
-                    if let Err(reason) = self.empty(placed, at_last).await {
-                        left = Some(reason);
-                        continue;
+                Fate::IsAnothers => Ok(()),
+                Fate::IsEmptied { at_last } => self.empty(placed, at_last).await,
+            };
+            let (_, known) = self.dispatch().await?;
+            match emptied {
+                Ok(()) => self.keep(term, known.without_place(&placed.place)).await?,
+                Err(reason) => {
+                    if let Some(marked) = known.with_failure(&placed.place, now) {
+                        self.keep(term, marked).await?;
                     }
+                    left = Some(reason);
                 }
             }
-            let (term, known) = self.dispatch().await?;
-            self.keep(term, known.without_place(&placed.place)).await?;
         }
         match left {
             Some(reason) => Err(self.left(reason)),
