@@ -17,7 +17,7 @@ use crate::support::outputs::Outputs;
 use crate::support::scanner::Scanner;
 use crate::support::site::Site;
 use crate::support::wire::Ask;
-use crate::world::{PRODUCTION, STILL, fields, left_behind};
+use crate::world::{ACCEPTANCE, PRODUCTION, STILL, fields, left_behind};
 
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -187,8 +187,10 @@ async fn a_restart_of_the_daemon_writes_nothing_and_restarts_nobody() {
     scene.delivery_is("delivered").await;
     assert!(writes > 0 && scene.writes() == 0, "{:?}", scene.kube.calls());
 
-    // Who asks for it no more has nothing left there.
+    // Who asks for it no more has nothing left there, once documents have settled: within seconds where keys are so short-lived.
     scene.daemon.site.forget_document("payments-api");
+    scene.daemon.site.forget_document("quick");
+    scene.daemon.site.rotation("quick", ACCEPTANCE);
     scene.daemon.site.write();
     scene.daemon.reload();
     let empty = || scene.entry("client_secret").is_none() && scene.entry("client_id").is_none();
