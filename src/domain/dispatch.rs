@@ -127,6 +127,11 @@ impl Dispatch {
         left
     }
 
+    /// Whether values may lie where this replica can't get.
+    pub fn is_elsewhere_too(&self, replica: Option<&Name>) -> bool {
+        self.places.iter().any(|placed| !placed.place.is_within_reach_of(replica))
+    }
+
     pub fn has(&self, place: &Place) -> bool {
         self.places.iter().any(|placed| placed.place.is_at(place))
     }
@@ -232,6 +237,7 @@ mod tests {
         let (mine, other): (_, Name) = (Dispatch::default().with_place(&there).unwrap(), "keywright-1".parse().unwrap());
         let elsewhere = Place::of(&asked, Way::File, Some(&other)).unwrap();
         assert_eq!(mine.with_unasked(Some(&elsewhere), Some(&other), at(0)), None);
+        assert!(mine.is_elsewhere_too(Some(&other)) && !mine.is_elsewhere_too(Some(&replica)));
         let unasked = mine.with_unasked(None, Some(&replica), at(0)).unwrap().with_failure(&there, at(1)).unwrap();
         assert_eq!(unasked.with_unasked(None, Some(&other), at(2)), Some(mine), "it begins anew");
         assert_eq!(Place::of(&asked, Way::KubernetesSecret, None), None);

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{MutexGuard, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -127,6 +128,15 @@ impl Engine {
         known.term == self.term() && !known.in_doubt.contains(&key) && known.of(&key).has(place)
     }
 
+    /// Whether another application's values lie there too, and were asked for until a moment ago: then nobody's time is over.
+    fn is_anothers_of_late(&self, application: &Name, place: &Place, now: Timestamp) -> bool {
+        let settle = self.look_at_targets_every();
+        let is_of_late = |placed: &Placed| placed.place.is_at(place) && fate(placed, now, settle, Duration::MAX) == Fate::Stays;
+        let known = self.known_dispatches();
+        let mut others = known.by_way.iter().filter(|((other, _), _)| other != application);
+        others.any(|(_, dispatch)| dispatch.places.iter().any(is_of_late))
+    }
+
     /// What becomes of a place that its application's document doesn't name.
     pub fn fate_of(&self, application: &Name, way: Way, placed: &Placed, now: Timestamp) -> Fate {
         let (policies, place) = (self.policies(), &placed.place);
@@ -143,6 +153,9 @@ impl Engine {
                 Place::Folder { .. } if self.is_placed(other, way, place) => return Fate::IsAnothers,
                 Place::Folder { .. } => return Fate::Stays,
             }
+        }
+        if matches!(place, Place::Folder { .. }) && self.is_anothers_of_late(application, place, now) {
+            return Fate::Stays;
         }
         fate(placed, now, self.look_at_targets_every(), self.give_up_after())
     }

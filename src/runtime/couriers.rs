@@ -35,6 +35,9 @@ const CALLS_MAX: usize = 10_000;
 /// How long a delivery that broke is left alone, and a journal that couldn't be asked.
 const BROKEN_WAIT: Duration = Duration::from_secs(1);
 
+/// Before it is looked again at who asks, when somebody came to an end: many may in the same moment.
+const ENDED_WAIT: Duration = Duration::from_millis(100);
+
 const ELSEWHERE: &str = "another replica leads, and delivers";
 
 /// What ends each task, and whether it has ended.
@@ -96,8 +99,9 @@ impl Couriers {
                     if ended.is_err() {
                         // It begins anew, after a while: what broke it may still be there.
                         tracing::error!("a delivery broke, and begins anew");
-                        sleep(BROKEN_WAIT).await;
                     }
+                    sleep(if ended.is_err() { BROKEN_WAIT } else { ENDED_WAIT }).await;
+                    while tasks.try_join_next().is_some_and(|other| other.is_ok()) {}
                     // Who came to an end because nobody asked may be asked for by now.
                     known = None;
                 },
@@ -402,6 +406,7 @@ impl Route {
 
     async fn failed(&mut self, reason: &str, stragglers: Vec<ObjectName>, retry_after: Option<Duration>) -> Round {
         let way = self.courier.way();
+        self.was_left = false;
         self.metrics.delivery_ended(way.as_str(), "failed");
         // Once at the first failure: `status` says for how long it goes on.
         if !std::mem::replace(&mut self.was_failing, true) {

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use keywright::delivery::memory::MemoryCourier;
 use keywright::delivery::stream::StreamHub;
 use keywright::delivery::{Change, Courier, CourierError, Delivery as _};
 use keywright::domain::delivery::Way;
-use keywright::domain::dispatch::Place;
+use keywright::domain::dispatch::{Dispatch, Fate, Place};
 use keywright::domain::policy::{Application, Policies};
 use keywright::engine::Reader;
 use keywright::engine::views::{DeliveryState, DeliveryStatus};
@@ -207,6 +208,10 @@ fn folder(directory: &str) -> Place {
     Place::Folder { on: None, directory: directory.into(), mode: 0o400, owner: None, group: None }
 }
 
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(1_700_000_000 + second).unwrap()
+}
+
 /// With keys so short-lived that what isn't asked for settles within a second.
 fn hasty(text: &str) -> String {
     let hasty = text.replace("maxAge: 1h, overlap: 60s", "maxAge: 20s, overlap: 2s");
@@ -362,6 +367,47 @@ async fn a_folder_that_another_application_has_by_now_is_not_emptied() {
     assert_eq!(places(&scene.engine).await, []);
     let theirs = scene.engine.dispatch(&other, Way::File).await.unwrap().1;
     assert!(theirs.has(&folder("/run/app")) && post.courier.withdrawn().is_empty(), "{theirs:?}");
+    post.end().await;
+}
+
+/// Its documents may be read file by file: what another application had a moment ago isn't emptied for one that had it before.
+#[tokio::test]
+async fn a_folder_that_another_application_had_until_now_is_not_emptied_yet() {
+    let (scene, post) = hasty_delivered().await;
+    post.end().await;
+    let (application, other, way) = (name(APPLICATION), name("another-application"), Way::File);
+    let unasked = |dispatch: &Dispatch, second: i64| dispatch.with_unasked(None, None, at(second)).unwrap();
+    let (term, mine) = scene.engine.dispatch(&application, way).await.unwrap();
+    let mine = unasked(&mine, 0);
+    scene.engine.keep_dispatch(&application, way, term, mine.clone()).await.unwrap();
+    scene.engine.set_policies(policies(&hasty(DOCUMENTS))).await;
+    let fate = |second: i64| scene.engine.fate_of(&application, way, &mine.places[0], at(second));
+    assert_eq!(fate(100), Fate::IsEmptied { at_last: false });
+    scene.engine.dispatch(&other, way).await.unwrap();
+    let theirs = Dispatch::default().with_place(&folder("/run/app")).unwrap();
+    scene.engine.keep_dispatch(&other, way, term, theirs.clone()).await.unwrap();
+    assert_eq!(fate(100), Fate::Stays, "it is asked for, as far as is known");
+    scene.engine.keep_dispatch(&other, way, term, unasked(&theirs, 100)).await.unwrap();
+    assert_eq!((fate(100), fate(102)), (Fate::Stays, Fate::IsEmptied { at_last: false }));
+}
+
+/// A folder on another replica's machine waits for that one, and nobody is busy with it meanwhile.
+#[tokio::test]
+async fn what_is_out_of_reach_stays_on_record_with_one_task_at_rest() {
+    let scene = Scene::new(DOCUMENTS).await;
+    let (application, way) = (name(APPLICATION), Way::File);
+    let (term, none) = scene.engine.dispatch(&application, way).await.unwrap();
+    let place = Place::Folder { on: Some(name("keywright-9")), directory: "/run/app".into(), mode: 0o400, owner: None, group: None };
+    scene.engine.keep_dispatch(&application, way, term, none.with_place(&place).unwrap()).await.unwrap();
+    let before = Arc::strong_count(&scene.engine);
+    let post = Post::start(&scene.engine, Arc::new(MemoryCourier::new(way)));
+    // The couriers, and one task of theirs.
+    post.until(|| Arc::strong_count(&scene.engine) == before + 2).await;
+    for _ in 0..50 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        assert_eq!(Arc::strong_count(&scene.engine), before + 2, "it came to an end");
+    }
+    assert!(post.courier.withdrawn().is_empty() && scene.engine.dispatch(&application, way).await.unwrap().1.has(&place));
     post.end().await;
 }
 

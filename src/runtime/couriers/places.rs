@@ -68,7 +68,7 @@ impl Route {
             self.keep(term, marked.clone()).await?;
             known = marked;
         }
-        let (mut stays, mut left) = (false, None);
+        let (mut stays, mut left) = (known.is_elsewhere_too(self.engine.replica()), None);
         for placed in known.places.iter().filter(|placed| placed.unasked_since.is_some()) {
             // Whoever led meanwhile may have filled it.
             if self.dispatch().await?.0 != term {
@@ -80,7 +80,8 @@ impl Route {
                     continue;
                 }
                 Fate::IsAnothers => Ok(()),
-                Fate::IsEmptied { at_last } => self.empty(placed, at_last).await,
+                // Not at the first try of a process: what is in its way may be passing.
+                Fate::IsEmptied { at_last } => self.empty(placed, at_last && self.was_left).await,
             };
             let (_, known) = self.dispatch().await?;
             match emptied {
