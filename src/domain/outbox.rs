@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -41,7 +42,7 @@ impl Message {
 }
 
 /// A message that was given up.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct DeadLetter {
     /// The message's own id, the same on each try.
     pub id: String,
@@ -49,7 +50,7 @@ pub struct DeadLetter {
     pub version: VersionId,
     pub revision: u64,
     pub given_up_at: Timestamp,
-    /// Ours, of no answer and no address.
+    /// In the daemon's own words: nothing of an answer or an address.
     pub reason: String,
 }
 

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 
 use super::backoff::wait_after;
 use super::errors::ReadError;
-use super::views::{CredentialStatus, DeadLetterStatus, DeliveryState, DeliveryStatus, StatusProblem};
+use super::views::{CredentialStatus, DeliveryState, DeliveryStatus, StatusProblem};
 use super::{Engine, Reader};
 use crate::delivery::Parcel;
 use crate::domain::access::may_read;
@@ -143,7 +143,7 @@ impl Engine {
         status.state = state;
         status.reason = reason;
         status.stragglers = stragglers;
-        status.dead_letters = dead.into_iter().map(letter).collect();
+        status.dead_letters = dead;
     }
 
     /// What was brought this way to a place that isn't asked for any more couldn't be taken away, for this reason: also of an
@@ -239,17 +239,6 @@ fn withheld(error: ReadError) -> Withheld {
         ReadError::NoVersion => "a credential has no version that may be served: its own row says why",
         ReadError::NotLive | ReadError::Forbidden | ReadError::ReasonMissing => "what the application may read is changing",
     })
-}
-
-fn letter(letter: DeadLetter) -> DeadLetterStatus {
-    DeadLetterStatus {
-        id: letter.id,
-        credential: letter.credential,
-        version: letter.version,
-        revision: letter.revision,
-        given_up_at: letter.given_up_at,
-        reason: letter.reason,
-    }
 }
 
 /// What a person should know of it.

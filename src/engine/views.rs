@@ -13,6 +13,7 @@ use crate::domain::holders::{Blocker, HoldingState};
 use crate::domain::ids::{InstanceName, KeyId, Name, ObjectName, VersionId};
 use crate::domain::ledger::Closure;
 use crate::domain::manual::{Asks, Urgency};
+use crate::domain::outbox::DeadLetter;
 use crate::issuers::BreakerState;
 
 pub use crate::domain::document::{Document, Previous};
@@ -59,7 +60,7 @@ pub struct DeliveryStatus {
     /// Copies of the application that may still use what was there before, by name.
     pub stragglers: Vec<ObjectName>,
     /// Messages that were given up, the last one of each credential.
-    pub dead_letters: Vec<DeadLetterStatus>,
+    pub dead_letters: Vec<DeadLetter>,
 }
 
 /// What is known of a delivery.
@@ -76,18 +77,6 @@ pub enum DeliveryState {
     Dead,
     /// What was brought to a place that isn't asked for any more couldn't be taken away; it is tried again.
     Left,
-}
-
-/// A message that was given up.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
-pub struct DeadLetterStatus {
-    /// The message's own id, the same on each try.
-    pub id: String,
-    pub credential: Name,
-    pub version: VersionId,
-    pub revision: u64,
-    pub given_up_at: Timestamp,
-    pub reason: String,
 }
 
 /// How the store stands.

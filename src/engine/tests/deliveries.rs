@@ -226,15 +226,28 @@ async fn places(engine: &Engine) -> Vec<Place> {
 
 async fn hasty_delivered() -> (Scene, Post) {
     let (scene, post) = delivered(FILE, "", Way::File).await;
-    scene.engine.set_policies(policies(&hasty(&with_delivery(FILE, "")))).await;
+    ask_for(&scene, FILE).await;
     post.hub.announce(Change::Policies);
     (scene, post)
+}
+
+/// The document asks for this from now on; nothing, where it is empty.
+async fn ask_for(scene: &Scene, delivery: &str) {
+    let text = if delivery.is_empty() { DOCUMENTS.to_owned() } else { with_delivery(delivery, "") };
+    scene.engine.set_policies(policies(&hasty(&text))).await;
+}
+
+/// Nobody asks for it any more, and it can't be taken away.
+async fn left(scene: &Scene, post: &Post, fault: CourierError, delivery: &str) {
+    post.courier.refuse_withdrawal(Some(fault));
+    ask_for(scene, delivery).await;
+    post.until(|| codes(&scene.engine).contains(&"delivery-left".to_owned())).await;
 }
 
 #[tokio::test]
 async fn what_the_document_no_longer_asks_for_ends_and_its_row_goes() {
     let (scene, post) = hasty_delivered().await;
-    scene.engine.set_policies(policies(&hasty(DOCUMENTS))).await;
+    ask_for(&scene, "").await;
     assert!(status(&scene.engine).deliveries.is_empty());
     post.until(|| post.courier.withdrawn() == [folder("/run/app")]).await;
     post.until_nothing_is_remembered(&scene.engine).await;
@@ -288,13 +301,11 @@ async fn what_was_dropped_while_nobody_ran_is_taken_away_by_who_starts_next() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     assert!(courier.withdrawn().is_empty());
-    courier.refuse_withdrawal(Some(CourierError::Unavailable("the disk is away")));
-    scene.engine.set_policies(policies(&hasty(DOCUMENTS))).await;
-    post.until(|| codes(&scene.engine).contains(&"delivery-left".to_owned())).await;
+    left(&scene, &post, CourierError::Unavailable("the disk is away"), "").await;
     let left = standing(&scene.engine);
     assert_eq!((left.state, left.reason.as_deref()), (DeliveryState::Left, Some("the disk is away")));
     // Whatever documents are read again meanwhile, it is still so.
-    scene.engine.set_policies(policies(&hasty(DOCUMENTS))).await;
+    ask_for(&scene, "").await;
     assert_eq!(standing(&scene.engine).since, left.since);
     courier.refuse_withdrawal(None);
     post.until(|| courier.withdrawn() == [folder("/run/app")]).await;
@@ -306,9 +317,7 @@ async fn what_was_dropped_while_nobody_ran_is_taken_away_by_who_starts_next() {
 #[tokio::test]
 async fn who_does_not_lead_any_more_says_nothing_of_what_is_left() {
     let (scene, post) = hasty_delivered().await;
-    post.courier.refuse_withdrawal(Some(CourierError::Unavailable("the disk is away")));
-    scene.engine.set_policies(policies(&hasty(DOCUMENTS))).await;
-    post.until(|| codes(&scene.engine).contains(&"delivery-left".to_owned())).await;
+    left(&scene, &post, CourierError::Unavailable("the disk is away"), "").await;
     post.leads.send(false).unwrap();
     post.until(|| status(&scene.engine).deliveries.is_empty()).await;
     post.leads.send(true).unwrap();
@@ -319,9 +328,7 @@ async fn who_does_not_lead_any_more_says_nothing_of_what_is_left() {
 #[tokio::test]
 async fn what_goes_elsewhere_by_now_is_there_before_the_former_place_is_emptied() {
     let (scene, post) = hasty_delivered().await;
-    post.courier.refuse_withdrawal(Some(CourierError::Refused("the folder isn't ours")));
-    scene.engine.set_policies(policies(&hasty(&with_delivery("file: {directory: /run/moved}", "")))).await;
-    post.until(|| standing(&scene.engine).state == DeliveryState::Left).await;
+    left(&scene, &post, CourierError::Refused("the folder isn't ours"), "file: {directory: /run/moved}").await;
     // It doesn't keep what is new from going out.
     scene.rotate().await;
     let second = current(&scene.engine);
@@ -338,11 +345,11 @@ async fn what_goes_elsewhere_by_now_is_there_before_the_former_place_is_emptied(
 async fn a_place_that_cannot_be_reached_is_not_remembered_and_a_better_one_is_taken_at_once() {
     let (scene, post) = hasty_delivered().await;
     post.courier.hide_places(Some(CourierError::Refused("a link is on the way")));
-    scene.engine.set_policies(policies(&hasty(&with_delivery("file: {directory: /run/wrong}", "")))).await;
+    ask_for(&scene, "file: {directory: /run/wrong}").await;
     post.until(|| standing(&scene.engine).state == DeliveryState::Failing).await;
     assert_eq!(places(&scene.engine).await, [folder("/run/app")]);
     post.courier.hide_places(None);
-    scene.engine.set_policies(policies(&hasty(&with_delivery("file: {directory: /run/right}", "")))).await;
+    ask_for(&scene, "file: {directory: /run/right}").await;
     post.until(|| post.courier.withdrawn() == [folder("/run/app")]).await;
     post.until(|| standing(&scene.engine).state == DeliveryState::Delivered).await;
     assert_eq!(places(&scene.engine).await, [folder("/run/right")]);
@@ -380,7 +387,7 @@ async fn a_folder_that_another_application_had_until_now_is_not_emptied_yet() {
     let (term, mine) = scene.engine.dispatch(&application, way).await.unwrap();
     let mine = unasked(&mine, 0);
     scene.engine.keep_dispatch(&application, way, term, mine.clone()).await.unwrap();
-    scene.engine.set_policies(policies(&hasty(DOCUMENTS))).await;
+    ask_for(&scene, "").await;
     let fate = |second: i64| scene.engine.fate_of(&application, way, &mine.places[0], at(second));
     assert_eq!(fate(100), Fate::IsEmptied { at_last: false });
     scene.engine.dispatch(&other, way).await.unwrap();

@@ -16,6 +16,7 @@ use crate::journal::JournalError;
 struct State<T> {
     term: u64,
     write: String,
+    /// Named after what it was, where a version before the first release wrote it.
     #[serde(alias = "launch")]
     kept: T,
 }
